@@ -1,0 +1,1 @@
+"""EPIC, the method: saliency masking, masked-LM generation and image-token consistency."""

@@ -1,0 +1,1 @@
+"""METER, written to the facts of the official project, with EPIC patched in."""

@@ -1,0 +1,37 @@
+"""Install the EPIC monorepo: ``pip install -e .[meter]`` to pre-train, ``.[meter,test]`` to develop."""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "transformers>=4.44,<6",
+    "tokenizers>=0.19",
+    "safetensors>=0.4",
+    "numpy>=1.26",
+    "pillow>=10.1",
+    "rich>=13",
+]
+# sacred 0.8 imports pkg_resources, which setuptools 81 starts to remove.
+METER = [
+    "lightning>=2.4,<3",
+    "torchmetrics>=1.3",
+    "timm>=1.0.9",
+    "pyarrow>=15",
+    "sacred>=0.8.4,<0.9",
+    "setuptools<81",
+    "tensorboard>=2.14",
+    "matplotlib>=3.8",
+]
+TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
+
+setup(
+    name="epic-vlp",
+    version="0.1.0",
+    description="EPIC: per image-token consistency for vision-language pre-training (CVPR 2023)",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["epic_common*", "vlp*", "meter*", "demo*"]),
+    install_requires=CORE,
+    extras_require={"meter": METER, "test": TEST},
+)

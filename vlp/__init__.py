@@ -1,0 +1,1 @@
+"""What the four baselines share that is not EPIC."""
