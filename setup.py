@@ -3,8 +3,8 @@
 from setuptools import find_packages, setup
 
 CORE = [
-    "torch>=2.4",
-    "torchvision>=0.19",
+    "torch>=2.6",
+    "torchvision>=0.21",
     "transformers>=4.44,<6",
     "tokenizers>=0.19",
     "safetensors>=0.4",

@@ -1,0 +1,96 @@
+"""METER's CLIP-ViT tower: timm's ViT inside, the official key names outside (SPEC §4.2).
+
+As in the official code the LAST CLIP block is dropped (11 of 12 blocks) and ln_post is applied to all tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from vlp.nn.official_names import use_official_names
+
+
+class ClipSize(NamedTuple):
+    """Sizes of a CLIP visual tower; ``layers`` counts CLIP's own blocks, of which METER drops the last."""
+
+    width: int
+    layers: int
+    heads: int
+    patch_size: int
+    pretrained: str | None  # timm's name of the official weights
+    text_positions: int = 77
+    text_width: int = 512
+
+
+CLIP_SIZES = {
+    "ViT-B/32": ClipSize(768, 12, 12, 32, "vit_base_patch32_clip_quickgelu_224.openai"),
+    "ViT-B/16": ClipSize(768, 12, 12, 16, "vit_base_patch16_clip_quickgelu_224.openai"),
+    "ViT-Tiny/16": ClipSize(128, 5, 4, 16, None, text_positions=9, text_width=32),
+}
+
+_RENAMES = [
+    (r"^patch_embed\.proj\.", "conv1."),
+    (r"^cls_token$", "class_embedding"),
+    (r"^pos_embed$", "positional_embedding"),
+    (r"^norm_pre\.", "ln_pre."),
+    (r"^norm\.", "ln_post."),
+    (r"^blocks\.", "transformer.resblocks."),
+    (r"\.attn\.qkv\.", ".attn.in_proj_"),
+    (r"\.attn\.proj\.", ".attn.out_proj."),
+    (r"\.norm([12])\.", r".ln_\1."),
+    (r"\.mlp\.fc1\.", ".mlp.c_fc."),
+    (r"\.mlp\.fc2\.", ".mlp.c_proj."),
+]
+
+
+def clip_key(timm_key: str) -> str:
+    """timm's key of the visual tower -> CLIP's (``blocks.0.norm1.weight`` -> ``transformer.resblocks.0.ln_1.weight``)."""
+    for pattern, replacement in _RENAMES:
+        timm_key = re.sub(pattern, replacement, timm_key)
+    return timm_key
+
+
+class ClipVisualTower(nn.Module):
+    """images (B, 3, S, S) -> tokens (B, (S/p)² + 1, width), class token first.
+
+    ``positional_embedding`` and ``ln_final`` are leftovers of CLIP's text side: in the official checkpoints,
+    never used, without gradient.
+    """
+
+    def __init__(self, size: ClipSize, image_size: int) -> None:
+        super().__init__()
+        if image_size % size.patch_size:
+            raise ValueError(f"image_size={image_size} is not a multiple of the patch size {size.patch_size}")
+        self.positional_embedding = nn.Parameter(torch.empty(size.text_positions, size.text_width).normal_(std=0.01))
+        self.visual = timm.create_model(
+            "vit_base_patch16_clip_quickgelu_224",
+            num_classes=0,
+            img_size=image_size,
+            patch_size=size.patch_size,
+            embed_dim=size.width,
+            depth=size.layers - 1,
+            num_heads=size.heads,
+        )
+        self.ln_final = nn.LayerNorm(size.text_width)
+        use_official_names(
+            self.visual,
+            clip_key,
+            official_shapes={"cls_token": lambda t: t.flatten(), "pos_embed": lambda t: t.squeeze(0)},
+        )
+
+    def official_key(self, key: str) -> str:
+        """Own parameter name -> the name in METER's checkpoints (both relative to this tower)."""
+        return "visual." + clip_key(key.removeprefix("visual.")) if key.startswith("visual.") else key
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S) -> (B, N, width)."""
+        return self.visual.forward_features(images)
+
+    def set_grad_checkpointing(self) -> None:
+        """Recompute activations in the backward pass."""
+        self.visual.set_grad_checkpointing()

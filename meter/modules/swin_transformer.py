@@ -1,0 +1,83 @@
+"""METER's Swin tower: timm's Swin inside, the official (timm 0.4) key names outside (SPEC §4.3)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import timm
+from torch import Tensor, nn
+
+from vlp.nn.official_names import use_official_names
+
+
+class SwinSize(NamedTuple):
+    """Sizes of a Swin; the window is always image_size // 32, whatever the name says."""
+
+    embed_dim: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    pretrained: str | None  # timm's name of the official weights
+    drop_path: float = 0.1
+
+    @property
+    def width(self) -> int:
+        """Channels of the output tokens."""
+        return self.embed_dim * 2 ** (len(self.depths) - 1)
+
+
+_BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
+_LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
+SWIN_SIZES = {
+    "swin_base_patch4_window7_224_in22k": SwinSize(*_BASE, "swin_base_patch4_window7_224.ms_in22k"),
+    "swin_base_patch4_window12_384_in22k": SwinSize(*_BASE, "swin_base_patch4_window12_384.ms_in22k"),
+    "swin_large_patch4_window12_384_in22k": SwinSize(*_LARGE, "swin_large_patch4_window12_384.ms_in22k"),
+}
+
+
+def swin_key(timm_key: str) -> str:
+    """timm's key -> the official one: timm holds a stage's downsampling at the start of the NEXT stage."""
+    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) - 1}.downsample.", timm_key)
+
+
+class SwinTower(nn.Module):
+    """images (B, 3, S, S) -> tokens (B, (S/32)², width); no class token."""
+
+    def __init__(self, size: SwinSize, image_size: int) -> None:
+        super().__init__()
+        if image_size % 32:
+            raise ValueError(f"image_size={image_size} is not a multiple of 32, as Swin needs")
+        swin = timm.create_model(
+            "swin_base_patch4_window7_224",
+            num_classes=0,
+            img_size=image_size,
+            window_size=image_size // 32,
+            embed_dim=size.embed_dim,
+            depths=size.depths,
+            num_heads=size.heads,
+            drop_path_rate=size.drop_path,
+        )
+        # Official keys carry no extra level, so timm's sub-modules become this module's own.
+        self.patch_embed, self.layers, self.norm = swin.patch_embed, swin.layers, swin.norm
+        use_official_names(self, swin_key, derived=self._official_buffers)
+
+    def official_key(self, key: str) -> str:
+        """Own parameter name -> the name in METER's checkpoints (both relative to this tower)."""
+        return swin_key(key)
+
+    def _official_buffers(self) -> Mapping[str, Tensor]:
+        return {
+            name: buffer
+            for name, buffer in self.named_buffers()
+            if name.endswith((".relative_position_index", ".attn_mask"))
+        }
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, S, S) -> (B, N, width)."""
+        return self.norm(self.layers(self.patch_embed(images))).flatten(1, 2)
+
+    def set_grad_checkpointing(self) -> None:
+        """Recompute activations in the backward pass."""
+        for layer in self.layers:
+            layer.grad_checkpointing = True

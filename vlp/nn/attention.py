@@ -1,0 +1,148 @@
+"""Post-norm attention and feed-forward blocks of BERT, named as BERT checkpoints name them.
+
+``<block>.self.{query,key,value}`` and ``<block>.output.{dense,LayerNorm}``; the fusion layers of METER,
+ALBEF and X-VLM are built from these (METER SPEC §4.5).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AttentionProjections(nn.Module):
+    """The q, k, v projections of one attention and the attention itself.
+
+    Scores are scaled by 1/sqrt(head width). ``keep_map = True`` computes the attention explicitly and keeps
+    it in ``attention_map`` (B, heads, queries, keys) with its gradient; otherwise PyTorch's fused kernel runs.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, context_width: int | None = None) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"hidden_size {width} is not a multiple of num_heads {heads}")
+        context_width = width if context_width is None else context_width
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(context_width, width)
+        self.value = nn.Linear(context_width, width)
+        self.keep_map = False
+        self.attention_map: Tensor | None = None
+
+    def split_heads(self, x: Tensor) -> Tensor:
+        """(B, n, d) -> (B, heads, n, d / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
+        """x (B, n, d), context (B, m, c), context_mask (B, m) bool (True = attend) -> (B, n, d)."""
+        q, k, v = (
+            self.split_heads(projection(source))
+            for projection, source in ((self.query, x), (self.key, context), (self.value, context))
+        )
+        mask = None if context_mask is None else context_mask[:, None, None, :]
+        dropout = self.dropout if self.training else 0.0
+        if self.keep_map:
+            attended = self._explicit(q, k, v, mask, dropout)
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        self.attention_map = scores.softmax(dim=-1)
+        if self.attention_map.requires_grad:
+            self.attention_map.retain_grad()
+        return F.dropout(self.attention_map, dropout) @ v
+
+
+class ResidualOutput(nn.Module):
+    """dense -> dropout -> + residual -> LayerNorm, the end of every BERT block."""
+
+    def __init__(self, width_in: int, width: int, dropout: float, layer_norm_eps: float) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width_in, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        """x (B, n, width_in), residual (B, n, width) -> (B, n, width)."""
+        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+
+
+class AttentionBlock(nn.Module):
+    """Attention of ``x`` over ``context`` with residual and LayerNorm (keys ``self.*`` and ``output.*``)."""
+
+    def __init__(
+        self, width: int, heads: int, dropout: float, layer_norm_eps: float, context_width: int | None = None
+    ) -> None:
+        super().__init__()
+        self.self = AttentionProjections(width, heads, dropout, context_width)
+        self.output = ResidualOutput(width, width, dropout, layer_norm_eps)
+
+    def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
+        """x (B, n, d), context (B, m, c), context_mask (B, m) bool -> (B, n, d)."""
+        return self.output(self.self(x, context, context_mask), x)
+
+
+class Intermediate(nn.Module):
+    """The widening half of the feed-forward block: dense -> GELU (erf)."""
+
+    def __init__(self, width: int, mlp_width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, mlp_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n, width) -> (B, n, mlp_width)."""
+        return F.gelu(self.dense(x))
+
+
+class CoAttentionLayer(nn.Module):
+    """One stream's half of a co-attention fusion layer (METER SPEC §4.5, there BertCrossLayer).
+
+    Self-attention over the own stream ``x``, cross-attention to the other stream's layer input ``y``,
+    feed-forward; each with residual and LayerNorm.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_width: int, dropout: float, layer_norm_eps: float = 1e-12) -> None:
+        super().__init__()
+        self.attention = AttentionBlock(width, heads, dropout, layer_norm_eps)
+        self.crossattention = AttentionBlock(width, heads, dropout, layer_norm_eps)
+        self.intermediate = Intermediate(width, mlp_width)
+        self.output = ResidualOutput(mlp_width, width, dropout, layer_norm_eps)
+
+    def forward(
+        self, x: Tensor, y: Tensor, x_mask: Tensor | None, y_mask: Tensor | None, first_token_only: bool = False
+    ) -> Tensor:
+        """x (B, n, d), y (B, m, d), masks bool (True = valid) or None -> (B, n, d).
+
+        ``first_token_only`` computes the output of token 0 alone, (B, 1, d): the same numbers for less work
+        where nothing else is read.
+        """
+        queries = x[:, :1] if first_token_only else x
+        hidden = self.attention(queries, x, x_mask)
+        hidden = self.crossattention(hidden, y, y_mask)
+        return self.output(self.intermediate(hidden), hidden)
+
+
+def init_weights(module: nn.Module, std: float = 0.02) -> None:
+    """BERT's initialisation (METER SPEC §4.1): N(0, std) for Linear and Embedding, LayerNorm 1 and 0."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
+def trim_padding(mask: Tensor, *per_token: Tensor) -> tuple[Tensor, ...]:
+    """Cut mask (B, n) and every tensor of its shape to the longest sentence of the batch.
+
+    Padding never changes a valid position, so this only saves work. Padding must be on the right.
+    """
+    longest = max(int(mask.sum(dim=1).max()), 1)
+    return tuple(t[:, :longest] for t in (mask, *per_token))
+
