@@ -1,0 +1,71 @@
+"""Replay parity fixtures through the project's public classes.
+
+    python -m tests.parity [DIR ...]
+
+Every `<name>.json` beside a `<name>.npz` in each DIR (recursively; default tests/parity/fixtures) is replayed. Per
+fixture and mode one line: arrays compared, worst error over tolerance and where, pass or fail. Exit status: 1 on a
+failure, 2 if a fixture was not replayed because its baseline or kind is not built yet, 0 if all passed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from tests.parity.fixture import FIXTURES
+from tests.parity.runner import READ_ERRORS, Outcome, discover, last_line, modes, read, run
+
+SHOWN = 20  # failures printed per fixture and mode
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="*", type=Path, metavar="DIR", default=[FIXTURES])
+    folders: list[Path] = parser.parse_args(arguments).folders
+    try:
+        paths = discover(folders)
+    except FileNotFoundError as error:
+        print(f"python -m tests.parity: {error}", file=sys.stderr)
+        return 1
+    counts = {"passed": 0, "failed": 0, "not replayed": 0}
+    for path in paths:
+        for status in _replay(path):
+            counts[status] += 1
+    print(", ".join(f"{count} {status}" for status, count in counts.items()))
+    return 1 if counts["failed"] else 2 if counts["not replayed"] else 0
+
+
+def _replay(path: Path) -> list[str]:
+    """Replay one fixture in each of its modes, print a line for each, and return their statuses."""
+    label = os.path.relpath(path.with_suffix(""))
+    try:
+        fixture, replay = read(path)
+    except READ_ERRORS as error:
+        print(f"FAIL          {label}: cannot be read: {last_line(error)}", flush=True)
+        return ["failed"]
+    if replay is None:
+        print(f"NOT REPLAYED  {label}: no replay for {fixture.baseline} {fixture.replay} yet", flush=True)
+        return ["not replayed"]
+    statuses = []
+    for mode in modes(fixture, replay):
+        outcome = run(fixture, replay, mode)
+        print(_line(label, mode, outcome), flush=True)
+        statuses.append("passed" if outcome.passed else "failed")
+    return statuses
+
+
+def _line(label: str, mode: str, outcome: Outcome) -> str:
+    worst = "nothing compared"
+    if outcome.worst is not None:
+        worst = f"{outcome.compared} arrays, worst {outcome.worst.ratio:.3g} of tolerance ({outcome.worst.name})"
+    lines = [f"{'PASS' if outcome.passed else 'FAIL'}          {label} [{mode}]: {worst}, {outcome.seconds:.1f} s"]
+    lines += [f"              {failure}" for failure in outcome.failures[:SHOWN]]
+    if len(outcome.failures) > SHOWN:
+        lines.append(f"              and {len(outcome.failures) - SHOWN} more")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

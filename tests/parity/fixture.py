@@ -1,0 +1,208 @@
+"""One parity fixture: `<name>.json`, which says everything, beside `<name>.npz`, which holds the arrays (SPEC §11).
+
+`Fixture` reads it, resolves its inputs and choices, finds the key tables that it names, fills models by golden.py's
+rule and compares computed arrays with the stored ones. Key tables and other named files lie beside the fixture or in
+the default place, `tests/parity/fixtures/<baseline>/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tests.parity import golden
+from tests.parity.comparison import Comparison, compare, parse_slice
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+PLAIN = "plain"  # the plain computation: every array is compared
+TRAINING_PATH = "training path"  # the training step with all savings on: what an exact implementation must keep
+TRAINING_LEVELS = frozenset({"loss", "gradient", "logit", "trajectory"})
+
+KeyTable = dict[str, tuple[tuple[int, ...], str]]  # official key -> (shape, dtype), in official order
+
+
+class FixtureError(Exception):
+    """A fixture that contradicts itself, or a model that contradicts a fixture's key table."""
+
+
+class Fixture:
+    """A fixture read from its JSON file.
+
+    Attributes:
+        name, path: the file's stem and the JSON's path.
+        baseline, replay: which replay runs it, e.g. ("meter", "pretrain").
+        arch, config: the model's sizes and the official configuration keys ({} where the JSON has null).
+        weights, checkpoint, trajectory: these blocks of the JSON (None where null).
+        tolerances: pattern -> {"atol", "rtol"}.
+        arrays: name -> description (role, level, what, slice, and args or of where given) of every array in the npz.
+
+    Raises:
+        FixtureError: the JSON lacks a key, or JSON and npz do not hold the same arrays.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name = path, path.stem
+        self._meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"baseline", "replay", "arrays", "tolerances", "inputs", "choices"} - self._meta.keys()
+        if missing:
+            raise FixtureError(f"{path} lacks {', '.join(sorted(missing))}")
+        self.baseline: str = self._meta["baseline"]
+        self.replay: str = self._meta["replay"]
+        self.arch: dict[str, Any] = self._meta.get("arch") or {}
+        self.config: dict[str, Any] = self._meta.get("config") or {}
+        self.weights: dict[str, Any] | None = self._meta.get("weights")
+        self.checkpoint: dict[str, Any] | None = self._meta.get("checkpoint")
+        self.trajectory: dict[str, Any] | None = self._meta.get("trajectory")
+        self.tolerances: dict[str, dict[str, float]] = self._meta["tolerances"]
+        self.arrays: dict[str, dict[str, Any]] = self._meta["arrays"]
+        self._stored = self._read_npz()
+
+    def _read_npz(self) -> dict[str, np.ndarray]:
+        npz = self.path.with_suffix(".npz")
+        if not npz.is_file():
+            raise FixtureError(f"{npz} is missing: {self.path.name} describes it")
+        with np.load(npz, allow_pickle=False) as file:
+            stored = {name: file[name] for name in file.files}
+        if lonely := sorted(stored.keys() ^ self.arrays.keys()):
+            raise FixtureError(f"arrays that {npz.name} and {self.path.name} do not share: {', '.join(lonely)}")
+        return stored
+
+    # ---- what goes in ----
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """Every input by name: an array, golden.py's image or tokens, or the value as it stands in the JSON."""
+        return {name: self._resolve(entry) for name, entry in (self._meta["inputs"] or {}).items()}
+
+    @cached_property
+    def choices(self) -> dict[str, Any]:
+        """Every random draw to force, by name, resolved like `inputs`."""
+        return {name: self._resolve(entry) for name, entry in (self._meta["choices"] or {}).items()}
+
+    def _resolve(self, entry: Mapping[str, Any]) -> Any:
+        if "array" in entry:
+            return self._stored[entry["array"]]
+        if "make" not in entry:
+            return entry["value"]
+        limits = {key: entry[key] for key in ("low", "high") if entry.get(key) is not None}
+        if entry["make"] == "image":
+            made = golden.image(entry["name"], *entry["shape"])
+        elif entry["make"] == "tokens":
+            made = golden.tokens(entry["name"], *entry["shape"], **limits)
+        else:
+            raise FixtureError(f"{self.path}: golden.py makes no {entry['make']!r}")
+        if entry.get("zero_outside") is not None:  # (height, width) of each sample
+            for sample, (height, width) in zip(made, entry["zero_outside"], strict=True):
+                sample[..., height:, :] = 0
+                sample[..., :, width:] = 0
+        for cut, value in (entry.get("set") or {}).items():
+            made[parse_slice(cut)] = value
+        return made
+
+    def file(self, name: str) -> Path:
+        """The file `name` beside the fixture, else in the default place of its baseline.
+
+        Raises:
+            FileNotFoundError: it is in neither.
+        """
+        places = (self.path.parent, FIXTURES / self.baseline)
+        for place in places:
+            if (place / name).is_file():
+                return place / name
+        raise FileNotFoundError(f"{name}, named by {self.path}, is neither in {places[0]} nor in {places[1]}")
+
+    # ---- the model ----
+
+    def key_table(self, checkpoint: bool = False) -> KeyTable:
+        """The exact state dict of the fixture's model, or of the model that its checkpoint is made from."""
+        return golden.keys(self.file(self._block(checkpoint)["keys"]))
+
+    def _block(self, checkpoint: bool) -> dict[str, Any]:
+        block = self.checkpoint if checkpoint else self._meta
+        if block is None or block.get("keys") is None:
+            raise FixtureError(f"{self.path} names no key table" + " for a checkpoint" * checkpoint)
+        return block
+
+    def fill(
+        self, state: Mapping[str, Tensor], *, checkpoint: bool = False, prefixes: Sequence[str] = ("",)
+    ) -> dict[str, Tensor]:
+        """A model's state dict with its float tensors filled by golden.py's rule.
+
+        Args:
+            state: what the model built, under official keys: exactly the key table (keys, order, shapes, types).
+            checkpoint: fill the model that the checkpoint is made from, not the fixture's own.
+            prefixes: only keys that start with one of these (`then_fill` of a checkpoint); default all.
+
+        Returns:
+            A new dict in official order; what the rule or `weights.skip` leaves out is `state`'s own tensor.
+
+        Raises:
+            FixtureError: the state dict is not that of the key table.
+        """
+        block, table = self._block(checkpoint), self.key_table(checkpoint)
+        check_keys(state, table)
+        weights = block["weights"]
+        if weights["rule"] != "golden":
+            raise FixtureError(f"{self.path}: weights.rule {weights['rule']!r} is not known, only 'golden'")
+        filled = dict(state)
+        for key, (shape, dtype) in table.items():
+            wanted = dtype.startswith("float") and shape and key.startswith(tuple(prefixes))
+            if wanted and not any(fnmatchcase(key, pattern) for pattern in weights["skip"]):
+                filled[key] = torch.from_numpy(golden.tensor(key, shape))
+        for alias, source in self._tied(weights).items():
+            filled[alias] = filled[source]
+        return filled
+
+    def _tied(self, weights: Mapping[str, Any]) -> dict[str, str]:
+        if weights["tied"] is None:
+            return {}
+        with self.file(weights["tied"]).open(newline="", encoding="utf-8") as handle:
+            return {row["key"]: row["takes_value_of"] for row in csv.DictReader(handle, delimiter="\t")}
+
+    # ---- what comes out ----
+
+    def required(self, mode: str) -> list[str]:
+        """Names of the output arrays that a replay must produce in `mode`, in the JSON's order."""
+        outputs = [name for name, array in self.arrays.items() if array["role"] == "output"]
+        if mode == PLAIN:
+            return outputs
+        return [name for name in outputs if self.arrays[name]["level"] in TRAINING_LEVELS]
+
+    def stored(self, name: str) -> np.ndarray:
+        """The stored array `name`."""
+        return self._stored[name]
+
+    def compare(self, name: str, computed: np.ndarray | Tensor) -> Comparison:
+        """Compare the full computed array with the stored one, after its `slice`, under its tolerance."""
+        if isinstance(computed, Tensor):
+            computed = computed.detach().cpu().numpy()
+        return compare(name, computed, self._stored[name], self.arrays[name]["slice"], self.tolerances)
+
+
+def check_keys(state: Mapping[str, Tensor], table: KeyTable) -> None:
+    """Check that a state dict is exactly a key table: keys, their order, shapes and types.
+
+    Raises:
+        FixtureError: names what is missing, unexpected, out of order or of another shape or type.
+    """
+    if missing := [key for key in table if key not in state]:
+        raise FixtureError(f"the model lacks {len(missing)} keys of the table, first {missing[0]}")
+    if unexpected := [key for key in state if key not in table]:
+        raise FixtureError(f"the model has {len(unexpected)} keys that the table lacks, first {unexpected[0]}")
+    for ours, official in zip(state, table, strict=True):
+        if ours != official:
+            raise FixtureError(f"key order: {ours} stands where the table has {official}")
+    for key, (shape, dtype) in table.items():
+        got = (tuple(state[key].shape), str(state[key].dtype).removeprefix("torch."))
+        if got != (shape, dtype.removeprefix("buffer_")):
+            raise FixtureError(f"{key} is {got[1]} {got[0]}, in the table {dtype} {shape}")

@@ -1,0 +1,68 @@
+"""The replays: how the project's public classes compute what a fixture stores.
+
+A replay is a function registered for one (baseline, kind), the `baseline` and `replay` of a fixture's JSON. It gets
+the fixture and the mode and yields (array name, full computed array) pairs, NumPy or torch; the framework applies the
+slice, compares, and counts every output array that was not yielded as a failure. Names that the fixture does not store
+are ignored, so a replay may yield all that it computes. To add one, write a module in this package (conventionally
+`<baseline>_<kind>.py`; it is imported by itself):
+
+    @replay("meter", "pretrain", modes=(PLAIN, TRAINING_PATH))
+    def pretrain(fixture: Fixture, mode: str) -> Iterator[tuple[str, np.ndarray]]:
+        model = build(fixture.arch)
+        model.load_state_dict(fixture.fill(model.state_dict()))
+        yield "mlm_loss", ...
+
+Modes are separate runs with a line of their own: PLAIN must produce every output array, TRAINING_PATH those of the
+levels loss, gradient, logit and trajectory (others are ignored there).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture
+
+Outputs = Iterator[tuple[str, np.ndarray | Tensor]]
+
+__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Outputs", "Replay", "find", "replay"]
+
+
+class Replay(NamedTuple):
+    """A registered replay and the modes that it runs in."""
+
+    run: Callable[[Fixture, str], Outputs]
+    modes: tuple[str, ...]
+
+
+_REPLAYS: dict[tuple[str, str], Replay] = {}
+
+
+def replay(
+    baseline: str, kind: str, modes: tuple[str, ...] = (PLAIN,)
+) -> Callable[[Callable[[Fixture, str], Outputs]], Callable[[Fixture, str], Outputs]]:
+    """Register the decorated function for the fixtures of `baseline` whose `replay` is `kind`.
+
+    Raises:
+        ValueError: this pair has a replay already.
+    """
+
+    def register(run: Callable[[Fixture, str], Outputs]) -> Callable[[Fixture, str], Outputs]:
+        if (baseline, kind) in _REPLAYS:
+            raise ValueError(f"two replays for {baseline} {kind}")
+        _REPLAYS[baseline, kind] = Replay(run, modes)
+        return run
+
+    return register
+
+
+def find(baseline: str, kind: str) -> Replay | None:
+    """The replay of (baseline, kind), or None where there is none yet."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    return _REPLAYS.get((baseline, kind))
