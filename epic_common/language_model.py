@@ -1,0 +1,94 @@
+"""The auxiliary masked language model f_L: loading it, and its vocabulary logits at the masked positions only."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+
+# Attribute that holds the masked-LM head, by family: BERT's and RoBERTa's (XLM-R and CamemBERT share the latter).
+_HEADS = ("cls", "lm_head")
+
+
+def vocabulary_head(language_model: nn.Module) -> nn.Module:
+    """The module that maps hidden states (..., d) to vocabulary logits (..., V).
+
+    Raises:
+        TypeError: the model is neither of the BERT nor of the RoBERTa family, or has no masked-LM head.
+    """
+    for name in _HEADS:
+        head = getattr(language_model, name, None)
+        if isinstance(head, nn.Module):
+            return head
+    raise TypeError(
+        f"{type(language_model).__name__} has none of the masked-LM heads {_HEADS}: EPIC's generator needs a masked "
+        "language model of the BERT or RoBERTa family, as AutoModelForMaskedLM loads it"
+    )
+
+
+def masked_logits(
+    language_model: PreTrainedModel, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None
+) -> Tensor:
+    """Vocabulary logits of a masked language model at the positions in M, and nowhere else.
+
+    Equal to the model's full forward at those positions; computed up to the longest sentence only.
+
+    Args:
+        language_model: a Hugging Face masked LM of the BERT or RoBERTa family.
+        ids: (B, n) token ids, already masked (Eq. 3).
+        mask: (B, n), 1 = a real token.
+        masked: (B, n) bool, M.
+        first_embedding: (B, d), what replaces the word embedding of token 0 ("LM (cond.)"), or None.
+
+    Returns:
+        (K, V), the K = |M| positions in row-major order.
+    """
+    longest = int(mask.any(dim=0).nonzero().max()) + 1 if bool(mask.any()) else 1
+    ids, mask, masked = ids[:, :longest], mask[:, :longest], masked[:, :longest]
+    inputs: dict[str, Tensor] = {"input_ids": ids}
+    if first_embedding is not None:
+        words = language_model.get_input_embeddings()(ids)
+        inputs = {"inputs_embeds": torch.cat([first_embedding.to(words.dtype)[:, None], words[:, 1:]], dim=1)}
+    states = language_model.base_model(attention_mask=mask, **inputs).last_hidden_state
+    return vocabulary_head(language_model)(states[masked])
+
+
+def load_language_model(
+    config: EpicConfig, text_encoder: str, tokenizer: PreTrainedTokenizerBase
+) -> PreTrainedModel | None:
+    """Load f_L with its masked-LM head for a run of ``config``; None for the variants that have no language model.
+
+    Args:
+        text_encoder: name or path of the baseline's own text encoder, used where ``config.generator`` is "".
+        tokenizer: the baseline's tokenizer, whose ids the generator must share.
+
+    Raises:
+        ValueError: ``generator_training="trained"`` without a fitted model, or the tokenizations differ.
+    """
+    if config.replacement != "lm":
+        return None
+    if config.generator_training == "trained" and not config.generator:
+        raise ValueError(
+            "epic.generator_training='trained' needs a language model fitted to the captions beforehand: make one with "
+            "`python -m epic_common.fit_lm` and name its folder in epic.generator"
+        )
+    name = config.generator or text_encoder
+    if config.generator:
+        _check_same_tokens(name, tokenizer)
+    language_model: Any = AutoModelForMaskedLM.from_pretrained(name)
+    vocabulary_head(language_model)
+    return cast(PreTrainedModel, language_model)
+
+
+def _check_same_tokens(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    theirs, ours = AutoTokenizer.from_pretrained(name).get_vocab(), tokenizer.get_vocab()
+    if theirs != ours:
+        differing = [token for token, number in ours.items() if theirs.get(token) != number]
+        raise ValueError(
+            f"epic.generator={name!r} does not share the baseline's token ids: {len(differing)} of {len(ours)} tokens "
+            f"differ (for example {differing[:3]}, and it has {len(theirs)}); use a language model of the same tokens"
+        )
