@@ -1,0 +1,55 @@
+"""Convert and check.
+
+python -m vlp.data.arrow coco --root RAW --output ARROW_ROOT     # also f30k, vg, sbu, gcc, cc12m, nlvr2, snli, vqa
+python -m vlp.data.arrow check ARROW_ROOT
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rich.console import Console
+
+from vlp.data.arrow.convert import PLANS, convert
+from vlp.data.arrow.report import print_summary
+from vlp.data.errors import DataError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        manifest = convert(
+            options.command,
+            options.root,
+            options.output,
+            seed=options.seed,
+            verify_images=options.verify_images,
+            resume=options.resume,
+        )
+    except (DataError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; finished tables are kept: run the same command with --resume", file=sys.stderr)
+        return 130
+    print_summary(manifest, options.output, Console())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vlp.data.arrow", description="Convert raw downloads to Arrow.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="DATASET|check")
+    for name in PLANS:
+        command = commands.add_parser(name, help=f"convert {name}")
+        command.add_argument("--root", required=True, help="folder of the raw download (layout: docs/data.md)")
+        command.add_argument("--output", required=True, help="Arrow folder, the data_root of METER and ViLT")
+        command.add_argument("--seed", type=int, default=0, help="seed of the order of the rows (default 0)")
+        command.add_argument("--verify-images", action="store_true", help="decode every image, leave out broken ones")
+        command.add_argument("--resume", action="store_true", help="keep what an interrupted run has finished")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Run one conversion: plan the tables, write each of them atomically, keep the manifest true at every moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from vlp.data.arrow.karpathy import plan_coco, plan_f30k
+from vlp.data.arrow.report import Progress
+from vlp.data.arrow.source import Source
+from vlp.data.arrow.table import Table, write_table
+from vlp.data.errors import DataError
+from vlp.data.manifest import Manifest, TableRecord, footer_sha256
+
+PLANS: dict[str, Callable[[Source], list[Table]]] = {
+    "coco": plan_coco,
+    "f30k": plan_f30k,
+}
+
+
+def convert(
+    name: str,
+    root: str | Path,
+    output: str | Path,
+    *,
+    seed: int = 0,
+    verify_images: bool = False,
+    resume: bool = False,
+    quiet: bool = False,
+) -> Manifest:
+    """Convert the raw download of dataset ``name`` under ``root`` into Arrow tables under ``output``.
+
+    The same files and seed give the same tables on every machine: images are sorted by path, then shuffled with
+    ``seed``. A table appears under its name only when it is complete. While the conversion runs, the manifest says
+    that it is not complete, and the readers refuse the dataset.
+
+    Args:
+        verify_images: decode every image and leave out those that do not decode.
+        resume: keep the tables that an interrupted run of the same conversion has finished.
+        quiet: no progress on stderr.
+
+    Returns:
+        The manifest, as it was saved to ``{output}/{name}.manifest.json``.
+
+    Raises:
+        DataError: raw files are missing or not in the expected layout (docs/data.md), or nothing could be written.
+        OSError: the disk is full or not writable.
+    """
+    if name not in PLANS:
+        raise ValueError(f"unknown dataset {name!r}; known: {', '.join(PLANS)}")
+    folder, source = Path(output), Source(Path(root), seed)
+    if not source.root.is_dir():
+        raise DataError(f"--root {root} is not a directory")
+    tables = PLANS[name](source)
+    if not tables:
+        reasons = "; ".join(f"{what}: {why}" for what, why in source.not_written.items())
+        raise DataError(f"nothing to convert for {name} under {root}: {reasons}")
+    manifest = Manifest(
+        name, str(source.root.resolve()), source.layout, seed, _fingerprint(source, tables, verify_images)
+    )
+    manifest.found, manifest.skipped, manifest.not_written = source.found, dict(source.skips), source.not_written
+    manifest.shards = _shards(tables)
+    finished = _finished(folder, manifest) if resume else {}
+    manifest.tables.update(finished)
+    manifest.write(folder)
+    with Progress(name, sum(table.total for table in tables), quiet) as progress:
+        for table in tables:
+            if table.name in finished:
+                progress.advance(table.total)
+                continue
+            manifest.tables[table.name] = write_table(table, folder, verify_images, progress.advance)
+            manifest.write(folder)
+    _refuse_empty(manifest, source.root)
+    manifest.complete = True
+    manifest.write(folder)
+    return manifest
+
+
+def _fingerprint(source: Source, tables: list[Table], verify_images: bool) -> str:
+    plan = [str(source.root.resolve()), source.layout, source.seed, verify_images, [(t.name, t.total) for t in tables]]
+    return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
+
+
+def _shards(tables: list[Table]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for table in tables:
+        if table.shard_of:
+            counts[table.shard_of] = counts.get(table.shard_of, 0) + 1
+    return counts
+
+
+def _finished(folder: Path, manifest: Manifest) -> dict[str, TableRecord]:
+    """Return the tables of an interrupted run of the same plan that are still as they were written."""
+    old = Manifest.read(folder, manifest.dataset)
+    if old is None:
+        return {}
+    if old.plan != manifest.plan:
+        raise DataError(
+            f"--resume: the raw data or the options differ from the interrupted run of {manifest.dataset} in "
+            f"{folder}; run without --resume to convert everything again"
+        )
+    return {name: record for name, record in old.tables.items() if _unchanged(folder / f"{name}.arrow", record)}
+
+
+def _unchanged(path: Path, record: TableRecord) -> bool:
+    return path.is_file() and path.stat().st_size == record.bytes and footer_sha256(path) == record.footer_sha256
+
+
+def _refuse_empty(manifest: Manifest, root: Path) -> None:
+    if not any(record.rows for record in manifest.tables.values()):
+        reasons = {**manifest.skipped, **{k: v for t in manifest.tables.values() for k, v in t.skipped.items()}}
+        counts = ", ".join(f"{reason} ({entry['count']})" for reason, entry in reasons.items()) or "no images"
+        raise DataError(f"{manifest.dataset}: not one row could be written from {root}: {counts}")

@@ -1,0 +1,141 @@
+"""Reading raw downloads: sorted listings, streamed JSON, and paths that stay inside the root."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlp.data.arrow.table import Skips
+from vlp.data.errors import DataError
+
+T = TypeVar("T")
+_CHUNK = 1 << 20
+
+
+@dataclass
+class Source:
+    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout."""
+
+    root: Path
+    seed: int
+    layout: str = "official"
+    found: dict[str, int] = field(default_factory=dict)
+    skips: Skips = field(default_factory=Skips)
+    not_written: dict[str, str] = field(default_factory=dict)
+
+    def images(self, *folders: str) -> list[Path]:
+        """List the files of ``folders`` that end in .jpg, sorted by path, then shuffled with the seed.
+
+        Raises:
+            DataError: none of the folders exists or all of them are empty.
+        """
+        paths = [self.root / folder / name for folder in folders for name in sorted(listing(self.root / folder))]
+        paths = [path for path in paths if path.suffix == ".jpg"]
+        if not paths:
+            expected = " or ".join(str(self.root / folder / "*.jpg") for folder in folders)
+            raise DataError(f"no images found: expected {expected}; see docs/data.md for the raw layout")
+        self.found["images"] = self.found.get("images", 0) + len(paths)
+        return self.shuffled(paths)
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """Return ``items`` in an order that depends on the seed and on their number alone."""
+        order = list(items)
+        random.Random(self.seed).shuffle(order)
+        return order
+
+    def path(self, *parts: str) -> Path:
+        """Join ``parts``, which may come from an annotation, to the root.
+
+        Raises:
+            DataError: the result would lie outside the root.
+        """
+        relative = os.path.normpath(os.path.join(*parts))
+        if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
+            raise DataError(f"annotation names a file outside {self.root}: {os.path.join(*parts)!r}")
+        return self.root / relative
+
+    def optional(self, what: str, *files: str) -> bool:
+        """Say whether all of ``files`` exist; if not, note that ``what`` is not written and why."""
+        missing = [name for name in files if not (self.root / name).exists()]
+        if missing:
+            self.not_written[what] = f"{', '.join(missing)} not found"
+        return not missing
+
+
+def listing(folder: Path) -> list[str]:
+    """Return the names in ``folder`` in no particular order; an absent folder is empty."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except FileNotFoundError:
+        return []
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one raises a DataError that names it."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}; download it again") from error
+
+
+def iter_json_list(path: Path) -> Iterator[Any]:
+    """Yield the elements of a JSON file that holds one long list, without holding the list in memory.
+
+    Raises:
+        DataError: the file is missing, holds no list, or ends in the middle.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    decoder = json.JSONDecoder()
+    with open(path, encoding="utf-8") as handle:
+        text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        if not text.startswith("["):
+            raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
+        position, more = 1, True
+        while True:
+            while position < len(text) and text[position] in " \t\r\n,":
+                position += 1
+            if position < len(text) and text[position] == "]":
+                return
+            try:
+                value, end = decoder.raw_decode(text, position)
+                complete = end < len(text)  # a number at the very end of the buffer may go on in the next chunk
+            except ValueError as error:
+                complete, failure = False, error
+            if complete:
+                yield value
+                position = end
+                continue
+            if not more:
+                raise DataError(f"{path} is cut off or not valid JSON: {failure}; download it again")
+            chunk = handle.read(max(_CHUNK, len(text) - position))
+            text, position, more = text[position:] + chunk, 0, bool(chunk)
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield ``(line number, object)`` of a JSON-lines file; empty lines are passed over.
+
+    Raises:
+        DataError: the file is missing or a line is not a JSON object; with the line number.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
+            if not isinstance(value, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object")
+            yield number, value

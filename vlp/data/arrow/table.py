@@ -1,0 +1,136 @@
+"""Arrow schemas of SPEC §3.1, the plan of a table, and the writer that streams its rows to disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vlp.data.images import ImageError, check_image
+from vlp.data.manifest import TableRecord, footer_sha256
+from vlp.files import atomic_open
+
+Row = dict[str, Any]
+BATCH_BYTES = 32 << 20
+
+_TEXTS, _INTS = pa.list_(pa.string()), pa.list_(pa.int64())
+CAPTION = pa.schema([("image", pa.binary()), ("caption", _TEXTS), ("image_id", pa.string()), ("split", pa.string())])
+VG = pa.schema(
+    [
+        ("image", pa.binary()),
+        ("caption", _TEXTS),
+        *((name, _INTS) for name in ("width", "height", "x", "y")),
+        ("image_id", pa.string()),
+    ]
+)
+NLVR2 = pa.schema(
+    [
+        ("image_0", pa.binary()),
+        ("image_1", pa.binary()),
+        ("questions", _TEXTS),
+        ("answers", _TEXTS),
+        ("identifier", pa.string()),
+    ]
+)
+SNLI = pa.schema([("image", pa.binary()), ("sentences", pa.list_(_TEXTS)), ("labels", _INTS)])
+
+
+def vqa_schema(answers: bool) -> pa.Schema:
+    """Return the schema of the VQAv2 tables; in test tables (``answers`` false) the answer columns are list<null>."""
+
+    def column(kind: pa.DataType) -> pa.DataType:
+        return pa.list_(pa.list_(kind)) if answers else pa.list_(pa.null())
+
+    return pa.schema(
+        [
+            ("image", pa.binary()),
+            ("questions", _TEXTS),
+            ("answers", column(pa.string())),
+            ("answer_labels", column(pa.int64())),
+            ("answer_scores", column(pa.float64())),
+            ("image_id", pa.int64()),
+            ("question_id", _INTS),
+            ("split", pa.string()),
+        ]
+    )
+
+
+class Skips(dict[str, dict[str, Any]]):
+    """What was left out and why: reason -> ``{"count": n, "examples": [the first five]}``."""
+
+    def add(self, reason: str, example: str, count: int = 1) -> None:
+        """Count ``count`` things left out for ``reason``; ``example`` names the first of them."""
+        entry = self.setdefault(reason, {"count": 0, "examples": []})
+        entry["count"] += count
+        if len(entry["examples"]) < 5:
+            entry["examples"].append(example)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to write. ``rows`` yields rows lazily; an image column may hold a path, whose bytes are read here.
+
+    ``texts`` names the column whose elements are counted as captions; ``total`` is the number of rows to expect;
+    ``shard_of`` is the name with ``{i}`` in place of the number, if the table is one of several shards.
+    """
+
+    name: str
+    schema: pa.Schema
+    rows: Callable[[Skips], Iterator[Row]]
+    total: int
+    texts: str = "caption"
+    shard_of: str | None = None
+
+
+def write_table(table: Table, folder: Path, verify_images: bool, advance: Callable[[], None]) -> TableRecord:
+    """Write ``{table.name}.arrow`` into ``folder`` in batches of about 32 MB; it appears only when complete.
+
+    Rows whose image cannot be read, is empty or (with ``verify_images``) does not decode are left out and counted.
+    """
+    skips, path = Skips(), folder / f"{table.name}.arrow"
+    rows = captions = 0
+    # Python file objects, not Arrow's: their errors carry the errno, and they can be synced.
+    with atomic_open(path) as handle, pa.ipc.new_file(handle, table.schema) as sink:
+        batch: list[Row] = []
+        size = 0
+        for planned in table.rows(skips):
+            advance()
+            row = _with_images(planned, verify_images, skips)
+            if row is None:
+                continue
+            batch.append(row)
+            rows, captions = rows + 1, captions + len(row[table.texts])
+            size += sum(len(value) for value in row.values() if isinstance(value, bytes))
+            if size >= BATCH_BYTES:
+                sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
+                batch, size = [], 0
+        if batch:
+            sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
+    return TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
+
+
+def _with_images(row: Row, verify: bool, skips: Skips) -> Row | None:
+    """Replace every path in ``row`` by the bytes of the file; None if one of them is not usable."""
+    loaded = dict(row)
+    for column, value in row.items():
+        if not isinstance(value, Path):
+            continue
+        try:
+            data = value.read_bytes()
+        except OSError as error:
+            skips.add("image cannot be read", f"{value}: {error.strerror or error}")
+            return None
+        if not data:
+            skips.add("zero-byte image", str(value))
+            return None
+        if verify:
+            try:
+                check_image(data)
+            except ImageError as error:
+                skips.add("image does not decode", f"{value}: {error}")
+                return None
+        loaded[column] = data
+    return loaded

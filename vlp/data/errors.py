@@ -1,0 +1,7 @@
+"""The one error of the data code that a user is meant to read."""
+
+from __future__ import annotations
+
+
+class DataError(RuntimeError):
+    """Data on disk is missing or broken; the message names the file, the row or the key, and what to do."""

@@ -1,0 +1,94 @@
+"""What a conversion wrote: one ``{dataset}.manifest.json`` per dataset, beside its tables.
+
+One file per dataset, so that conversions that run side by side into one folder do not touch each other's record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from vlp.data.errors import DataError
+from vlp.files import write_json
+
+FORMAT = 1
+_MAGIC = b"ARROW1"
+
+
+@dataclass
+class TableRecord:
+    """One table file: ``rows``, ``captions`` (texts in all rows), ``bytes``, hash of its footer, what was skipped."""
+
+    rows: int
+    captions: int
+    bytes: int
+    footer_sha256: str
+    skipped: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Manifest:
+    """The record of one dataset. ``complete`` is false from the start of a conversion to its end."""
+
+    dataset: str
+    source: str
+    layout: str
+    seed: int
+    plan: str  # fingerprint of the tables to write; --resume keeps finished tables only if it is unchanged
+    shards: dict[str, int] = field(default_factory=dict)
+    found: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, Any] = field(default_factory=dict)
+    not_written: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, TableRecord] = field(default_factory=dict)
+    complete: bool = False
+    format: int = FORMAT
+
+    def write(self, root: Path) -> None:
+        """Write the manifest into the Arrow folder ``root``, atomically."""
+        write_json(manifest_path(root, self.dataset), asdict(self))
+
+    @classmethod
+    def read(cls, root: Path, dataset: str) -> Manifest | None:
+        """Read the manifest of ``dataset``; None if the tables were written by other code.
+
+        Raises:
+            DataError: the file is not a manifest that this version can read.
+        """
+        path = manifest_path(root, dataset)
+        if not path.is_file():
+            return None
+        advice = f"delete {path} and convert {dataset} again"
+        try:
+            value = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{path} is not valid JSON ({error}); {advice}") from error
+        known = {item.name for item in fields(cls)}
+        if not isinstance(value, dict) or value.get("format") != FORMAT or set(value) != known:
+            raise DataError(f"{path} is not a manifest of format {FORMAT}; {advice}")
+        tables = {name: TableRecord(**record) for name, record in value.pop("tables").items()}
+        return cls(**value, tables=tables)
+
+
+def manifest_path(root: Path, dataset: str) -> Path:
+    """Return where the manifest of ``dataset`` lies in the Arrow folder ``root``."""
+    return root / f"{dataset}.manifest.json"
+
+
+def footer_sha256(path: Path) -> str:
+    """Hash the footer of an Arrow IPC file (schema and the place of every batch), without reading its images.
+
+    Raises:
+        DataError: the file does not end as an Arrow IPC file ends.
+    """
+    with open(path, "rb") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - 10))
+        tail = handle.read()
+        length = int.from_bytes(tail[:4], "little", signed=True)
+        if len(tail) < 10 or tail[4:] != _MAGIC or not 0 < length <= size - 10:
+            raise DataError(f"{path} ({size} bytes) is not a complete Arrow file; convert its dataset again")
+        handle.seek(size - 10 - length)
+        return hashlib.sha256(handle.read(length)).hexdigest()

@@ -1,0 +1,80 @@
+"""What happens when an image cannot be read: counted, logged, and beyond a limit the run stops."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch.utils.data import get_worker_info
+
+from vlp.data.errors import DataError
+
+logger = logging.getLogger(__name__)
+_SLOTS = 256
+
+
+class ReadGuard:
+    """Counts reads and failures of one dataset, over all loader workers of this rank.
+
+    In training a failure is logged (the first five of each worker, then every hundredth) and the caller takes the
+    next row. The run stops when the share of failures exceeds ``max_share`` after at least ``min_reads`` reads, or
+    after ``max_consecutive`` failures in a row in one worker. With ``strict`` (evaluation) the first failure stops it:
+    a score over replaced samples would be a score of something else.
+    """
+
+    def __init__(
+        self, name: str, strict: bool, max_share: float = 0.01, min_reads: int = 1000, max_consecutive: int = 20
+    ) -> None:
+        self.name, self.strict = name, strict
+        self.max_share, self.min_reads, self.max_consecutive = max_share, min_reads, max_consecutive
+        self._consecutive = 0
+        # Reads and failures, a slot per worker: shared with the workers, and no two of them write the same slot.
+        self._counts = torch.zeros(_SLOTS, 2, dtype=torch.int64).share_memory_()
+
+    @property
+    def reads(self) -> int:
+        """Images read so far by all workers."""
+        return int(self._counts[:, 0].sum())
+
+    @property
+    def failures(self) -> int:
+        """Images among them that could not be read."""
+        return int(self._counts[:, 1].sum())
+
+    def success(self) -> None:
+        """Count a read that went well."""
+        self._consecutive = 0
+        self._slot()[0] += 1
+
+    def failure(self, where: str, error: Exception) -> None:
+        """Count a read that failed at ``where``.
+
+        Raises:
+            DataError: strict, or one of the limits is exceeded.
+        """
+        slot = self._slot()
+        slot += 1
+        self._consecutive += 1
+        text = f"dataset {self.name}: cannot read the image at {where}: {error}"
+        if self.strict:
+            raise DataError(
+                f"{text}; an evaluation must see every sample: convert again with --verify-images or replace the file"
+            ) from error
+        count = int(slot[1])
+        if count <= 5 or count % 100 == 0:
+            logger.warning("%s; the next row is taken instead (failure %d of this worker)", text, count)
+        reads, failures = self.reads, self.failures
+        if self._consecutive >= self.max_consecutive:
+            raise DataError(
+                f"{text}; {self._consecutive} images in a row failed: the data is broken, {_ADVICE}"
+            ) from error
+        if reads >= self.min_reads and failures > self.max_share * reads:
+            share = f"{failures} of {reads} images failed (limit {self.max_share:.1%})"
+            raise DataError(f"{text}; {share}: {_ADVICE}") from error
+
+    def _slot(self) -> torch.Tensor:
+        worker = get_worker_info()
+        return self._counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
+
+
+_ADVICE = "run `python -m vlp.data.arrow check` on data_root and convert again with --verify-images"

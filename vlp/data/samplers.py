@@ -1,0 +1,89 @@
+"""A distributed sampler whose position can be saved: a resumed run gets exactly the batches that remain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+
+
+class ResumableDistributedSampler(Sampler[int]):
+    """The indices of ``torch.utils.data.DistributedSampler``, from a saved position on.
+
+    The permutation of an epoch is torch's, given ``seed + epoch``; the list is padded from its start to a multiple of
+    ``num_replicas``, and rank r takes every ``num_replicas``-th index from r.
+
+    The position counts samples that the *trainer* consumed: call :meth:`consumed` once per batch. What loader workers
+    have prefetched does not count, so their number and prefetching make no difference. ``len`` is that of a whole
+    epoch, also after a resume, because trainers count the batches of a resumed epoch from its start.
+    A dataset with ``set_epoch`` is told of every new epoch.
+    """
+
+    def __init__(
+        self, dataset: Sized, *, num_replicas: int = 1, rank: int = 0, shuffle: bool = True, seed: int = 0
+    ) -> None:
+        if not 0 <= rank < num_replicas:
+            raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}")
+        self.dataset, self.num_replicas, self.rank, self.shuffle, self.seed = dataset, num_replicas, rank, shuffle, seed
+        self.epoch, self.position = 0, 0
+
+    def __len__(self) -> int:
+        return -(-len(self.dataset) // self.num_replicas)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices()[self.position :])
+
+    def _indices(self) -> list[int]:
+        """Return this rank's indices of the whole epoch."""
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(self.seed + self.epoch)
+            order = torch.randperm(len(self.dataset), generator=generator)
+        else:
+            order = torch.arange(len(self.dataset))
+        if not len(order):
+            return []
+        total = len(self) * self.num_replicas
+        padded = order.repeat(-(-total // len(order)))[:total]
+        return padded[self.rank :: self.num_replicas].tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to ``epoch``. A new epoch starts at position 0; the epoch of a loaded state keeps its position."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    def consumed(self, samples: int) -> None:
+        """Record that the trainer has used ``samples`` more samples of this rank."""
+        self.position = min(self.position + samples, len(self))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the position; it is the same on every rank."""
+        return {
+            "epoch": self.epoch,
+            "position": self.position,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "num_replicas": self.num_replicas,
+            "dataset_size": len(self.dataset),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            ValueError: the state belongs to other data or another number of processes; it names what differs.
+        """
+        own = self.state_dict()
+        fixed = ("dataset_size", "num_replicas", "seed", "shuffle")
+        different = [f"{name} was {state[name]}, is {own[name]}" for name in fixed if state[name] != own[name]]
+        if different:
+            raise ValueError(
+                f"cannot resume in the middle of an epoch: {'; '.join(different)}. Resume with the same data and the "
+                "same number of processes"
+            )
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(self.epoch)

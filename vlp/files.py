@@ -1,0 +1,58 @@
+"""Files that appear under their final name only when they are complete."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def atomic_open(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside ``path`` for writing; it replaces ``path`` when the block ends without an error.
+
+    The data is synced to disk before the rename, so a kill at any moment leaves the old file or the new one.
+    On an error the temporary file is removed; a full disk is reported by the name of the file and what to do.
+
+    Raises:
+        OSError: the file cannot be written; with the path and, on a full disk or quota, what to do.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        with open(partial, "wb") as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(partial, path)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            raise OSError(
+                error.errno,
+                f"no space left for {path.name} in {path.parent} ({os.strerror(error.errno or 0)}); the unfinished "
+                "file was removed: free space or write to another disk",
+            ) from error
+        raise
+    _sync_directory(path.parent)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    with atomic_open(path) as handle:
+        handle.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
