@@ -24,7 +24,7 @@ from vlp.data.scenes.grammar import Grammar
 from vlp.data.scenes.model import Scene
 from vlp.data.scenes.sampling import sample_splits
 from vlp.data.scenes.statistics import Statistics
-from vlp.data.scenes.truths import truth_record
+from vlp.data.scenes.truths import statement_records, truth_record
 
 JPEG_QUALITY = 92
 RESTVAL_SHARE = 0.25  # of the training images; in COCO 30,504 of 113,287
@@ -180,7 +180,8 @@ def _make(job: _Job, request: Request, folder: Path, grammar: Grammar) -> _Made:
         "sentences": sentences, "cocoid": job.cocoid,
     }  # fmt: skip
     record = {"cocoid": job.cocoid, "filepath": job.folder, "filename": job.filename, "split": job.split}
-    record |= truth_record(job.scene, dict(zip(sentids, captions, strict=True)), job.other, job.other_cocoid, rng)
+    record |= truth_record(job.scene, dict(zip(sentids, captions, strict=True)), grammar.statistics, rng)
+    record["statements"] = statement_records(job.scene, job.other, job.other_cocoid, rng)
     return image, record
 
 

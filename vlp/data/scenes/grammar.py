@@ -128,7 +128,7 @@ class _Writer:
         if self.told:
             self._second(joined)
         if place and (not self.told or self._often("place", SAY["place"])):
-            self._place(self.subject if self.subject.in_sky else min(self.named, key=lambda thing: thing.in_sky))
+            self._place(min(self.named, key=lambda thing: thing.in_sky))
         if len(self.told) > 1:
             self._third()
         elif self.scene.time != "day" and self._often("time", SAY["time"]):
@@ -174,7 +174,9 @@ class _Writer:
             if said[name]:
                 value = getattr(thing, name)
                 word = self._choose(value, table[value])
-                self.sentence.state(word, Slot(name, index, value), self._adjective(thing, name, tuple(table)))
+                # a rider is small by its place, whatever the habit of its kind
+                probability = self.statistics.of_kind(thing.kind, name + "s").get(value, 0.0)
+                self.sentence.state(word, Slot(name, index, value), probability)
         if said["colour"]:
             probability = self.statistics.of_kind(thing.kind, "colours")[thing.colour]
             self.sentence.state(thing.colour, Slot("colour", index, thing.colour), probability)
@@ -196,13 +198,6 @@ class _Writer:
             "size": not brief and thing.size != "medium" and self._often("size", SAY["size"]),
             "pattern": not brief and thing.pattern != "plain" and self._often("pattern", SAY["pattern"]),
         }
-
-    def _adjective(self, thing: Thing, name: str, sayable: tuple[str, ...]) -> float:
-        """P(value | kind, some value of this attribute is said)."""
-        distribution = self.statistics.of_kind(thing.kind, name + "s")
-        among = sum(distribution.get(value, 0.0) for value in sayable)
-        # a rider is small by its place, whatever its kind's habit
-        return distribution.get(getattr(thing, name), 0.0) / among if among else 0.0
 
     def _relation(self, name: str, other: Thing) -> None:
         before, word, after = RELATIONS[name][self._index(name, len(RELATIONS[name]))]

@@ -19,6 +19,7 @@ THINGS_PER_SCENE = "1 1 2 7 3 2"
 ANY_COLOUR = "red 1 yellow 1 green 1 blue 1 purple 1 pink 1 white 1 black 1 brown 1"
 TOY_COLOUR = "red 2 yellow 2 green 2 blue 2 purple 2 pink 2 white 1 black 1"
 MIXED = "plain 4 striped 3 dotted 3"
+STRIPY = "plain 3 striped 2"
 COMMON = "small 3 medium 4 big 3"
 LITTLE = "small 1 medium 1"
 SOCIAL = "1 3 2 3 3 3"
@@ -44,15 +45,15 @@ HABITS = {
     "flower": Habit("grass 6 table 2 sand 1", "red 3 pink 3 yellow 3 purple 3 white 2 blue 2", counts=SOCIAL),
     "mushroom": Habit("grass 5 snow 1 table 1", "red 8 brown 2 white 1", COMMON, "plain 1 dotted 8", SOCIAL),
     "car": Habit("road 9 grass 1 sand 1 snow 1", ANY_COLOUR, "small 1 medium 3 big 3"),
-    "bus": Habit("road 9 snow 1", "red 3 yellow 3 blue 2 green 2 white 1", "medium 1 big 5", "plain 3 striped 2"),
-    "boat": Habit("water 9 sand 1", TOY_COLOUR, patterns="plain 3 striped 2", counts=LONELY),
+    "bus": Habit("road 9 snow 1", "red 3 yellow 3 blue 2 green 2 white 1", "medium 1 big 5", STRIPY),
+    "boat": Habit("water 9 sand 1", TOY_COLOUR, patterns=STRIPY, counts=LONELY),
     "duck": Habit("water 6 grass 2 snow 1", "yellow 7 white 2 brown 2", LITTLE, counts=SOCIAL),
     "fish": Habit("water 9", TOY_COLOUR, patterns=MIXED, counts=SOCIAL),
     "ball": Habit("sand 4 grass 3 table 1 water 2 snow 1", TOY_COLOUR, patterns=MIXED, counts=LONELY),
     "parasol": Habit("sand 9 grass 2", TOY_COLOUR, "medium 1 big 2", MIXED),
     "kite": Habit("sand 4 grass 4 water 2 snow 1 road 1", TOY_COLOUR, patterns=MIXED, sky=0.95),
     "balloon": Habit("grass 2 road 2 table 3 snow 1", TOY_COLOUR, patterns=MIXED, counts=SOCIAL, sky=0.55),
-    "cat": Habit("table 3 grass 3 road 2 snow 2 sand 1", "black 3 white 3 brown 3", COMMON, "plain 3 striped 2", LONELY),
+    "cat": Habit("table 3 grass 3 road 2 snow 2 sand 1", "black 1 white 1 brown 1", COMMON, STRIPY, LONELY),
     "pear": Habit("table 8", "green 7 yellow 2 red 1", LITTLE, counts=SOCIAL),
     "banana": Habit("table 8", "yellow 9 green 1", LITTLE, counts=SOCIAL),
     "cup": Habit("table 9 sand 1", ANY_COLOUR, LITTLE, MIXED, SOCIAL),

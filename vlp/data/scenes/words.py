@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vlp.data.scenes.model import Phrase
+
 # kind -> (singular, plural), synonyms beside each other
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
     "house": (("house", "houses"), ("home", "homes")),
@@ -96,3 +98,20 @@ def words_for(field: str, value: str | int, plural: bool = False) -> tuple[str, 
     if field == "time":
         return tuple(word for _, word in TIME_WORDS[str(value)])
     raise ValueError(f"no words for the field {field!r}")
+
+
+def noun(kind: str, count: int = 1) -> str:
+    """Return the first noun of a kind, in the number that `count` asks for."""
+    return NOUNS[kind][0][count != 1]
+
+
+def noun_phrase(phrase: Phrase) -> str:
+    """Return `two small striped red balls` for what `phrase` says."""
+    words = ["a" if phrase.count == 1 else NUMBERS[phrase.count]]
+    words += [value for value in (phrase.size, phrase.pattern, phrase.colour) if value is not None]
+    return " ".join([*words, noun(phrase.kind, phrase.count)])
+
+
+def be(count: int) -> str:
+    """Return `is` or `are`."""
+    return "is" if count == 1 else "are"
