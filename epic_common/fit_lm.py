@@ -20,12 +20,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import transformers
 from tokenizers import ByteLevelBPETokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     AutoModelForMaskedLM,
@@ -183,7 +183,7 @@ class _Fit:
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: FitSettings, device: torch.device
     ) -> None:
         self.model, self.tokenizer, self.settings, self.device = model, tokenizer, settings, device
-        model.to(device=device)
+        cast(nn.Module, model).to(device)
         # All draws are made on the CPU, so that they do not depend on the device.
         self.rng = torch.Generator().manual_seed(settings.seed)
 

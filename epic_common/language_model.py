@@ -47,7 +47,8 @@ def masked_logits(
     Returns:
         (K, V), the K = |M| positions in row-major order.
     """
-    longest = int(mask.any(dim=0).nonzero().max()) + 1 if bool(mask.any()) else 1
+    used = mask.any(dim=0).nonzero()
+    longest = int(used.max()) + 1 if len(used) else 1
     ids, mask, masked = ids[:, :longest], mask[:, :longest], masked[:, :longest]
     inputs: dict[str, Tensor] = {"input_ids": ids}
     if first_embedding is not None:

@@ -1,0 +1,224 @@
+"""The token generators: Eq. 3-5 and 7, and the variants of Table 5 beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+from epic_common.consistency import reduce_tokens
+from epic_common.language_model import masked_logits
+from epic_common.masking import mask_tokens
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What EPIC needs to know of the baseline's tokenizer: ids and the number of tokens."""
+
+    mask_id: int
+    pad_id: int
+    special_ids: tuple[int, ...]
+    size: int
+    sep_id: int | None = None
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+        """Read a Hugging Face tokenizer.
+
+        Raises:
+            ValueError: it has no mask or no padding token.
+        """
+        mask_id, pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
+        if mask_id is None or pad_id is None:
+            raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no mask or no padding token")
+        special = tuple(sorted(set(tokenizer.all_special_ids)))
+        return cls(mask_id, pad_id, special, len(tokenizer), tokenizer.sep_token_id)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a generator proposes for the K masked positions, in row-major order."""
+
+    tokens: Tensor  # (K,) int64, the drawn replacements
+    loss: Tensor  # () float32, L_GEN (Eq. 7); 0 where the generator is not trained
+    correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
+
+
+class TokenGenerator(nn.Module):
+    """The interface that the variants share."""
+
+    def propose(
+        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+    ) -> Proposal:
+        """Draw one replacement for every masked position.
+
+        Args:
+            ids: (B, n) original token ids.
+            mask: (B, n), 1 = a real token.
+            masked: (B, n) bool, M.
+            rng: on the device of ``ids``.
+            image_cls: (B, d_image), the student's image [CLS] feature; read by "LM (cond.)" only.
+            batch: what the baseline's own model reads; read by "VLM (SAS)" only.
+        """
+        raise NotImplementedError
+
+
+class UniformGenerator(TokenGenerator):
+    """ "ITC (rand.)": replacements uniform over the vocabulary."""
+
+    allowed: Tensor
+
+    def __init__(self, vocabulary: Vocabulary, config: EpicConfig) -> None:
+        super().__init__()
+        allowed = (~_forbidden(vocabulary.size, vocabulary, config)).nonzero().squeeze(1)
+        self.register_buffer("allowed", allowed, persistent=False)
+
+    def propose(
+        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+    ) -> Proposal:
+        rows = torch.randint(len(self.allowed), (int(masked.sum()),), generator=rng, device=ids.device)
+        return Proposal(self.allowed.to(ids.device)[rows], torch.zeros((), device=ids.device), None)
+
+
+class LanguageModelGenerator(TokenGenerator):
+    """f_L, the masked language model: "LM (fine-tune)", "LM (fixed)" and "LM (trained)".
+
+    One forward serves the draws and L_GEN. A frozen one stays in eval mode, takes no gradient and has no L_GEN.
+    """
+
+    forbidden: Tensor
+
+    def __init__(self, language_model: PreTrainedModel, vocabulary: Vocabulary, config: EpicConfig) -> None:
+        super().__init__()
+        self.language_model, self.vocabulary, self.config = language_model, vocabulary, config
+        size = language_model.config.vocab_size
+        if size < vocabulary.size:
+            raise ValueError(
+                f"the generator knows {size} tokens and the baseline's tokenizer has {vocabulary.size}: "
+                "use a language model of the same tokenizer"
+            )
+        self.register_buffer("forbidden", _forbidden(size, vocabulary, config), persistent=False)
+        if not config.trains_generator:
+            language_model.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> LanguageModelGenerator:
+        super().train(mode)
+        self.language_model.train(mode and self.config.trains_generator and self.config.generator_dropout)
+        return self
+
+    def first_embedding(self, image_cls: Tensor | None) -> Tensor | None:
+        """What replaces the input embedding of the first token: nothing, but in "LM (cond.)"."""
+        return None
+
+    def propose(
+        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+    ) -> Proposal:
+        targets, trained = ids[masked], self.config.trains_generator
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+            logits = self.logits(ids, mask, masked, self.first_embedding(image_cls))
+            loss = F.cross_entropy(logits, targets, reduction="sum")  # Eq. 7
+            loss = reduce_tokens(loss, masked.sum(), len(ids), self.config.generator_reduction)
+        tokens = draw_tokens(logits, self.forbidden, self.config.sampling_temperature, rng)
+        return Proposal(tokens, loss if trained else torch.zeros_like(loss), logits.argmax(dim=-1) == targets)
+
+    def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
+        """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at the positions in M."""
+        sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)
+        if self.config.append_sep:
+            sentence, mask, masked = append_sep(sentence, mask, masked, self.vocabulary)
+        return masked_logits(self.language_model, sentence, mask, masked, first_embedding).float()
+
+
+class ConditionedGenerator(LanguageModelGenerator):
+    """ "LM (cond.)": the first token's input embedding is the student's image [CLS] feature, gradient stopped.
+
+    Args:
+        image_width: width of that feature; a linear map, trained by L_GEN, is put in where the LM's width differs.
+    """
+
+    def __init__(
+        self, language_model: PreTrainedModel, vocabulary: Vocabulary, config: EpicConfig, image_width: int
+    ) -> None:
+        super().__init__(language_model, vocabulary, config)
+        width = language_model.config.hidden_size
+        self.image_map = nn.Identity() if width == image_width else nn.Linear(image_width, width)
+
+    def first_embedding(self, image_cls: Tensor | None) -> Tensor:
+        if image_cls is None:
+            raise ValueError(
+                "epic.image_conditioned=True: corrupt() needs image_cls, the student's image [CLS] feature"
+            )
+        return self.image_map(image_cls.detach())
+
+
+class VisionLanguageGenerator(TokenGenerator):
+    """ "VLM (SAS)": an earlier snapshot of the student, which sees the image; not trained on its own.
+
+    Args:
+        logits_at: (batch, masked ids (B, n), M (B, n)) -> (K, V) logits of the snapshot's MLM head.
+    """
+
+    def __init__(
+        self, logits_at: Callable[[Any, Tensor, Tensor], Tensor], vocabulary: Vocabulary, config: EpicConfig
+    ) -> None:
+        super().__init__()
+        self.logits_at, self.vocabulary, self.config = logits_at, vocabulary, config
+
+    @torch.no_grad()
+    def propose(
+        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+    ) -> Proposal:
+        logits = self.logits_at(batch, mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
+        forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
+        tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
+        return Proposal(tokens, torch.zeros((), device=ids.device), logits.argmax(dim=-1) == ids[masked])
+
+
+@torch.no_grad()
+def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
+    """Eq. 5: one token per masked position from the full softmax; no gradient flows through the draw.
+
+    Args:
+        logits: (K, V).
+        forbidden: (V,) bool, the tokens that are never drawn.
+        temperature: of the softmax.
+
+    Returns:
+        (K,) int64.
+    """
+    probabilities = (logits.float() / temperature).masked_fill(forbidden, -torch.inf).softmax(dim=-1)
+    return torch.multinomial(probabilities, 1, generator=rng).squeeze(1)
+
+
+def append_sep(ids: Tensor, mask: Tensor, masked: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
+    """Put [SEP] behind every sentence of a text layout without it, for the generator alone.
+
+    Args:
+        ids, mask, masked: (B, n) each, real tokens first.
+
+    Returns:
+        The three with one column more, (B, n + 1); [SEP] is real and not in M.
+
+    Raises:
+        ValueError: the tokenizer has no [SEP].
+    """
+    if vocabulary.sep_id is None:
+        raise ValueError("epic.append_sep=True needs a tokenizer with a [SEP] token")
+    end = mask.sum(dim=1, keepdim=True).long()
+    ids = F.pad(ids, (0, 1), value=vocabulary.pad_id).scatter(1, end, vocabulary.sep_id)
+    return ids, F.pad(mask, (0, 1)).scatter(1, end, 1), F.pad(masked, (0, 1))
+
+
+def _forbidden(size: int, vocabulary: Vocabulary, config: EpicConfig) -> Tensor:
+    """(size,) bool: special tokens, and columns of a padded vocabulary that the baseline has no token for."""
+    forbidden = torch.arange(size) >= vocabulary.size
+    if not config.draw_special_tokens:
+        forbidden[list(vocabulary.special_ids)] = True
+    return forbidden

@@ -1,0 +1,148 @@
+"""The frozen teacher, which gives Eq. 8's saliency, and the student's snapshot of the variant "VLM (SAS)"."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class VisionLanguageModel(Protocol):
+    """What a baseline's model offers, as teacher and as student; every baseline is an ``nn.Module`` besides."""
+
+    def saliency_scores(self, batch: Any, layer: int) -> Tensor:
+        """Eq. 8's mean over heads of q_k · K_k in fusion layer ``layer``, on the unmasked text and the true image.
+
+        ``epic_common.saliency.saliency_scores`` computes it from that layer's q and k. Returns (B, n).
+        """
+
+    def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
+        """Logits of the MLM head with the true image: input_ids (B, n), masked (B, n) bool -> (K, V), row-major."""
+
+
+class SaliencyTeacher(Protocol):
+    """All that :class:`epic_common.objective.Epic` asks for; a teacher of another baseline, or a cache, can serve."""
+
+    def saliency(self, batch: Any) -> Tensor:
+        """Raw scores of Eq. 8, before the softmax: (B, n)."""
+
+
+class FrozenModel:
+    """A model that takes no gradient, stays in eval mode and is no sub-module of whoever holds it.
+
+    It is a plain object on purpose: it never shows up in the holder's state dict, parameters or DDP buckets.
+    """
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        self.model = model
+        self.module = cast(nn.Module, model)
+        self.module.requires_grad_(False)
+        self.module.eval()
+
+    def ready(self, batch: Any) -> VisionLanguageModel:
+        """The model in eval mode on the device of the batch."""
+        self.module.eval()
+        device = _device_of(batch)
+        if device is not None:
+            self.module.to(device)
+        return self.model
+
+
+class Teacher(FrozenModel):
+    """The baseline's own architecture, pre-trained without EPIC.
+
+    Args:
+        model: the pre-trained baseline.
+        layer: ``epic.saliency_layer``.
+        checkpoint: the file that the weights came from; its SHA-256 is kept in ``sha256``.
+    """
+
+    def __init__(self, model: VisionLanguageModel, layer: int = -2, checkpoint: str | Path | None = None) -> None:
+        super().__init__(model)
+        self.layer = layer
+        self.sha256 = None if checkpoint is None else file_sha256(checkpoint)
+
+    @torch.no_grad()
+    def saliency(self, batch: Any) -> Tensor:
+        """Raw scores of Eq. 8, (B, n)."""
+        return self.ready(batch).saliency_scores(batch, self.layer)
+
+
+class SasSnapshot:
+    """An earlier state of the student that proposes replacements; the teacher until the first refresh.
+
+    Args:
+        teacher: whose model is copied and then filled with the student's weights.
+    """
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.frozen: FrozenModel = teacher
+        self.refreshed_at = 0
+
+    @torch.no_grad()
+    def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
+        """(K, V) logits of the snapshot's MLM head."""
+        return self.frozen.ready(batch).mlm_logits_at(batch, input_ids, masked)
+
+    def maybe_refresh(self, step: int, student: nn.Module, every: int) -> bool:
+        """Copy the student's weights when ``every`` steps have passed since the last copy; True if it did.
+
+        Args:
+            step: optimiser steps done; calling again at the same step does nothing.
+
+        Raises:
+            ValueError: ``every`` is below 1, or the student lacks a weight of the teacher.
+        """
+        if every < 1:
+            raise ValueError(f"the snapshot must be refreshed every 1 or more steps, not {every}")
+        if step - self.refreshed_at < every:
+            return False
+        self._fill(student.state_dict())
+        self.refreshed_at = step
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """What an exact resume needs: the step of the last refresh and, after one, the weights."""
+        weights = None if isinstance(self.frozen, Teacher) else self.frozen.module.state_dict()
+        return {"refreshed_at": self.refreshed_at, "weights": weights}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self.refreshed_at = int(state["refreshed_at"])
+        if state["weights"] is not None:
+            self._fill(state["weights"])
+
+    def _fill(self, weights: Mapping[str, Tensor]) -> None:
+        if isinstance(self.frozen, Teacher):
+            self.frozen = FrozenModel(copy.deepcopy(self.frozen.model))
+        wanted = self.frozen.module.state_dict()
+        missing = [name for name in wanted if name not in weights]
+        if missing:
+            raise ValueError(f"the student lacks {len(missing)} weights of its teacher, for example {missing[0]!r}")
+        # The student has EPIC's own weights besides, which the snapshot has no place for.
+        self.frozen.module.load_state_dict({name: weights[name] for name in wanted})
+
+
+def file_sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _device_of(batch: Any) -> torch.device | None:
+    """The device of the first tensor in a batch of nested mappings and sequences."""
+    if isinstance(batch, Tensor):
+        return batch.device
+    if isinstance(batch, Mapping):
+        batch = batch.values()
+    elif isinstance(batch, str) or not isinstance(batch, Iterable):
+        return None
+    return next((device for item in batch if (device := _device_of(item)) is not None), None)
