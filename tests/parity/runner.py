@@ -8,10 +8,9 @@ import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 from tests.parity.comparison import Comparison
-from tests.parity.fixture import PLAIN, Fixture, FixtureError
+from tests.parity.fixture import PLAIN, Fixture
 from tests.parity.replays import Replay, find
 
 
@@ -97,12 +96,3 @@ def last_line(error: Exception) -> str:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     text = traceback.format_exception_only(error)[-1].strip()
     return f"{text} ({Path(frame.filename).name}:{frame.lineno})"
-
-
-READ_ERRORS = (
-    FixtureError,
-    OSError,
-    ValueError,
-    KeyError,
-    BadZipFile,
-)  # what a broken JSON or npz raises when it is read

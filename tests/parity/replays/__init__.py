@@ -3,8 +3,8 @@
 A replay is a function registered for one (baseline, kind), the `baseline` and `replay` of a fixture's JSON. It gets
 the fixture and the mode and yields (array name, full computed array) pairs, NumPy or torch; the framework applies the
 slice, compares, and counts every output array that was not yielded as a failure. Names that the fixture does not store
-are ignored, so a replay may yield all that it computes. To add one, write a module in this package (conventionally
-`<baseline>_<kind>.py`; it is imported by itself):
+are ignored, so a replay may yield all that it computes. To add one, write the module `<baseline>_<kind>.py` in this
+package; it is found by its name, and imported only when a fixture asks for it:
 
     @replay("meter", "pretrain", modes=(PLAIN, TRAINING_PATH))
     def pretrain(fixture: Fixture, mode: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -62,7 +62,13 @@ def replay(
 
 
 def find(baseline: str, kind: str) -> Replay | None:
-    """The replay of (baseline, kind), or None where there is none yet."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return _REPLAYS.get((baseline, kind))
+    """The replay of (baseline, kind), or None where there is none yet.
+
+    Raises:
+        KeyError: its module exists but registers no such replay.
+    """
+    module = f"{baseline}_{kind}"
+    if module not in {found.name for found in pkgutil.iter_modules(__path__)}:
+        return None
+    importlib.import_module(f"{__name__}.{module}")
+    return _REPLAYS[baseline, kind]

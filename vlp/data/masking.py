@@ -1,0 +1,86 @@
+"""Masking for masked language modelling, exactly METER's and ViLT's rule (SPEC §3.6)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100  # label of a position that the loss skips
+MAX_SELECTED = 512
+
+
+class MlmMasker:
+    """Selects and corrupts tokens of one padded caption at a time.
+
+    Whole-word masking (pre-training) takes a fixed number of positions, round(mlm_prob * length) with pads counted,
+    word by word; special and pad positions among them are then given up, so a caption may end with none. A word is a
+    token with the `##` pieces behind it: RoBERTa has none, so that each of its tokens, `<s>`, `</s>` and pads
+    included, is a word of its own. Token masking (fine-tuning) selects each token that is neither a pad nor an opening
+    or closing token with probability mlm_prob.
+    Of the selected tokens 80 % become the mask token, 10 % a uniform draw from the whole vocabulary, 10 % stay.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, mlm_prob: float = 0.15, whole_word: bool = True) -> None:
+        """
+        Raises:
+            ValueError: mlm_prob is not a probability, or the tokenizer has no mask or no pad token.
+        """
+        if not 0 <= mlm_prob <= 1:
+            raise ValueError(f"mlm_prob is a probability, got {mlm_prob}")
+        if tokenizer.mask_token_id is None or tokenizer.pad_token_id is None:
+            raise ValueError(f"masking needs a tokenizer with a mask and a pad token, got {type(tokenizer).__name__}")
+        self.mlm_prob = mlm_prob
+        self.whole_word = whole_word
+        self.vocab_size = len(tokenizer)
+        self.mask_id: int = tokenizer.mask_token_id
+        tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))]
+        self._continuation = frozenset(i for i, token in enumerate(tokens) if token.startswith("##"))
+        self._left_out = frozenset(i for i, token in enumerate(tokens) if token in ("[CLS]", "[SEP]"))
+        self._special = frozenset(tokenizer.all_special_ids)
+        # Token masking knows special tokens by their place, so an unknown word in between may be selected.
+        frame = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+        self._frame = frozenset(i for i in frame if i is not None)
+
+    def __call__(self, ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[int]]:
+        """Mask one caption.
+
+        Args:
+            ids: its token ids, special tokens and pads included.
+            rng: the source of every draw.
+
+        Returns:
+            The ids after masking, and the labels: the original id at selected positions, -100 elsewhere.
+        """
+        selected = self._select_words(ids, rng) if self.whole_word else self._select_tokens(ids, rng)
+        masked, labels = list(ids), [IGNORED] * len(ids)
+        for position in selected:
+            labels[position] = ids[position]
+            if rng.random() < 0.8:
+                masked[position] = self.mask_id
+            elif rng.random() < 0.5:
+                masked[position] = rng.randrange(self.vocab_size)
+        return masked, labels
+
+    def _select_tokens(self, ids: Sequence[int], rng: random.Random) -> list[int]:
+        return [i for i, token in enumerate(ids) if token not in self._frame and rng.random() < self.mlm_prob]
+
+    def _select_words(self, ids: Sequence[int], rng: random.Random) -> list[int]:
+        words: list[list[int]] = []
+        for position, token in enumerate(ids):
+            if token in self._left_out:
+                continue
+            if words and token in self._continuation:
+                words[-1].append(position)
+            else:
+                words.append([position])
+        rng.shuffle(words)
+        budget = min(MAX_SELECTED, max(1, round(len(ids) * self.mlm_prob)))
+        taken: list[int] = []
+        for word in words:
+            if len(taken) == budget:
+                break
+            if len(taken) + len(word) <= budget:
+                taken += word
+        return [position for position in taken if ids[position] not in self._special]

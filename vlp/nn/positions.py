@@ -1,0 +1,69 @@
+"""Position tables carried to another picture size (SPEC §4.2 and §4.3)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SWIN_STRIDE = 32  # METER's Swin: window = image_size // 32 at every stage
+
+
+def interpolate_clip_positions(table: Tensor, image_size: int, patch_size: int) -> Tensor:
+    """CLIP's position table for pictures of `image_size`.
+
+    Args:
+        table: (1 + g * g, D); row 0 belongs to the class token, the rest to a g x g grid, row by row.
+
+    Returns:
+        (1 + G * G, D) with G = image_size // patch_size: row 0 as it is, the grid resampled (bicubic). `table` itself
+        where G = g.
+
+    Raises:
+        ValueError: the rows after the first are not a square grid.
+    """
+    target = image_size // patch_size
+    grid = _side(table.shape[0] - 1, f"a position table of {table.shape[0]} rows is not 1 + a square grid")
+    if grid == target:
+        return table
+    return torch.cat([table[:1], _resample(table[1:], grid, target)])
+
+
+def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
+    """A Swin block's relative-position bias table for pictures of `after` pixels instead of `before`.
+
+    Args:
+        table: ((2w - 1) * (2w - 1), heads), w = before // 32.
+
+    Returns:
+        ((2W - 1) * (2W - 1), heads) with W = after // 32, resampled per head (bicubic); `table` itself where
+        before = after.
+
+    Raises:
+        ValueError: the table is not that of pictures of `before` pixels.
+    """
+    if before == after:
+        return table
+    side = _side(table.shape[0], f"a relative-position bias table of {table.shape[0]} rows is not a square grid")
+    if side != 2 * (before // SWIN_STRIDE) - 1:
+        raise ValueError(
+            f"a relative-position bias table of {side} x {side} is for pictures of {(side + 1) // 2 * SWIN_STRIDE} "
+            f"pixels, not {before}: set resolution_before to the checkpoint's image size"
+        )
+    return _resample(table, side, 2 * (after // SWIN_STRIDE) - 1)
+
+
+def _side(rows: int, complaint: str) -> int:
+    side = math.isqrt(max(rows, 0))
+    if rows < 1 or side * side != rows:
+        raise ValueError(complaint)
+    return side
+
+
+def _resample(grid: Tensor, side: int, target: int) -> Tensor:
+    """(side * side, C) -> (target * target, C), bicubic, computed in float32."""
+    image = grid.float().T.reshape(1, -1, side, side)
+    resized = F.interpolate(image, size=(target, target), mode="bicubic", align_corners=False)
+    return resized.reshape(-1, target * target).T.contiguous().to(grid.dtype)
