@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from vlp.data.draws import SampleKey
+from vlp.data.masking import IGNORED, MlmMasker
+from vlp.data.tokenizers import encode
 
 Batch = dict[str, Any]
-IGNORE = -100
-
-
-class Masker(Protocol):
-    """``vlp.data.masking.MlmMasker``: token ids -> (ids with masks, labels), equally long."""
-
-    def __call__(self, ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[int]]: ...
 
 
 class Collator:
@@ -34,7 +29,7 @@ class Collator:
     attention mask is 0 there. Masks are drawn from each sample's own key.
     """
 
-    def __init__(self, tokenizer: Any, masker: Masker, max_text_len: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, masker: MlmMasker, max_text_len: int) -> None:
         self.tokenizer, self.masker, self.max_text_len = tokenizer, masker, max_text_len
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
@@ -52,21 +47,19 @@ class Collator:
         return batch
 
     def _encode(self, name: str, texts: list[str], keys: list[SampleKey]) -> Batch:
-        """Tokenise and mask the texts of one key; the true text is padded by the tokeniser, false texts by zeros."""
-        encoded = self.tokenizer(texts, truncation=True, max_length=self.max_text_len)["input_ids"]
-        size = (len(texts), self.max_text_len)
-        pad = self.tokenizer.pad_token_id
-        true = not name.startswith("false")
-        ids = torch.full(size, pad if true else 0)
-        masks, labels = torch.zeros(size, dtype=torch.int64), torch.full(size, IGNORE)
-        ids_mlm, labels_mlm = torch.full(size, pad), torch.full(size, IGNORE)
-        for row, (tokens, key) in enumerate(zip(encoded, keys, strict=True)):
-            n = len(tokens)
-            ids[row, :n], masks[row, :n] = torch.tensor(tokens), 1
-            # The budget of whole-word masking counts the pads of a true text (SPEC §3.6).
-            padded = tokens + [pad] * (self.max_text_len - n) if true else tokens
-            masked, targets = self.masker(padded, key.rng(f"mlm {name}"))
-            ids_mlm[row, : len(masked)], labels_mlm[row, : len(targets)] = torch.tensor(masked), torch.tensor(targets)
+        """Tokenise and mask the texts of one key; ``keys`` are those of the samples."""
+        encoded = encode(self.tokenizer, texts, self.max_text_len)
+        ids, masks = torch.tensor(encoded.ids), torch.tensor(encoded.masks)
+        ids_mlm, labels_mlm = ids.clone(), torch.full_like(ids, IGNORED)
+        false = name.startswith("false")
+        for row, key in enumerate(keys):
+            # A false text reaches the masking without pads: they do not count in its budget (SPEC §3.4, §3.6).
+            n = int(masks[row].sum()) if false else self.max_text_len
+            masked, targets = self.masker(encoded.ids[row][:n], key.rng(f"mlm {name}"))
+            ids_mlm[row, :n], labels_mlm[row, :n] = torch.tensor(masked), torch.tensor(targets)
+        if false:
+            ids = ids * masks
+        labels = torch.full_like(ids, IGNORED)
         values = {"ids": ids, "masks": masks, "labels": labels, "ids_mlm": ids_mlm, "labels_mlm": labels_mlm}
         return {f"{name}_{suffix}": value for suffix, value in values.items()}
 

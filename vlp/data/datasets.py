@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vlp.data.arrow_dataset import ArrowDataset, MixedDataset, Transform
+from vlp.data.arrow_dataset import ArrowDataset, Transform
 from vlp.data.caption_dataset import CaptionDataset
 from vlp.data.registry import DatasetSpec, EvalSplit, Split, get_spec, table_files
 from vlp.data.tables import ArrowTables
+from vlp.data.task_datasets import Nlvr2Dataset, SnliDataset, VqaDataset
+
+_TASKS: dict[str, type[ArrowDataset]] = {"vqa": VqaDataset, "nlvr2": Nlvr2Dataset, "snli": SnliDataset}
 
 
 def build_dataset(
@@ -31,16 +34,6 @@ def build_dataset(
     """
     spec = key if isinstance(key, DatasetSpec) else get_spec(key)
     tables = ArrowTables(table_files(spec, split, data_root, eval_split), spec.text_column, spec.dedupe)
-    false = (draw_false_image, draw_false_text)
-    return CaptionDataset(spec, split, tables, transforms, seed, image_only, *false)
-
-
-def build_mixed(
-    keys: Sequence[str | DatasetSpec],
-    split: Split,
-    data_root: str | Path,
-    transforms: Sequence[Transform],
-    **options: object,
-) -> MixedDataset:
-    """Concatenate the datasets of ``keys`` in order; ``options`` are those of :func:`build_dataset`."""
-    return MixedDataset(build_dataset(key, split, data_root, transforms, **options) for key in keys)  # type: ignore[arg-type]
+    if spec.kind == "caption":
+        return CaptionDataset(spec, split, tables, transforms, seed, image_only, draw_false_image, draw_false_text)
+    return _TASKS[spec.kind](spec, split, tables, transforms, seed, image_only)

@@ -7,7 +7,7 @@ file: forked loader workers share both (a Python list of millions of captions wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +77,13 @@ class ArrowTables:
         table, local = self._locate(row)
         return self._tables[table][column][local].as_py()
 
-    def has_column(self, column: str) -> bool:
-        """Say whether every table has ``column``."""
-        return all(column in table.column_names for table in self._tables)
+    def distinct(self, *columns: str) -> Iterator[tuple[Any, ...]]:
+        """Yield the distinct combinations of parallel values in nested list ``columns``, table by table."""
+        for table in self._tables:
+            if table.num_rows:
+                flat = pa.table({name: pc.list_flatten(table[name], recursive=True) for name in columns})
+                groups = flat.group_by(list(columns)).aggregate([])
+                yield from zip(*(groups[name].to_pylist() for name in columns), strict=True)
 
     def table_name(self, row: int) -> str:
         """Return the name of the table that holds ``row``."""

@@ -8,15 +8,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vlp.data.arrow.karpathy import plan_coco, plan_f30k
+from vlp.data.arrow.nlvr2 import plan_nlvr2
 from vlp.data.arrow.report import Progress
+from vlp.data.arrow.snli import plan_snli
 from vlp.data.arrow.source import Source
 from vlp.data.arrow.table import Table, write_table
+from vlp.data.arrow.vg import plan_vg
+from vlp.data.arrow.vqa import plan_vqa
+from vlp.data.arrow.web import plan_cc12m, plan_gcc, plan_sbu
 from vlp.data.errors import DataError
 from vlp.data.manifest import Manifest, TableRecord, footer_sha256
 
 PLANS: dict[str, Callable[[Source], list[Table]]] = {
     "coco": plan_coco,
     "f30k": plan_f30k,
+    "vg": plan_vg,
+    "sbu": plan_sbu,
+    "gcc": plan_gcc,
+    "cc12m": plan_cc12m,
+    "nlvr2": plan_nlvr2,
+    "snli": plan_snli,
+    "vqa": plan_vqa,
 }
 
 
@@ -50,7 +62,8 @@ def convert(
     """
     if name not in PLANS:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(PLANS)}")
-    folder, source = Path(output), Source(Path(root), seed)
+    folder = Path(output)
+    source = Source(Path(root), folder, seed)
     if not source.root.is_dir():
         raise DataError(f"--root {root} is not a directory")
     tables = PLANS[name](source)

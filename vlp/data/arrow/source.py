@@ -19,9 +19,13 @@ _CHUNK = 1 << 20
 
 @dataclass
 class Source:
-    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout."""
+    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout.
+
+    ``output`` is the Arrow folder, for tables that are made from tables.
+    """
 
     root: Path
+    output: Path
     seed: int
     layout: str = "official"
     found: dict[str, int] = field(default_factory=dict)
@@ -39,7 +43,6 @@ class Source:
         if not paths:
             expected = " or ".join(str(self.root / folder / "*.jpg") for folder in folders)
             raise DataError(f"no images found: expected {expected}; see docs/data.md for the raw layout")
-        self.found["images"] = self.found.get("images", 0) + len(paths)
         return self.shuffled(paths)
 
     def shuffled(self, items: Sequence[T]) -> list[T]:

@@ -120,6 +120,9 @@ def _with_images(row: Row, verify: bool, skips: Skips) -> Row | None:
             continue
         try:
             data = value.read_bytes()
+        except FileNotFoundError:
+            skips.add("annotation without image", str(value))
+            return None
         except OSError as error:
             skips.add("image cannot be read", f"{value}: {error.strerror or error}")
             return None

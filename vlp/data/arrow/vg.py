@@ -1,0 +1,84 @@
+"""Visual Genome regions -> ``vg`` (SPEC §3.9): every region phrase is a caption, its box lies beside it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vlp.data.arrow.source import Source, iter_json_list
+from vlp.data.arrow.table import VG, Row, Skips, Table
+from vlp.data.errors import DataError
+
+_ANNOTATION = "annotations/region_descriptions.json"
+
+
+@dataclass
+class _Regions:
+    """The regions of one image; arrays, because five million boxes as Python integers take gigabytes."""
+
+    phrases: list[str] = field(default_factory=list)
+    width: array[int] = field(default_factory=lambda: array("q"))
+    height: array[int] = field(default_factory=lambda: array("q"))
+    x: array[int] = field(default_factory=lambda: array("q"))
+    y: array[int] = field(default_factory=lambda: array("q"))
+
+
+def plan_vg(source: Source) -> list[Table]:
+    """Plan vg from ``annotations/region_descriptions.json`` and the two image folders."""
+    regions = _read(source)
+    paths: list[Path] = []
+    seen: set[str] = set()
+    for path in source.images("images/VG_100K", "images/VG_100K_2"):
+        if path.stem not in regions:
+            source.skips.add("image without annotation", str(path))
+        elif path.stem in seen:
+            source.skips.add("second image of the same name", str(path))
+        else:
+            paths.append(path)
+        seen.add(path.stem)
+    for image_id in regions:
+        if image_id not in seen:
+            source.skips.add("annotation without image", image_id)
+
+    def rows(_: Skips) -> Iterator[Row]:
+        for path in paths:
+            region = regions[path.stem]
+            yield {
+                "image": path,
+                "caption": region.phrases,
+                "width": region.width,
+                "height": region.height,
+                "x": region.x,
+                "y": region.y,
+                "image_id": path.stem,
+            }
+
+    return [Table("vg", VG, rows, len(paths))]
+
+
+def _read(source: Source) -> dict[str, _Regions]:
+    """Read the regions of every image, grouped by image id, in file order; empty phrases are left out."""
+    path = source.root / _ANNOTATION
+    result: dict[str, _Regions] = {}
+    number = 0
+    try:
+        for image in iter_json_list(path):
+            number += 1
+            for region in image["regions"]:
+                image_id = str(region["image_id"])
+                if not region["phrase"].strip():
+                    source.skips.add("empty caption", f"region of image {image_id}")
+                    continue
+                regions = result.setdefault(image_id, _Regions())
+                regions.phrases.append(region["phrase"])
+                for side in ("width", "height", "x", "y"):
+                    getattr(regions, side).append(int(region[side]))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"{path} is not in Visual Genome's format (list of regions[]: image_id, phrase, x, y, width, height): "
+            f"{error!r} at element {number}"
+        ) from error
+    source.found["annotations"] = len(result)
+    return result
