@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import product
 from typing import NamedTuple
 
 
@@ -66,7 +66,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Phrase:
-    """What a noun phrase says; None means unsaid."""
+    """What a noun phrase says; None means unsaid. `count` 1 is `a`: at least one; 2 and 3 are exact."""
 
     kind: str
     count: int
@@ -74,15 +74,22 @@ class Phrase:
     size: str | None = None
     pattern: str | None = None
 
-    def fits(self, thing: Thing) -> bool:
-        """Whether the phrase describes `thing`."""
+    def describes(self, thing: Thing) -> bool:
+        """Whether everything but the number is true of `thing`."""
         return (
             self.kind == thing.kind
-            and self.count == thing.count
             and self.colour in (None, thing.colour)
             and self.size in (None, thing.size)
             and self.pattern in (None, thing.pattern)
         )
+
+    def referents(self, scene: Scene) -> list[tuple[Thing, ...]]:
+        """Return what the phrase can mean: one thing, or all things of that description taken together."""
+        things = [thing for thing in scene.things if self.describes(thing)]
+        found: list[tuple[Thing, ...]] = [(thing,) for thing in things if self.count in (1, thing.count)]
+        if len(things) > 1 and sum(thing.count for thing in things) == self.count:
+            found.append(tuple(things))
+        return found
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,14 @@ class Claim:
         """Whether different things of the scene can be found for all phrases so that everything said is true."""
         if self.ground not in (None, scene.ground) or self.time not in (None, scene.time):
             return False
-        return any(self._fits(things) for things in permutations(scene.things, len(self.phrases)))
+        return any(map(self._fits, product(*(phrase.referents(scene) for phrase in self.phrases))))
 
-    def _fits(self, things: tuple[Thing, ...]) -> bool:
-        if not all(phrase.fits(thing) for phrase, thing in zip(self.phrases, things, strict=True)):
+    def _fits(self, meant: tuple[tuple[Thing, ...], ...]) -> bool:
+        things = [thing for referent in meant for thing in referent]
+        if len(set(things)) < len(things):
             return False
-        return all(related(r.name, things[r.subject].box, things[r.object].box) for r in self.relations)
+        boxes = [union(tuple(thing.box for thing in referent)) for referent in meant]
+        return all(related(r.name, boxes[r.subject], boxes[r.object]) for r in self.relations)
 
     def with_value(self, slot: Slot, value: str | int) -> Claim:
         """Return the claim with `value` in place of what `slot` states."""

@@ -30,7 +30,7 @@ def questions(scene: Scene, rng: random.Random) -> list[Question]:
     """Return questions of every kind that the scene allows, at most two of a kind."""
     found: list[Question] = []
     for ask in (_colour, _pattern, _number, _existence, _relation, _what, _ground, _time):
-        asked = list(ask(scene, rng))
+        asked = list({question.question: question for question in ask(scene, rng)}.values())
         found += rng.sample(asked, min(len(asked), _PER_KIND_OF_QUESTION))
     return found
 
