@@ -46,6 +46,8 @@ _RENAMES = [
     (r"\.mlp\.fc1\.", ".mlp.c_fc."),
     (r"\.mlp\.fc2\.", ".mlp.c_proj."),
 ]
+# Where CLIP registers its parts in another order than timm.
+_ORDER = "class_embedding positional_embedding conv1 ln_pre transformer ln_post attn ln_1 mlp ln_2".split()
 
 
 def clip_key(timm_key: str) -> str:
@@ -61,6 +63,8 @@ class ClipVisualTower(nn.Module):
     ``positional_embedding`` and ``ln_final`` are leftovers of CLIP's text side: in the official checkpoints,
     never used, without gradient.
     """
+
+    image_pool = "first"
 
     def __init__(self, size: ClipSize, image_size: int) -> None:
         super().__init__()
@@ -81,6 +85,7 @@ class ClipVisualTower(nn.Module):
             self.visual,
             clip_key,
             official_shapes={"cls_token": lambda t: t.flatten(), "pos_embed": lambda t: t.squeeze(0)},
+            order=_ORDER,
         )
 
     def official_key(self, key: str) -> str:

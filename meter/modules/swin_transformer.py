@@ -34,6 +34,11 @@ SWIN_SIZES = {
     "swin_base_patch4_window12_384_in22k": SwinSize(*_BASE, "swin_base_patch4_window12_384.ms_in22k"),
     "swin_large_patch4_window12_384_in22k": SwinSize(*_LARGE, "swin_large_patch4_window12_384.ms_in22k"),
 }
+# Where the official Swin registers its parts in another order than timm.
+_ORDER = (
+    "patch_embed layers blocks downsample attn_mask norm1 attn norm2 mlp "
+    "relative_position_bias_table relative_position_index qkv reduction proj norm"
+).split()
 
 
 def swin_key(timm_key: str) -> str:
@@ -43,6 +48,8 @@ def swin_key(timm_key: str) -> str:
 
 class SwinTower(nn.Module):
     """images (B, 3, S, S) -> tokens (B, (S/32)², width); no class token."""
+
+    image_pool = "mean"
 
     def __init__(self, size: SwinSize, image_size: int) -> None:
         super().__init__()
@@ -60,7 +67,7 @@ class SwinTower(nn.Module):
         )
         # Official keys carry no extra level, so timm's sub-modules become this module's own.
         self.patch_embed, self.layers, self.norm = swin.patch_embed, swin.layers, swin.norm
-        use_official_names(self, swin_key, derived=self._official_buffers)
+        use_official_names(self, swin_key, derived=self._official_buffers, order=_ORDER)
 
     def official_key(self, key: str) -> str:
         """Own parameter name -> the name in METER's checkpoints (both relative to this tower)."""

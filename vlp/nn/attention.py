@@ -145,4 +145,3 @@ def trim_padding(mask: Tensor, *per_token: Tensor) -> tuple[Tensor, ...]:
     """
     longest = max(int(mask.sum(dim=1).max()), 1)
     return tuple(t[:, :longest] for t in (mask, *per_token))
-

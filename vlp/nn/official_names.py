@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,21 +13,27 @@ def use_official_names(
     official_key: Callable[[str], str],
     official_shapes: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
     derived: Callable[[], Mapping[str, Tensor]] | None = None,
+    order: Sequence[str] = (),
 ) -> None:
     """Make ``module.state_dict()`` and ``load_state_dict`` speak the official names, whatever the prefix.
 
     ``official_key`` maps an own key to the official one. ``official_shapes`` maps own keys to a view in the
     official shape; loading reshapes back. ``derived`` gives official entries that the module rebuilds by
-    itself: they are written on save and dropped on load.
+    itself: they are written on save and dropped on load. ``order`` lists the parts of the dotted keys in the
+    official order where it differs from the module's own.
     """
     shapes = official_shapes or {}
+    ranks = {part: i for i, part in enumerate(order, start=1)}
+
+    def rank(name: str) -> list[int]:
+        return [int(part) if part.isdigit() else ranks.get(part, 0) for part in name.split(".")]
 
     def on_save(_: nn.Module, state: dict[str, Tensor], prefix: str, __: Any) -> None:
         own = {key.removeprefix(prefix): state.pop(key) for key in list(state) if key.startswith(prefix)}
-        for name, value in own.items():
-            state[prefix + official_key(name)] = shapes[name](value) if name in shapes else value
-        for name, value in (derived() if derived else {}).items():
-            state[prefix + name] = value
+        official = {official_key(name): shapes[name](t) if name in shapes else t for name, t in own.items()}
+        official.update(derived() if derived else {})
+        for name in sorted(official, key=rank):
+            state[prefix + name] = official[name]
 
     def on_load(own_module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
         for name in derived() if derived else ():

@@ -1,0 +1,25 @@
+"""METER under OpenMPI, one process per GPU (SPEC §1.4), with the command line of run.py:
+
+    mpirun -np <WORLD_SIZE> … python azure_distributed_run.py with data_root=… num_gpus=8 num_nodes=4 …
+MASTER_ADDR and MASTER_PORT must be exported.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from meter.config import ex
+from meter.train import run
+from vlp.training.mpi import OpenMPIEnvironment
+from vlp.training.sacred_cli import check_command_line
+
+
+@ex.main
+def main(_config: dict[str, Any]) -> None:
+    run(_config, OpenMPIEnvironment())
+
+
+if __name__ == "__main__":
+    check_command_line(ex, sys.argv)
+    ex.run_commandline()

@@ -1,0 +1,75 @@
+"""Load METER checkpoints: official file names, position tables of another image size, retrieval's rank head (SPEC §8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
+from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file
+
+log = logging.getLogger(__name__)
+
+# In official files, without a counterpart in the model: CLIP's text embedding, and buffers that are rebuilt.
+KNOWN_EXTRAS = ("token_embedding.weight", "embeddings.position_ids", "relative_position_index", "attn_mask")
+
+
+def resized_positions(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state`` with CLIP position tables and Swin bias tables interpolated to the sizes of ``expected``."""
+    resized = dict(state)
+    for name, value in state.items():
+        if name not in expected or value.shape == expected[name].shape:
+            continue
+        if name.endswith("visual.positional_embedding"):
+            grid = round((expected[name].shape[0] - 1) ** 0.5)
+            resized[name] = interpolate_clip_positions(value, patch_size=1, image_size=grid)
+        elif name.endswith("relative_position_bias_table"):
+            resized[name] = interpolate_swin_bias(value, _image_size(value), _image_size(expected[name]))
+    return resized
+
+
+def _image_size(bias_table: Tensor) -> int:
+    """The image size of a bias table ((2w-1)², heads): METER's window is image_size // 32."""
+    return 32 * (round(bias_table.shape[0] ** 0.5) + 1) // 2
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+    """Load ``path`` (official or ours) into ``model``, non-strictly but never silently.
+
+    A retrieval model whose file has no ``rank_output`` gets row 1 ("matched") of ``itm_score``: so the zero-shot
+    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one (SPEC §7.1).
+
+    Raises:
+        WeightsError: unreadable, unsafe, or of another architecture or size.
+    """
+    state = {name: t for name, t in read_state_dict(path).items() if not name.endswith(KNOWN_EXTRAS)}
+    expected = model.state_dict()
+    if not any(name in expected for name in state):
+        raise WeightsError(f"{path}: none of its {len(state)} tensors is METER's (first: {sorted(state)[:3]})")
+    state = resized_positions(state, expected)
+    if "rank_output.weight" in expected and "rank_output.weight" not in state:
+        if "itm_score.fc.weight" not in state:
+            raise WeightsError(f"{path}: has neither rank_output nor itm_score, so nothing can rank pairs")
+        state["rank_output.weight"] = state["itm_score.fc.weight"][1:].clone()
+        state["rank_output.bias"] = state["itm_score.fc.bias"][1:].clone()
+    check_shapes(path, state, expected, "Check vit, image_size, tokenizer, hidden_size and num_top_layer")
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
+    log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))
+    if encoder := [
+        name for name in missing if name.startswith(("vit_model.visual", "vit_model.layers", "cross_modal"))
+    ]:
+        raise WeightsError(f"{path} lacks {encoder[:3]} ({len(encoder)} tensors): another num_top_layer or encoder?")
+    if missing:
+        log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
+    if unexpected:
+        log.warning("[load] in the file, not in this model: %s", ", ".join(unexpected))
+
+
+def freeze_itm_head(model: nn.Module) -> None:
+    """Retrieval: the ITM loss still trains the body, not its own head (SPEC §7.1)."""
+    for parameter in model.itm_score.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(False)

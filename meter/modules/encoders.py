@@ -1,0 +1,170 @@
+"""METER's two encoders: which ones a config names, and their pre-trained weights (SPEC §4).
+
+``init`` decides what they start from, per tower: ``pretrained`` (default: the official weights of ``vit``; the text
+weights of ``tokenizer``, a hub name or local folder), ``random``, or a hub name or local file of one's own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import timm
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, RobertaConfig
+
+from meter.modules.checkpoints import resized_positions
+from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower, clip_key
+from meter.modules.swin_transformer import SWIN_SIZES, SwinTower, swin_key
+from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+
+log = logging.getLogger(__name__)
+
+_ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "layer_norm_eps": 1e-5, "type_vocab_size": 1}
+_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+# The sizes of the official text encoders, so that building them needs no download.
+TEXT_CONFIGS: dict[str, PretrainedConfig] = {
+    "bert-base-uncased": BertConfig(),
+    "roberta-base": RobertaConfig(**_ROBERTA),
+    "roberta-large": RobertaConfig(**_ROBERTA, **_LARGE),
+}
+
+
+class Encoders(NamedTuple):
+    """vision: images (B, 3, S, S) -> (B, N, w); text: a transformers BertModel or RobertaModel."""
+
+    vision: nn.Module
+    text: nn.Module
+
+
+def build_encoders(config: dict[str, Any]) -> Encoders:
+    """Both towers of a resolved config, with their pre-trained weights unless a checkpoint will bring them.
+
+    Raises:
+        ValueError: unknown ``vit``, or sizes that contradict the config.
+        WeightsError: weights that cannot be had or do not fit.
+    """
+    init = resolve_init(config["init"])
+    if config["load_path"] or config["resume_from"]:
+        init = {"vision": "random", "text": "random"}  # the checkpoint holds both towers
+    encoders = Encoders(_build_vision(config), _build_text(config, init["text"]))
+    if init["vision"] != "random":
+        _load_vision(encoders.vision, init["vision"], config)
+    return encoders
+
+
+def resolve_init(init: str | dict[str, str]) -> dict[str, str]:
+    """``init=random`` stands for both towers; otherwise ``init.vision=…`` and ``init.text=…``."""
+    if isinstance(init, str):
+        if init not in ("random", "pretrained"):
+            raise ValueError(
+                f"init={init!r}: say init.vision={init} or init.text={init}; alone go random and pretrained"
+            )
+        return {"vision": init, "text": init}
+    return init
+
+
+def _build_vision(config: dict[str, Any]) -> nn.Module:
+    name, size = config["vit"], config["image_size"]
+    tower: nn.Module
+    if name in CLIP_SIZES:
+        tower, width = ClipVisualTower(CLIP_SIZES[name], size), CLIP_SIZES[name].width
+    elif name in SWIN_SIZES:
+        tower, width = SwinTower(SWIN_SIZES[name], size), SWIN_SIZES[name].width
+    else:
+        known = [*CLIP_SIZES, *SWIN_SIZES]
+        near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
+        raise ValueError(f"vit={name!r} is unknown; did you mean {near!r}? Known: {', '.join(known)}")
+    if width != config["input_image_embed_size"]:
+        raise ValueError(
+            f"vit={name} gives {width} channels, input_image_embed_size={config['input_image_embed_size']}"
+        )
+    return tower
+
+
+def _build_text(config: dict[str, Any], init: str) -> nn.Module:
+    name = config["tokenizer"]
+    if init == "random":
+        text = AutoModel.from_config(TEXT_CONFIGS[name] if name in TEXT_CONFIGS else _local_text_config(name))
+    else:
+        source = name if init == "pretrained" else init
+        try:
+            text = AutoModel.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise WeightsError(
+                f"text encoder {source!r}: its weights are neither in a local folder nor to be had from the hub. Give "
+                "tokenizer=<local folder with config.json and weights>, init.text=<folder>, or init=random to start "
+                f"from random encoders ({str(error).splitlines()[0]})"
+            ) from error
+        log.info("[init] text: %s, sha256 of its tensors %s", source, sha256_of_tensors(text.state_dict()))
+    for key, have in (("input_text_embed_size", text.config.hidden_size), ("vocab_size", text.config.vocab_size)):
+        if config[key] != have:
+            raise ValueError(f"{key}={config[key]}, but the text encoder of tokenizer={name} has {have}")
+    if config["max_text_len"] > text_positions(text.config):
+        raise ValueError(f"max_text_len={config['max_text_len']}: {name} has {text_positions(text.config)} positions")
+    return text
+
+
+def text_positions(config: PretrainedConfig) -> int:
+    """How many tokens fit: RoBERTa numbers its positions from pad_id + 1."""
+    offset = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+    return config.max_position_embeddings - offset
+
+
+def _local_text_config(name: str) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"tokenizer={name}: neither one of {', '.join(TEXT_CONFIGS)} nor a folder with a config.json"
+        ) from error
+
+
+def _load_vision(tower: nn.Module, init: str, config: dict[str, Any]) -> None:
+    is_clip = isinstance(tower, ClipVisualTower)
+    if init == "pretrained":
+        init = (CLIP_SIZES if is_clip else SWIN_SIZES)[config["vit"]].pretrained or ""
+        if not init:
+            raise WeightsError(f"vit={config['vit']} has no official weights; give init.vision=<file> or init=random")
+    if Path(init).is_file():
+        digest = sha256_of_file(init)
+        state = _official_file(read_state_dict(init))
+    else:
+        state = _from_hub(init, is_clip)
+        digest = sha256_of_tensors(state)
+    expected = tower.state_dict()
+    state = {name: value.float() for name, value in state.items() if name in expected}
+    state = resized_positions(state, expected)
+    check_shapes(init, state, expected, "Check vit and image_size")
+    rebuilt = ("relative_position_index", "attn_mask")
+    optional = (
+        "positional_embedding",
+        "ln_final.weight",
+        "ln_final.bias",
+        *(n for n in expected if n.endswith(rebuilt)),
+    )
+    if missing := [name for name in expected if name not in state and name not in optional]:
+        raise WeightsError(f"{init} lacks {missing[:3]} ({len(missing)} tensors) of vit={config['vit']}")
+    tower.load_state_dict(state, strict=False)
+    log.info("[init] vision: %s, %d tensors, sha256 %s", init, len(state), digest)
+
+
+def _official_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's own archive (``visual.*`` and its text side) or a Swin file; buffers that depend on the size are left out."""
+    return {name: t for name, t in state.items() if not name.endswith(("relative_position_index", "attn_mask"))}
+
+
+def _from_hub(name: str, is_clip: bool) -> dict[str, Tensor]:
+    try:
+        source = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"vision weights {name!r}: no such local file, and the hub gave nothing ({str(error).splitlines()[0]}). "
+            "Give init.vision=<local file> (CLIP's ViT-B-16.pt, a Swin .pth) or init=random to start from random encoders"
+        ) from error
+    if not is_clip:
+        return {swin_key(key): value for key, value in source.items()}
+    flat = {"cls_token": lambda t: t.flatten(), "pos_embed": lambda t: t.squeeze(0)}
+    return {"visual." + clip_key(key): flat.get(key, lambda t: t)(value) for key, value in source.items()}

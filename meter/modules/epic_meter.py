@@ -1,0 +1,165 @@
+"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10)."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+from epic_common.generator import Vocabulary
+from epic_common.language_model import load_language_model
+from epic_common.objective import Epic
+from epic_common.saliency import saliency_scores
+from epic_common.teacher import Teacher
+from meter.modules.checkpoints import load_checkpoint
+from meter.modules.meter_module import METERTransformerSS
+from meter.modules.meter_utils import phase_of
+from vlp.training.weights import read_checkpoint
+
+log = logging.getLogger(__name__)
+
+# What of a checkpoint's own config decides its architecture; the rest follows the student's run.
+ARCHITECTURE = (
+    "vit",
+    "patch_size",
+    "tokenizer",
+    "vocab_size",
+    "hidden_size",
+    "num_heads",
+    "num_top_layer",
+    "mlp_ratio",
+    "input_image_embed_size",
+    "input_text_embed_size",
+)
+
+
+class MeterTeacher(METERTransformerSS):
+    """A METER that answers what EPIC asks of a frozen model."""
+
+    def saliency_scores(self, batch: dict[str, Any], layer: int) -> Tensor:
+        """Eq. 8's scores (B, n) on the unmasked text and the true image; Swin's query is the mean over its tokens."""
+        query, key = saliency_query_key(self, batch, layer, self.image_pool)
+        return saliency_scores(query, key)
+
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
+        """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
+        mask = batch["text_masks"]
+        image = self.encode_image(batch["image"][0])
+        fused = self.fuse(self.encode_text(input_ids, mask), mask, image, image_stream=False)
+        return self.mlm_score(fused.text[masked])
+
+
+def saliency_query_key(
+    model: METERTransformerSS, batch: dict[str, Any], layer: int, pool: str
+) -> tuple[Tensor, Tensor]:
+    """q (B, h, d_h) of the image and K (B, h, n, d_h) of the text in fusion layer ``layer``'s image stream.
+
+    Nothing after that layer's cross-attention scores is computed. ``pool`` "first" takes the query of image token 0
+    ([CLS]), "mean" that of the mean token (the query is affine, so it is the mean of the queries).
+    """
+    mask = batch["text_masks"].bool()
+    x, y = model.encode_text(batch["text_ids"], mask), model.encode_image(batch["image"][0])
+    layers = list(zip(model.cross_modal_text_layers, model.cross_modal_image_layers, strict=True))
+    last = range(len(layers))[layer]
+    for text_layer, image_layer in layers[:last]:
+        x, y = text_layer(x, y, mask, None), image_layer(y, x, None, mask)
+    fusion: Any = layers[last][1]
+    asking = y[:, :1] if pool == "first" else y
+    states = fusion.attention(asking, y, None).mean(dim=1, keepdim=True)
+    cross = fusion.crossattention.self
+    return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(cross.key(x))
+
+
+class MeterEpic(Epic):
+    """EPIC's objective as one entry of METER's step."""
+
+    def step(self, model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Tensor]:
+        """Corrupt the sentence, fuse it with the true image's states (B, P, d), judge every token.
+
+        Returns ``epic_itc_loss`` (already times lambda) and ``epic_gen_loss``, to be added to METER's own losses.
+        """
+        if model.training:
+            self.maybe_refresh(model.global_step, model, self.steps_per_epoch(model))
+        mask = batch["text_masks"]
+        image_cls = image[:, 0] if model.image_pool == "first" else image.mean(dim=1)
+        corruption = self.corrupt(batch["text_ids"], mask, batch, image_cls)
+        text = model.encode_text(corruption.input_ids, mask)
+        fused = model.fuse(text, mask, image, image_stream=False)
+        return self.losses(fused.text, corruption)
+
+    def log(self, model: METERTransformerSS, epoch_end: bool = False) -> None:
+        """Log EPIC's metrics over the last interval, reduced over ranks, as ``epic/{phase}/…``."""
+        phase = phase_of(model)
+        due = (model.global_step + 1) % model.config["log_every_n_steps"] == 0
+        if epoch_end if phase == "val" else (due and not epoch_end):
+            for name, value in self.metrics.compute().items():
+                model.log(f"epic/{phase}/{name}", value)
+            self.metrics.reset()
+
+    @staticmethod
+    def steps_per_epoch(model: METERTransformerSS) -> int:
+        """Optimiser steps of one epoch."""
+        return max(model.trainer.num_training_batches // model.trainer.accumulate_grad_batches, 1)  # type: ignore[operator]
+
+
+def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, rank: int) -> None:
+    """Build EPIC's parts for an already built student, so that its initial weights are those of the vanilla run.
+
+    Raises:
+        ValueError: a bad ``epic.<field>``, or no ``teacher_path`` where one is needed.
+        WeightsError: a teacher that does not fit.
+    """
+    config = model.config
+    settings = EpicConfig.from_dict(config["epic"])
+    if not settings.enabled:
+        return
+    settings.check_baseline("METER", image_encoder=True, regions=False)
+    if settings.needs_teacher and not config["teacher_path"]:
+        raise ValueError("teacher_path must be given: the checkpoint of a METER pre-trained without EPIC")
+    teacher = load_teacher(config, settings) if settings.needs_teacher else None
+    model.epic = MeterEpic(
+        settings,
+        Vocabulary.from_tokenizer(tokenizer),
+        config["hidden_size"],
+        load_language_model(settings, config["tokenizer"], tokenizer),
+        image_width=config["hidden_size"],
+        teacher=teacher,
+        seed=config["seed"],
+        rank=rank,
+    )
+    log.info("[epic] %s", settings)
+
+
+def load_teacher(config: dict[str, Any], settings: EpicConfig) -> Teacher:
+    """The frozen teacher of ``teacher_path``: its own architecture where the file says it, at the student's image size."""
+    path = config["teacher_path"]
+    saved = read_checkpoint(path).get("hyper_parameters", {})
+    own = saved.get("config", {}) if isinstance(saved, dict) else {}
+    needs_mlm = settings.replacement == "vlm"
+    teacher_config = {
+        **config,
+        **{key: own[key] for key in ARCHITECTURE if key in own},
+        "loss_names": {task: int(task == "mlm" and needs_mlm) for task in config["loss_names"]},
+        "load_path": path,
+        "gradient_checkpointing": False,
+    }
+    for key in ("tokenizer", "vocab_size"):
+        if teacher_config[key] != config[key]:
+            raise ValueError(
+                f"the teacher {path} has {key}={teacher_config[key]}, this run {config[key]}: same tokens needed"
+            )
+    if teacher_config["num_top_layer"] < -settings.saliency_layer:
+        raise ValueError(
+            f"the teacher {path} has {teacher_config['num_top_layer']} fusion layers, epic.saliency_layer="
+            f"{settings.saliency_layer} needs more"
+        )
+    with torch.random.fork_rng():
+        model = MeterTeacher(teacher_config)
+    load_checkpoint(model, path)
+    teacher = Teacher(model, settings.saliency_layer, path)
+    log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
+    return teacher

@@ -1,0 +1,228 @@
+"""METERTransformerSS: two encoders, two co-attending fusion streams, and the pre-training heads (SPEC §4-5).
+
+Read ``infer`` for the plain computation of one pass and ``forward`` for a training step, which computes each
+image's features once and skips what no objective reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from meter.modules import meter_utils, objectives
+from meter.modules.encoders import Encoders, build_encoders
+from vlp.nn.attention import CoAttentionLayer, init_weights, trim_padding
+from vlp.nn.heads import ITMHead, MLMHead, Pooler
+from vlp.nn.official_names import use_official_names
+from vlp.training.losses import total_loss
+
+# EPIC >
+if TYPE_CHECKING:
+    from meter.modules.epic_meter import MeterEpic
+# < EPIC
+
+# The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
+TEXT_ORDER = (
+    "embeddings encoder pooler attention intermediate self output dense "
+    "word_embeddings position_embeddings token_type_embeddings LayerNorm"
+).split()
+
+
+class Fused(NamedTuple):
+    """Streams after the last fusion layer; a stream that was not asked for is None or holds token 0 alone."""
+
+    text: Tensor  # (B, n, d)
+    image: Tensor | None  # (B, P, d)
+
+
+class METERTransformerSS(L.LightningModule):
+    """The official model class; attribute names are the official checkpoint keys."""
+
+    def __init__(self, config: dict[str, Any], encoders: Encoders | None = None) -> None:
+        """Build from a resolved config; ``encoders`` overrides the towers that the config names."""
+        super().__init__()
+        self.save_hyperparameters({"config": config})
+        self.config = config
+        self.current_tasks = [name for name, value in config["loss_names"].items() if value > 0]
+        vision, text = encoders or build_encoders(config)
+
+        d = config["hidden_size"]
+        self.cross_modal_text_transform = nn.Linear(config["input_text_embed_size"], d)
+        self.cross_modal_image_transform = nn.Linear(config["input_image_embed_size"], d)
+        self.token_type_embeddings = nn.Embedding(2, d)
+        self.vit_model = vision
+        self.text_transformer = text
+        use_official_names(text, str, order=TEXT_ORDER)
+        self.cross_modal_image_layers = nn.ModuleList(self._fusion_layer() for _ in range(config["num_top_layer"]))
+        self.cross_modal_text_layers = nn.ModuleList(self._fusion_layer() for _ in range(config["num_top_layer"]))
+        self.cross_modal_image_pooler = Pooler(d)
+        self.cross_modal_text_pooler = Pooler(d)
+        if "mlm" in self.current_tasks:
+            self.mlm_score = MLMHead(d, config["vocab_size"])
+        if "itm" in self.current_tasks:
+            self.itm_score = ITMHead(2 * d)
+        if "irtr" in self.current_tasks:
+            self.rank_output = nn.Linear(2 * d, 1)
+        for name, module in self.named_children():
+            if name not in ("vit_model", "text_transformer"):
+                module.apply(init_weights)
+        meter_utils.set_metrics(self)
+        if config["gradient_checkpointing"]:
+            self.vit_model.set_grad_checkpointing()
+            self.text_transformer.gradient_checkpointing_enable()
+        # EPIC >
+        self.epic: MeterEpic | None = None  # set by attach_epic
+        # < EPIC
+
+    def _fusion_layer(self) -> CoAttentionLayer:
+        c = self.config
+        mlp_width = int(c["hidden_size"] * c["mlp_ratio"])
+        return CoAttentionLayer(c["hidden_size"], c["num_heads"], mlp_width, c["drop_rate"])
+
+    def official_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under the key names of official checkpoints, which the optimiser's rules read."""
+        for name, parameter in self.named_parameters():
+            tower = name.removeprefix("vit_model.")
+            yield ("vit_model." + self.vit_model.official_key(tower) if tower != name else name), parameter
+
+    # The three verbs -------------------------------------------------------------------------------------
+
+    def encode_image(self, images: Tensor, token_type: int = 1) -> Tensor:
+        """images (B, 3, S, S) -> image states that enter the fusion (B, P, d)."""
+        features = self.cross_modal_image_transform(self.vit_model(images))
+        return features + self.token_type_embeddings.weight[token_type]
+
+    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids (B, n), mask (B, n), 1 = valid -> text states that enter the fusion (B, n, d)."""
+        features = self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+        return self.cross_modal_text_transform(features) + self.token_type_embeddings.weight[0]
+
+    def fuse(
+        self, text: Tensor, text_mask: Tensor, image: Tensor, *, image_stream: bool = True, pooled_only: bool = False
+    ) -> Fused:
+        """Co-attention layers over text (B, n, d), text_mask (B, n), image (B, P, d).
+
+        ``image_stream=False`` leaves out the last image layer, which only the ITM and retrieval heads read;
+        ``pooled_only`` computes of the last layer just what the poolers read.
+        """
+        mask = text_mask.bool()
+        x, y = text, image
+        last = len(self.cross_modal_text_layers) - 1
+        first_token = [False, False]
+        for i, (text_layer, image_layer) in enumerate(
+            zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
+        ):
+            if i == last and pooled_only:
+                # Swin has no class token: its pooled image feature is the mean over all tokens.
+                first_token = [True, self.image_pool == "first"]
+            x1 = self._layer(text_layer, x, y, mask, None, first_token[0])
+            if i == last and not image_stream:
+                return Fused(x1, None)
+            y = self._layer(image_layer, y, x, None, mask, first_token[1])
+            x = x1
+        return Fused(x, y)
+
+    def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        if self.config["gradient_checkpointing"] and self.training:
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+    @property
+    def image_pool(self) -> str:
+        """ "first" = class token (CLIP), "mean" = over tokens (Swin)."""
+        return self.vit_model.image_pool
+
+    def pool(self, fused: Fused) -> Tensor:
+        """-> cls_feats (B, 2d): text pooler beside image pooler."""
+        assert fused.image is not None
+        image = fused.image[:, 0] if self.image_pool == "first" else fused.image.mean(dim=1)
+        return torch.cat([self.cross_modal_text_pooler(fused.text[:, 0]), self.cross_modal_image_pooler(image)], dim=-1)
+
+    def infer(
+        self,
+        batch: dict[str, Any],
+        mask_text: bool = False,
+        mask_image: bool = False,
+        image_token_type_idx: int = 1,
+        img: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """One full pass, nothing skipped, with the official arguments and result (SPEC §4.5).
+
+        ``mask_image`` is ignored, as in the official code. Returns text_feats (B, n, d), image_feats (B, P, d),
+        cls_feats (B, 2d), text_labels, text_ids, text_masks.
+        """
+        suffix = "_mlm" if mask_text else ""
+        ids, labels, mask = batch[f"text_ids{suffix}"], batch[f"text_labels{suffix}"], batch["text_masks"]
+        if img is None:
+            key = f"image_{image_token_type_idx - 1}"
+            img = batch[key if key in batch else "image"][0]
+        fused = self.fuse(self.encode_text(ids, mask), mask, self.encode_image(img, image_token_type_idx))
+        return {
+            "text_feats": fused.text,
+            "image_feats": fused.image,
+            "cls_feats": self.pool(fused),
+            "text_labels": labels,
+            "text_ids": ids,
+            "text_masks": mask,
+        }
+
+    # A training step -------------------------------------------------------------------------------------
+
+    def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
+        """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
+
+        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn.
+        """
+        if not self.current_tasks:
+            return self.infer(batch)
+        outputs: dict[str, Any] = {}
+        batch = trimmed(batch)
+        if "itm" in self.current_tasks and itm_labels is None:
+            itm_labels = objectives.draw_itm_labels(batch)
+        image, mixed_image = objectives.encode_step_images(self, batch, itm_labels)
+        if "mlm" in self.current_tasks:
+            outputs.update(objectives.compute_mlm(self, batch, image))
+        if itm_labels is not None:
+            outputs.update(objectives.compute_itm(self, batch, mixed_image, itm_labels))
+        if "irtr" in self.current_tasks:
+            outputs.update(objectives.compute_irtr(self, batch, image))
+        # EPIC >
+        if self.epic is not None:
+            outputs.update(self.epic.step(self, batch, image))
+        # < EPIC
+        return outputs
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        outputs = self(batch)
+        meter_utils.log_step(self, outputs)
+        return total_loss(outputs)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        meter_utils.log_step(self, self(batch))
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        self.validation_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        meter_utils.epoch_wrapup(self)
+
+    def on_validation_epoch_end(self) -> None:
+        meter_utils.epoch_wrapup(self)
+
+    def on_test_epoch_end(self) -> None:
+        meter_utils.epoch_wrapup(self)
+
+    def configure_optimizers(self) -> Any:
+        return meter_utils.set_schedule(self)
+
+
+def trimmed(batch: dict[str, Any]) -> dict[str, Any]:
+    """The batch with its text cut to the longest sentence: padding changes no valid position (exact)."""
+    names = [f"text_{kind}" for kind in ("ids", "labels", "ids_mlm", "labels_mlm") if f"text_{kind}" in batch]
+    mask, *rest = trim_padding(batch["text_masks"], *(batch[name] for name in names))
+    return {**batch, "text_masks": mask, **dict(zip(names, rest, strict=True))}

@@ -1,0 +1,131 @@
+"""Metrics and log tags (SPEC §1.6), optimiser groups and schedule (SPEC §6) of METER."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim import SGD, Adam
+from torchmetrics import MeanMetric
+
+from meter.modules.recall import compute_irtr_recall
+from vlp.training.optim import AdamW
+from vlp.training.param_groups import six_groups
+from vlp.training.schedules import schedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from meter.modules.meter_module import METERTransformerSS
+
+HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier"]
+# EPIC >
+HEAD_NAMES = [*HEAD_NAMES, "epic.head"]
+# < EPIC
+CROSS_MODAL_NAMES = ["cross_modal"]
+
+
+def set_metrics(model: METERTransformerSS) -> None:
+    """Running means per phase and task; sub-modules without persistent state, as in the official model."""
+    for phase in ("train", "val"):
+        for task in model.current_tasks:
+            for quantity in quantities(task):
+                setattr(model, f"{phase}_{task}_{quantity}", MeanMetric(nan_strategy="ignore"))
+
+
+def quantities(task: str) -> tuple[str, ...]:
+    """What is logged of a task, under the official names."""
+    return ("irtr_loss",) if task == "irtr" else ("loss", "accuracy")
+
+
+def phase_of(model: METERTransformerSS) -> str:
+    """ "train" while the module is in training mode, else "val" (also during test)."""
+    return "train" if model.training else "val"
+
+
+def log_step(model: METERTransformerSS, outputs: dict[str, Any]) -> None:
+    """Log this batch's losses and accuracies and add them to the epoch's means."""
+    phase = phase_of(model)
+    for task in model.current_tasks:
+        labels = outputs[f"{task}_labels"]
+        for quantity in quantities(task):
+            value = outputs[f"{task}_loss"].detach()
+            if quantity == "accuracy":
+                value = accuracy(outputs[f"{task}_logits"], labels)
+            getattr(model, f"{phase}_{task}_{quantity}").update(value, weight=max(len(labels), 1))
+            model.log(f"{task}/{phase}/{quantity}", value, batch_size=max(len(labels), 1))
+    # EPIC >
+    if model.epic is not None:
+        model.epic.log(model)
+    # < EPIC
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """logits (K, C), labels (K,) -> share of right arg-maxes, NaN if K = 0."""
+    return (logits.argmax(dim=-1) == labels).float().mean()
+
+
+def epoch_wrapup(model: METERTransformerSS) -> None:
+    """Log the epoch's means (``…_epoch``), the recalls, and ``the_metric`` that picks the best checkpoint."""
+    phase = phase_of(model)
+    the_metric = 0.0
+    for task in model.current_tasks:
+        for quantity in quantities(task):
+            metric = getattr(model, f"{phase}_{task}_{quantity}")
+            value = metric.compute()
+            metric.reset()
+            model.log(f"{task}/{phase}/{quantity}_epoch", value)
+            if quantity == "accuracy":
+                the_metric += float(value)
+    if model.config["get_recall_metric"] and phase == "val" and not model.trainer.sanity_checking:
+        recalls = compute_irtr_recall(model)
+        for name, value in recalls._asdict().items():
+            model.log(f"recalls/{name}", value)
+        the_metric += recalls.ir_r1 + recalls.tr_r1
+    model.log(f"{phase}/the_metric", the_metric)
+    # EPIC >
+    if model.epic is not None:
+        model.epic.log(model, epoch_end=True)
+    # < EPIC
+
+
+def set_schedule(model: METERTransformerSS) -> tuple[list[Any], list[dict[str, Any]]]:
+    """The official optimiser over the six official groups, and its per-step schedule."""
+    c = model.config
+    groups = six_groups(
+        model.official_named_parameters(),
+        c["learning_rate"],
+        c["weight_decay"],
+        HEAD_NAMES,
+        c["lr_mult_head"],
+        CROSS_MODAL_NAMES,
+        c["lr_mult_cross_modal"],
+    )
+    optimizer: torch.optim.Optimizer
+    if c["optim_type"] == "adamw":
+        optimizer = AdamW(groups, lr=c["learning_rate"])
+    elif c["optim_type"] == "adam":
+        optimizer = Adam(groups, lr=c["learning_rate"])
+    elif c["optim_type"] == "sgd":
+        optimizer = SGD(groups, lr=c["learning_rate"], momentum=0.9)
+    else:
+        raise ValueError(f"optim_type={c['optim_type']!r}: choose adamw, adam or sgd")
+    scheduler = schedule(
+        optimizer,
+        learning_rate=c["learning_rate"],
+        max_steps=total_steps(model),
+        warmup_steps=c["warmup_steps"],
+        decay_power=c["decay_power"],
+        end_lr=c["end_lr"],
+    )
+    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def total_steps(model: METERTransformerSS) -> int:
+    """max_steps if set, else batches x epochs // accumulation."""
+    if model.config["max_steps"] is not None:
+        return model.config["max_steps"]
+    trainer = model.trainer
+    assert trainer.max_epochs is not None
+    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+    return batches * trainer.max_epochs // trainer.accumulate_grad_batches

@@ -1,0 +1,101 @@
+"""What run.py and azure_distributed_run.py do with a resolved config (SPEC §1.3)."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment
+
+from meter.config import ex
+from meter.datamodules.multitask_datamodule import MTDataModule
+
+# EPIC >
+from meter.modules.epic_meter import attach_epic
+
+# < EPIC
+from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
+from meter.modules.meter_module import METERTransformerSS
+from vlp.training.launch import build_trainer, prepare_process, run_directory
+from vlp.training.run_log import write_json, write_run_header
+from vlp.training.sacred_cli import check_types
+
+log = logging.getLogger(__name__)
+
+BUILT_TASKS = ("mlm", "itm", "irtr")
+
+
+def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -> None:
+    """Train, or with ``test_only`` evaluate; one process of the run."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    config = copy.deepcopy(config)
+    check_config(config)
+    prepare_process()
+    L.seed_everything(config["seed"], verbose=False)
+    datamodule = MTDataModule(config)
+    model = METERTransformerSS(config)
+    if config["load_path"]:
+        load_checkpoint(model, config["load_path"])
+    if "irtr" in model.current_tasks:
+        freeze_itm_head(model)
+    trainer = build_trainer(config, datamodule.has_validation, environment)
+    # EPIC >
+    attach_epic(model, datamodule.tokenizer, trainer.global_rank)
+    # < EPIC
+    directory = run_directory(trainer)
+    write_run_header(directory, config)
+    # From here on ranks differ in their dropout and their matching labels; the models above are equal.
+    torch.manual_seed(config["seed"] + trainer.global_rank)
+    if config["test_only"]:
+        trainer.test(model, datamodule=datamodule, verbose=False)
+        if trainer.is_global_zero:
+            write_results(trainer, config)
+    else:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
+        log.info("run directory: %s", directory)
+
+
+def write_results(trainer: L.Trainer, config: dict[str, Any]) -> None:
+    """Print the official recall tuple and write ``results.json``: metrics, checkpoint, split and protocol."""
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if config["get_recall_metric"]:
+        order = ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10")
+        print(tuple(metrics[f"recalls/{name}"] for name in order), trainer.global_step)
+    path = run_directory(trainer) / "results.json"
+    write_json(
+        path,
+        {
+            "baseline": "meter",
+            "checkpoint": config["load_path"],
+            "datasets": list(config["datasets"]),
+            "eval_split": config["eval_split"],
+            "metrics": metrics,
+        },
+    )
+    print(f"results: {path}")
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse what cannot run, before anything is built.
+
+    Raises:
+        ValueError: naming the key and what to do.
+    """
+    check_types(config, ex.configurations[0]())
+    if not config["data_root"]:
+        raise ValueError("data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)")
+    unbuilt = [task for task, value in config["loss_names"].items() if value > 0 and task not in BUILT_TASKS]
+    if unbuilt:
+        raise ValueError(f"loss_names.{unbuilt[0]}: only {', '.join(BUILT_TASKS)} can be trained or evaluated here")
+    if config["loss_names"]["irtr"] > 0 and config["draw_false_text"] < 1:
+        raise ValueError("irtr ranks against false captions: draw_false_text must be at least 1 (official: 15)")
+    if config["loss_names"]["itm"] > 0 and config["draw_false_image"] < 1:
+        raise ValueError("itm needs false images: draw_false_image must be at least 1")
+    if config["get_recall_metric"] and config["loss_names"]["irtr"] <= 0:
+        raise ValueError("get_recall_metric needs the retrieval task, e.g. task_finetune_irtr_f30k_clip_bert")
+    if config["eval_split"] not in ("test", "val"):
+        raise ValueError(f"eval_split={config['eval_split']!r}: choose test or val")

@@ -1,0 +1,53 @@
+"""Plain progress lines with time left, for logs and pipes where a live bar is noise."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback, RichProgressBar
+
+
+def clock(seconds: float) -> str:
+    """75 -> "1:15", 3700 -> "1:01:40"."""
+    minutes, rest = divmod(max(round(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class PlainProgress(Callback):
+    """Prints ``step 120/600 · loss 3.214 · 4.1 steps/s · 1:57 left`` every ``every`` seconds, on rank 0."""
+
+    def __init__(self, every: float = 10.0) -> None:
+        self.every = every
+        self._started = self._printed = 0.0
+        self._first_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._started = self._printed = time.monotonic()
+        self._first_step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, *_: Any) -> None:
+        now, total = time.monotonic(), _total_steps(trainer)
+        done = trainer.global_step - self._first_step
+        if not trainer.is_global_zero or not done or (now - self._printed < self.every and trainer.global_step < total):
+            return
+        self._printed = now
+        speed = done / (now - self._started)
+        loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs) * trainer.accumulate_grad_batches
+        print(
+            f"step {trainer.global_step}/{total} · loss {loss:.3f} · {speed:.2g} steps/s · "
+            f"{clock((total - trainer.global_step) / speed)} left",
+            flush=True,
+        )
+
+
+def _total_steps(trainer: L.Trainer) -> int:
+    return trainer.max_steps if trainer.max_steps > 0 else int(trainer.estimated_stepping_batches)
+
+
+def progress_callback() -> Callback:
+    """A live bar on a terminal, plain lines elsewhere."""
+    return RichProgressBar() if sys.stdout.isatty() else PlainProgress()

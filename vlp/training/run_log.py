@@ -1,0 +1,72 @@
+"""What a run leaves behind beside TensorBoard's events: metrics as JSON lines, the resolved config, results."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from argparse import Namespace
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities import rank_zero_only
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write JSON atomically: a reader sees the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "w") as handle:
+            json.dump(content, handle, indent=2)
+            handle.write("\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@rank_zero_only
+def write_run_header(directory: str | Path, config: Mapping[str, Any]) -> None:
+    """``config.json``: the resolved config and the versions that ran it."""
+    packages = ("torch", "lightning", "transformers", "timm", "torchvision", "pyarrow", "numpy")
+    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
+    write_json(Path(directory) / "config.json", {"config": dict(config), "versions": versions})
+
+
+class JsonLinesLogger(Logger):
+    """``metrics.jsonl``: one line per logged step, ``{"step": …, tag: value, …}``."""
+
+    def __init__(self, directory: str | Path) -> None:
+        super().__init__()
+        self._path = Path(directory) / "metrics.jsonl"
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Path:
+        """The file that is appended to."""
+        return self._path
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The config stands in ``config.json``."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Append one line."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with open(self._path, "a") as handle:
+            handle.write(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")

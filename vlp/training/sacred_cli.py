@@ -1,0 +1,94 @@
+"""Check a sacred command line before sacred runs it, so that a typo gets the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sacred import Experiment
+from sacred.arg_parser import get_config_updates
+
+
+class CommandLineError(SystemExit):
+    """An unknown config key or named config; its message names the nearest known one. Exits with status 2."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(2)
+        self.message = message
+
+
+def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
+    """Refuse unknown named configs and unknown (also dotted) keys after ``with``.
+
+    Raises:
+        CommandLineError: after printing every wrong item with the nearest known name.
+    """
+    if "with" not in argv:
+        return
+    items = [item for item in argv[list(argv).index("with") + 1 :] if not item.startswith("-")]
+    updates, named = get_config_updates(items)
+    base: dict[str, Any] = {}
+    for scope in experiment.configurations:
+        base.update(scope())
+    problems = [_unknown("named config", name, experiment.named_configs) for name in named]
+    problems += _unknown_keys(updates, base)
+    if found := [problem for problem in problems if problem]:
+        message = "\n".join(found)
+        print(message, file=sys.stderr)
+        raise CommandLineError(message)
+
+
+def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> list[str]:
+    problems = []
+    for key, value in updates.items():
+        problems.append(_unknown("config key", key, known, prefix))
+        if isinstance(value, dict) and isinstance(known.get(key), dict):
+            problems += _unknown_keys(value, known[key], f"{prefix}{key}.")
+    return problems
+
+
+def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:
+    known = list(known)
+    if name in known:
+        return ""
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return f"unknown {kind} {prefix + name!r}; did you mean {prefix + nearest[0]!r}?" if nearest else f"unknown {kind}"
+
+
+# Numbers that have named alternatives.
+WORDS_ALLOWED = {"precision", "decay_power"}
+
+
+def check_types(config: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> None:
+    """Refuse values whose type contradicts the base config's (``image_size=abc``).
+
+    A base value of None accepts anything; an int is a fine float, and a float or None a fine int where the base
+    config's own named configs use one (``warmup_steps=0.1``, ``max_steps=None``).
+
+    Raises:
+        ValueError: naming the key, the value and the expected type.
+    """
+    for key, value in config.items():
+        default = base.get(key)
+        if isinstance(default, dict) and isinstance(value, dict):
+            check_types(value, default, f"{prefix}{key}.")
+        elif not (_fits(value, default) or (key in WORDS_ALLOWED and isinstance(value, str))):
+            raise ValueError(f"{prefix}{key}={value!r}: expected {_type_name(default)}, like {default!r}")
+
+
+def _fits(value: Any, default: Any) -> bool:
+    if default is None or value is None:
+        return True
+    if isinstance(default, bool):
+        return isinstance(value, bool | int)
+    if isinstance(default, int | float):
+        return isinstance(value, int | float | list) and not isinstance(value, bool)
+    if isinstance(default, list):
+        return isinstance(value, list | tuple)
+    return isinstance(value, str | dict)
+
+
+def _type_name(default: Any) -> str:
+    return {bool: "True or False", int: "a number", float: "a number", list: "a list"}.get(type(default), "text")
