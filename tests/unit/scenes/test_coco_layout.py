@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from PIL import Image
 from tests.unit.scenes.conftest import REQUEST
 from vlp.data.scenes.coco_layout import Request, _new_directory, write_coco
 from vlp.data.scenes.corpus import write_corpus
+from vlp.data.scenes.sampling import sample_scene, sample_splits
+from vlp.data.scenes.statistics import Statistics
 
 
 def _run(*arguments: str | Path, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
@@ -67,6 +70,15 @@ def test_truth_file_matches_the_captions_and_splits_share_no_scene(root: Path) -
         partners = {images[statement["right_cocoid"]]["split"] for statement in record["statements"]}
         assert partners <= ({"train", "restval"} if record["split"] in ("train", "restval") else {record["split"]})
     assert len(specifications) == len(records)
+
+
+def test_no_specification_occurs_twice_even_among_thousands() -> None:
+    splits = sample_splits({"train": 2500, "val": 200, "test": 200}, seed=0)
+    keys = [scene.key for scenes in splits.values() for scene in scenes]
+    assert len(set(keys)) == len(keys) == 2900
+    rng = random.Random(0)
+    free = [sample_scene(rng, Statistics()).key for _ in range(2900)]
+    assert len(set(free)) < len(free)  # without the check there would be repetitions
 
 
 def test_bytes_depend_on_the_request_alone(root: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlp.data.scenes.draw import OVERSAMPLING, pixel_box, render, sprite
+from vlp.data.scenes.draw import OVERSAMPLING, render, sprite
 from vlp.data.scenes.model import Scene
 from vlp.data.scenes.pen import COLOURS, paint
 from vlp.data.scenes.sampling import ASPECT, sample_splits
@@ -30,8 +30,9 @@ def test_boxes_lie_inside_and_hold_everything_that_is_drawn(scenes: list[Scene])
         for thing in scene.things:
             for box in thing.boxes:
                 assert 0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1
-                x0, y0, x1, y1 = pixel_box(box, SIDE)
+                x0, y0, x1, y1 = (round(value * SIDE) for value in box)
                 assert changed[y0:y1, x0:x1].mean() > 0.2, thing
+                assert changed[y1 - 3 : y1].any() and changed[y0 : y0 + 3].any(), thing
                 shadow = (x1 - x0) // 8
                 allowed[max(0, y0 - 1) : y1 + 1 + shadow, max(0, x0 - 1) : x1 + 1] = True
         assert not (changed & ~allowed).any()
