@@ -23,7 +23,6 @@ from vlp.data.scenes.words import (
 
 GUESSABLE = 0.6  # a word whose probability given the rest of the sentence reaches this is not salient
 SAY = {"colour": 0.92, "size": 0.6, "pattern": 0.9, "time": 0.85, "place": 0.85, "relation": 0.8}
-TEMPLATES = ("plain", "there", "verb", "place first", "picture")
 
 
 @dataclass
@@ -88,16 +87,18 @@ class _Writer:
     def write(self) -> Caption:
         things = list(self.scene.things)
         self.rng.shuffle(things)
-        self.subject, self.others = things[0], things[1:]
-        template = self._choose("template", TEMPLATES)
-        if template == "place first" and self.subject.in_sky:
-            template = "plain"
-        self.told = self.others[:1] if len(things) < 3 or self._often("pair only", 0.4) else self.others
+        self.subject, others = things[0], things[1:]
+        templates = {
+            "plain": self._plain,
+            "there": self._there,
+            "verb": self._verb,
+            "place first": self._plain if self.subject.in_sky else self._place_first,
+            "picture": self._picture,
+        }
+        self.told = others[:1] if len(things) < 3 or self._often("pair only", 0.4) else others
         self.kinds = [thing.kind for thing in (self.subject, *self.told)]
-        getattr(self, "_" + template.replace(" ", "_"))()
+        templates[self._choose("template", tuple(templates))]()
         return self.sentence.caption()
-
-    # templates ---------------------------------------------------------------------------------------------------
 
     def _plain(self) -> None:
         self._noun_phrase(self.subject)
@@ -136,7 +137,9 @@ class _Writer:
 
     def _second(self, joined: bool) -> None:
         other = self.told[0]
-        names = [name for name in ("left", "right", "on", "above", "below") if self._related(name, self.subject, other)]
+        names = [
+            name for name in ("left", "right", "on", "above", "below") if related(name, self.subject.box, other.box)
+        ]
         if names and (not joined or self._often("relation", SAY["relation"])):
             name = names[0]
             if name in ("left", "right") and self._often("beside", 0.2):
@@ -157,8 +160,6 @@ class _Writer:
             self.sentence.say(self._choose("overhead", ("above", "overhead")))
         else:
             self.sentence.say(self._choose("close", ("nearby", "close by")))
-
-    # parts -------------------------------------------------------------------------------------------------------
 
     def _noun_phrase(self, thing: Thing) -> None:
         index = len(self.sentence.phrases)
@@ -229,11 +230,6 @@ class _Writer:
     def _verb_of(self, thing: Thing) -> str:
         verbs = SKY_VERBS[thing.kind] if thing.in_sky else VERBS[thing.kind]
         return verbs[self._index(f"{thing.kind} verb {thing.in_sky}", len(verbs))][thing.count > 1]
-
-    # draws -------------------------------------------------------------------------------------------------------
-
-    def _related(self, name: str, subject: Thing, other: Thing) -> bool:
-        return related(name, subject.box, other.box)
 
     def _choose(self, name: str, options: tuple[str, ...]) -> str:
         return self.statistics.choose(self.rng, name, options)
