@@ -65,11 +65,11 @@ def _image_ranks(scores: Tensor, caption_image: Tensor) -> Tensor:
 
 
 def _caption_ranks(scores: Tensor, caption_image: Tensor) -> Tensor:
-    """(N,) how many captions come before each image's best own one; M where it has none."""
+    """(N,) how many captions come before each image's best own one; no k reaches an image that has none."""
     images, captions = scores.shape
     index = torch.arange(captions, device=scores.device)
     own = caption_image == torch.arange(images, device=scores.device)[:, None]  # (N, M)
     best = scores.masked_fill(~own, -torch.inf).amax(1, keepdim=True)
     first = torch.where(own & (scores == best), index, captions).amin(1, keepdim=True)
     rank = ((scores > best) | ((scores == best) & (index < first))).sum(1)
-    return torch.where(own.any(1), rank, captions)
+    return torch.where(own.any(1), rank, torch.iinfo(rank.dtype).max)

@@ -1,0 +1,32 @@
+"""The committed fixtures through the same code as `python -m tests.parity`: one test per fixture and mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parity.fixture import FIXTURES, PLAIN
+from tests.parity.runner import discover, modes, read, run
+
+FULL_SIZE = "golden_pretrain"
+QUICKEST_FULL_SIZE = "golden_pretrain_clip32_224"
+
+
+def cases() -> Iterator[Any]:
+    for path in discover([FIXTURES]):
+        fixture, replay = read(path)
+        slow = fixture.name.startswith(FULL_SIZE) and fixture.name != QUICKEST_FULL_SIZE
+        for mode in [PLAIN] if replay is None else modes(fixture, replay):
+            name = f"{fixture.baseline}-{fixture.name}-{mode.replace(' ', '-')}"
+            yield pytest.param(path, mode, id=name, marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.mark.parametrize(("path", "mode"), cases())
+def test_fixture_is_reproduced(path: Path, mode: str) -> None:
+    fixture, replay = read(path)
+    assert replay is not None, f"no replay for {fixture.baseline} {fixture.replay}"
+    outcome = run(fixture, replay, mode)
+    assert outcome.passed, "\n".join(outcome.failures)

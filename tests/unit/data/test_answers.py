@@ -1,0 +1,26 @@
+"""Oddities of the official answer normaliser; its whole behaviour is in the parity fixtures."""
+
+from __future__ import annotations
+
+import pytest
+
+from vlp.data.answers import normalize_word, vqa_score
+
+
+@pytest.mark.parametrize(
+    ("raw", "normal"),
+    [
+        ("." * 40, "." * 8),  # at most 32 periods go
+        ("1,000-2", "10002"),  # one digit,digit pair and every mark is deleted, not replaced
+        ("a-b", "b"),  # the mark becomes a space, then "a" is an article
+        ("a -b", "b"),
+        ("None", "0"),
+        ("  The   TWO dogs ", "2 dogs"),
+    ],
+)
+def test_oddities(raw: str, normal: str) -> None:
+    assert normalize_word(raw) == normal
+
+
+def test_score_grows_to_one() -> None:
+    assert [vqa_score(count) for count in range(6)] == [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]

@@ -1,0 +1,109 @@
+"""Tokenisers from local files, from the hub's cache, and what is said where there are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.parity.fixture import FIXTURES
+from vlp.data.tokenizers import encode, load_tokenizer, tokenizer_from_files
+
+METER = FIXTURES / "meter"
+BERT_VOCAB = METER / "tokenizer_bert_vocab.txt"
+ROBERTA = (METER / "tokenizer_roberta_vocab.json", METER / "tokenizer_roberta_merges.txt")
+
+
+def write_bert(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    shutil.copyfile(BERT_VOCAB, folder / "vocab.txt")
+
+
+def write_roberta(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for source, name in zip(ROBERTA, ("vocab.json", "merges.txt"), strict=True):
+        shutil.copyfile(source, folder / name)
+
+
+def test_encode_adds_specials_cuts_and_pads() -> None:
+    bert = tokenizer_from_files(BERT_VOCAB)
+    vocabulary = BERT_VOCAB.read_text().split()
+    encoding = encode(bert, ["W1 w2a", "w1 " * 20], 7)
+    assert [[vocabulary[i] for i in row] for row in encoding.ids] == [
+        ["[CLS]", "w1", "w2", "##a", "[SEP]", "[PAD]", "[PAD]"],
+        ["[CLS]", "w1", "w1", "w1", "w1", "w1", "[SEP]"],
+    ]
+    assert encoding.masks == [[1, 1, 1, 1, 1, 0, 0], [1] * 7]
+
+
+def test_byte_level_roberta_knows_every_text() -> None:
+    roberta = tokenizer_from_files(*ROBERTA)
+    (ids,) = encode(roberta, ["Café 東京"], 40).ids
+    assert ids[0] == 0 and ids[-1] == 1 and 2 in ids and 3 not in ids
+    assert roberta.decode(ids, skip_special_tokens=True) == "Café 東京"
+
+
+def test_a_folder_is_read_by_its_own_files(tmp_path: Path) -> None:
+    write_bert(tmp_path / "roberta-in-name-only")
+    write_roberta(tmp_path / "other")
+    bert, roberta = load_tokenizer(tmp_path / "roberta-in-name-only"), load_tokenizer(tmp_path / "other")
+    assert (len(bert), len(roberta)) == (48, 261)
+    bert.save_pretrained(tmp_path / "saved-bert")
+    roberta.save_pretrained(tmp_path / "saved-roberta")
+    for saved, original in (("saved-bert", bert), ("saved-roberta", roberta)):
+        again = load_tokenizer(str(tmp_path / saved))
+        assert encode(again, ["W3 abc!"], 12) == encode(original, ["W3 abc!"], 12)
+        assert again.mask_token_id == original.mask_token_id
+
+
+def test_a_folder_that_keeps_case_is_not_lower_cased(tmp_path: Path) -> None:
+    write_bert(tmp_path / "cased")
+    (tmp_path / "cased" / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    tokenizer = load_tokenizer(tmp_path / "cased")
+    assert tokenizer("W1 w1", add_special_tokens=False)["input_ids"] == [tokenizer.unk_token_id, 6]
+
+
+def test_missing_and_empty_folders_say_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist"):
+        load_tokenizer(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer: vocab.txt"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocab.txt").write_text("")
+    with pytest.raises(OSError, match="hold no vocabulary"):
+        load_tokenizer(tmp_path)
+    (tmp_path / "vocab.txt").unlink()
+    (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
+    with pytest.raises(OSError, match="is a Unigram tokenizer"):
+        load_tokenizer(tmp_path)
+
+
+HUB_SCRIPT = """
+from vlp.data.tokenizers import load_tokenizer
+for name in ("tiny-roberta", "tiny-uncased", "tiny-cased"):
+    print(type(load_tokenizer(name)).__name__.removesuffix("Fast"), load_tokenizer(name).tokenize("W1"))
+try:
+    load_tokenizer("roberta-base")
+except OSError as error:
+    print(error)
+"""
+
+
+def test_hub_names_choose_the_class_and_a_failure_is_an_error(tmp_path: Path) -> None:
+    """With a hub cache made by hand and no network: transformers 5 alone would return an empty tokenizer."""
+    for name, write in (("tiny-roberta", write_roberta), ("tiny-uncased", write_bert), ("tiny-cased", write_bert)):
+        model = tmp_path / "hub" / f"models--{name}"
+        write(model / "snapshots" / ("0" * 40))
+        (model / "refs").mkdir()
+        (model / "refs" / "main").write_text("0" * 40)
+    environment = {**os.environ, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", HUB_SCRIPT], env=environment, capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[:3] == ["RobertaTokenizer ['W', '1']", "BertTokenizer ['w1']", "BertTokenizer ['[UNK]']"]
+    assert "no tokenizer 'roberta-base'" in lines[3] and "save_pretrained" in lines[3]
