@@ -105,7 +105,7 @@ class Fixture:
             for sample, (height, width) in zip(made, entry["zero_outside"], strict=True):
                 sample[..., height:, :] = 0
                 sample[..., :, width:] = 0
-        for cut, value in (entry.get("set") or {}).items():
+        for cut, value in (entry.get("set") or {}).items():  # slice -> value
             made[parse_slice(cut)] = value
         return made
 

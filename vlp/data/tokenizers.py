@@ -64,7 +64,7 @@ def _from_folder(folder: Path) -> PreTrainedTokenizerBase:
     elif (folder / "vocab.txt").is_file():
         family = BertTokenizerFast
     elif (folder / "tokenizer.json").is_file():
-        kind = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["type"]
+        kind = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")).get("model", {}).get("type")
         if kind not in ("BPE", "WordPiece"):
             raise OSError(
                 f"{folder / 'tokenizer.json'} is a {kind} tokenizer; BPE (RoBERTa) or WordPiece (BERT) is needed"
