@@ -9,10 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from rich.console import Console
-
-from vlp.data.arrow.convert import PLANS, convert
-from vlp.data.arrow.report import print_summary
+from vlp.data.arrow.convert import PLANS, make_arrow
 from vlp.data.errors import DataError
 
 
@@ -20,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
-        manifest = convert(
+        make_arrow(
             options.command,
             options.root,
             options.output,
@@ -34,7 +31,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; finished tables are kept: run the same command with --resume", file=sys.stderr)
         return 130
-    print_summary(manifest, options.output, Console())
     return 0
 
 

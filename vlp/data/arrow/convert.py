@@ -6,10 +6,13 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from rich.console import Console
 
 from vlp.data.arrow.karpathy import plan_coco, plan_f30k
 from vlp.data.arrow.nlvr2 import plan_nlvr2
-from vlp.data.arrow.report import Progress
+from vlp.data.arrow.report import Progress, print_summary
 from vlp.data.arrow.snli import plan_snli
 from vlp.data.arrow.source import Source
 from vlp.data.arrow.table import Table, write_table
@@ -88,6 +91,13 @@ def convert(
     _refuse_empty(manifest, source.root)
     manifest.complete = True
     manifest.write(folder)
+    return manifest
+
+
+def make_arrow(name: str, root: str | Path, dataset_root: str | Path, **options: Any) -> Manifest:
+    """Convert dataset ``name`` as :func:`convert` does and print what was written and what was left out."""
+    manifest = convert(name, root, dataset_root, **options)
+    print_summary(manifest, str(dataset_root), Console())
     return manifest
 
 
