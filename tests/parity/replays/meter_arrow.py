@@ -97,9 +97,7 @@ def _reorder(fixture: Fixture, table: str, source: Path, target: Path, images: d
     rows = []
     for text in fixture.stored(f"rows.{table}").tolist():
         row = json.loads(text)
-        rows.append(
-            {key: images[value] if isinstance(value, str) and value in images else value for key, value in row.items()}
-        )
+        rows.append({key: images.get(value, value) if "image" in key else value for key, value in row.items()})
     with pa.ipc.new_file(target, schema) as sink:
         sink.write_table(pa.Table.from_pylist(rows, schema=schema))
 

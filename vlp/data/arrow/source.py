@@ -38,8 +38,11 @@ class Source:
         Raises:
             DataError: none of the folders exists or all of them are empty.
         """
-        paths = [self.root / folder / name for folder in folders for name in sorted(listing(self.root / folder))]
-        paths = [path for path in paths if path.suffix == ".jpg"]
+        paths: list[Path] = []
+        for folder in folders:
+            names = sorted(name for name in listing(self.root / folder) if name.endswith(".jpg"))
+            self.found[f"images in {folder}"] = len(names)
+            paths += [self.root / folder / name for name in names]
         if not paths:
             expected = " or ".join(str(self.root / folder / "*.jpg") for folder in folders)
             raise DataError(f"no images found: expected {expected}; see docs/data.md for the raw layout")
