@@ -1,4 +1,4 @@
-"""Conceptual Captions 12M -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow cc12m`."""
+"""Conceptual Captions 12M -> Arrow tables, as `python -m vlp.data.arrow cc12m` does; the official module name."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""COCO with Karpathy's splits -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow coco`."""
+"""COCO with Karpathy's splits -> Arrow tables, as `python -m vlp.data.arrow coco` does; the official module name."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Conceptual Captions 3M -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow gcc`."""
+"""Conceptual Captions 3M -> Arrow tables, as `python -m vlp.data.arrow gcc` does; the official module name."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""Flickr30k with Karpathy's splits -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow f30k`."""
+"""Flickr30k with Karpathy's splits -> Arrow tables, as `python -m vlp.data.arrow f30k` does; the official module name."""
 
 from functools import partial
 

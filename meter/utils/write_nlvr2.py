@@ -1,4 +1,4 @@
-"""NLVR2 -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow nlvr2`."""
+"""NLVR2 -> Arrow tables, as `python -m vlp.data.arrow nlvr2` does; the official module name."""
 
 from functools import partial
 

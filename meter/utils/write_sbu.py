@@ -1,4 +1,4 @@
-"""SBU -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow sbu`."""
+"""SBU -> Arrow tables, as `python -m vlp.data.arrow sbu` does; the official module name."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""SNLI-VE -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow snli`."""
+"""SNLI-VE -> Arrow tables, as `python -m vlp.data.arrow snli` does; the official module name."""
 
 from functools import partial
 

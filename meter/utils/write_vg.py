@@ -1,4 +1,4 @@
-"""Visual Genome -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow vg`."""
+"""Visual Genome -> Arrow tables, as `python -m vlp.data.arrow vg` does; the official module name."""
 
 from functools import partial
 

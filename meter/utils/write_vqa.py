@@ -1,4 +1,4 @@
-"""VQAv2 -> Arrow tables, under the official module name; the same as `python -m vlp.data.arrow vqa`."""
+"""VQAv2 -> Arrow tables, as `python -m vlp.data.arrow vqa` does; the official module name."""
 
 from functools import partial
 

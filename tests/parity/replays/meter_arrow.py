@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -66,7 +68,8 @@ def _convert(fixture: Fixture, raw: Path, output: Path) -> None:
     arguments = [fixture.arrays[f"rows.{table}"]["args"] for table in _tables(fixture)]
     for converter, root in dict.fromkeys((args["converter"], args["root"]) for args in arguments):
         module = importlib.import_module(f"meter.utils.{converter}")
-        module.make_arrow(str(raw / root), str(output))
+        with contextlib.redirect_stdout(io.StringIO()):
+            module.make_arrow(str(raw / root), str(output))
 
 
 def _table(fixture: Fixture, table: str, path: Path) -> Outputs:
@@ -104,16 +107,13 @@ def _reorder(fixture: Fixture, table: str, source: Path, target: Path, images: d
 
 def _case(fixture: Fixture, case: str, config: dict[str, Any], tables: Path) -> Outputs:
     """Yield the lengths of a case's datasets and one batch of each split that is stored."""
-    tokenizer = tokenizer_from_files(
-        *(fixture.file(fixture.inputs[f"tokenizer_{part}"]) for part in ("vocab", "merges"))
-    )
+    files = [fixture.file(fixture.inputs[f"tokenizer_{part}"]) for part in ("vocab", "merges")]
+    tokenizer = tokenizer_from_files(*files)
     masker = MlmMasker(tokenizer, config["mlm_prob"], config["whole_word_masking"])
     collate = Collator(tokenizer, masker, config["max_text_len"])
     sets = {split: [_dataset(key, split, config, tables) for key in config["datasets"]] for split in _SPLITS}
-    yield (
-        f"{case}.lengths",
-        np.array([[len(sets[split][i]) for split in _SPLITS] for i in range(len(config["datasets"]))]),
-    )
+    lengths = [[len(dataset) for dataset in sets[split]] for split in _SPLITS]
+    yield f"{case}.lengths", np.array(lengths).T
     first = sets["train"][0]
     if isinstance(first, VqaDataset):
         yield f"{case}.answers", np.array(list(first.answers().values()))
