@@ -1,4 +1,4 @@
-"""Flickr30k with Karpathy's splits -> Arrow tables, as `python -m vlp.data.arrow f30k` does; the official module name."""
+"""Flickr30k, Karpathy's splits -> Arrow tables, as `python -m vlp.data.arrow f30k` does; the official module name."""
 
 from functools import partial
 

@@ -40,7 +40,7 @@ class ArrowTables:
         self._positions = _concatenate([part[2] for part in parts])
 
     def _open(self) -> None:
-        self._tables = [_open(path, self._text_column) for path in self._paths]
+        self._tables = [open_table(path, self._text_column) for path in self._paths]
         self._texts = [
             _flatten(table[self._text_column], path) for table, path in zip(self._tables, self._paths, strict=True)
         ]
@@ -101,7 +101,12 @@ class ArrowTables:
         return table, row - int(self._starts[table])
 
 
-def _open(path: Path, text_column: str) -> pa.Table:
+def open_table(path: Path, text_column: str) -> pa.Table:
+    """Map an Arrow IPC file into memory.
+
+    Raises:
+        DataError: it is absent, empty, cut off, no Arrow file, or lacks ``text_column``.
+    """
     advice = "convert its dataset again (python -m vlp.data.arrow, see docs/data.md) or copy the file anew"
     if not path.is_file():
         raise DataError(f"{path} does not exist; {advice}")

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from vlp.data.arrow.check import print_check
 from vlp.data.arrow.convert import PLANS, make_arrow
+from vlp.data.arrow.report import stdout_console
 from vlp.data.errors import DataError
+from vlp.data.registry import SPECS
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "check":
+            return 0 if print_check(Path(options.root), options.datasets, options.verify_images, stdout_console()) else 1
         make_arrow(
             options.command,
             options.root,
@@ -44,6 +50,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, default=0, help="seed of the order of the rows (default 0)")
         command.add_argument("--verify-images", action="store_true", help="decode every image, leave out broken ones")
         command.add_argument("--resume", action="store_true", help="keep what an interrupted run has finished")
+    command = commands.add_parser("check", help="list what an Arrow folder holds and what is wrong with it")
+    command.add_argument("root", metavar="ARROW_ROOT")
+    command.add_argument("--datasets", nargs="+", choices=SPECS, default=[], help="datasets that must be there")
+    command.add_argument("--verify-images", action="store_true", help="decode every image (hours on the web sets)")
     return parser
 
 

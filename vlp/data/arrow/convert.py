@@ -8,11 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from vlp.data.arrow.karpathy import plan_coco, plan_f30k
 from vlp.data.arrow.nlvr2 import plan_nlvr2
-from vlp.data.arrow.report import Progress, print_summary
+from vlp.data.arrow.report import Progress, print_summary, stdout_console
 from vlp.data.arrow.snli import plan_snli
 from vlp.data.arrow.source import Source
 from vlp.data.arrow.table import Table, write_table
@@ -97,7 +95,7 @@ def convert(
 def make_arrow(name: str, root: str | Path, dataset_root: str | Path, **options: Any) -> Manifest:
     """Convert dataset ``name`` as :func:`convert` does and print what was written and what was left out."""
     manifest = convert(name, root, dataset_root, **options)
-    print_summary(manifest, str(dataset_root), Console())
+    print_summary(manifest, str(dataset_root), stdout_console())
     return manifest
 
 

@@ -49,6 +49,11 @@ class Progress:
             print(f"{self.name}: {self.done}/{self.total} rows, {rate:.0f}/s, {left:.0f} min left", file=sys.stderr)
 
 
+def stdout_console() -> Console:
+    """Return a console for stdout that keeps tables whole when it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
 def print_summary(manifest: Manifest, folder: str, console: Console) -> None:
     """Print the tables that were written and, by reason, what was left out."""
     grid = Grid(title=f"{manifest.dataset} → {folder}", title_justify="left")
@@ -58,12 +63,17 @@ def print_summary(manifest: Manifest, folder: str, console: Console) -> None:
         grid.add_row(f"{name}.arrow", f"{record.rows:,}", f"{record.captions:,}", f"{record.bytes / 1e6:,.1f}")
     console.print(grid)
     found = ", ".join(f"{count:,} {what}" for what, count in manifest.found.items())
-    console.print(f"found: {found}", highlight=False)
+    console.print(f"{manifest.dataset}, found: {found}", highlight=False, soft_wrap=True)
+    print_omissions(manifest, console)
+
+
+def print_omissions(manifest: Manifest, console: Console) -> None:
+    """Print, by reason, what a conversion did not write."""
     for what, why in manifest.not_written.items():
-        console.print(f"[yellow]not written[/]: {what} ({why})", highlight=False)
+        console.print(f"[yellow]{manifest.dataset}, not written[/]: {what} ({why})", highlight=False, soft_wrap=True)
     for reason, entry in all_skips(manifest).items():
-        examples = ", ".join(entry["examples"])
-        console.print(f"[yellow]left out[/]: {reason}: {entry['count']:,} (e.g. {examples})", highlight=False)
+        text = f"{reason}: {entry['count']:,} (e.g. {', '.join(entry['examples'])})"
+        console.print(f"[yellow]{manifest.dataset}, left out[/]: {text}", highlight=False, soft_wrap=True)
 
 
 def all_skips(manifest: Manifest) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from vlp.files import atomic_open
 
 Row = dict[str, Any]
 BATCH_BYTES = 32 << 20
+_THREADS = 8
 
 _TEXTS, _INTS = pa.list_(pa.string()), pa.list_(pa.int64())
 CAPTION = pa.schema([("image", pa.binary()), ("caption", _TEXTS), ("image_id", pa.string()), ("split", pa.string())])
@@ -96,10 +99,10 @@ def write_table(table: Table, folder: Path, verify_images: bool, advance: Callab
     with atomic_open(path) as handle, pa.ipc.new_file(handle, table.schema) as sink:
         batch: list[Row] = []
         size = 0
-        for planned in table.rows(skips):
+        for row in _read_ahead(table.rows(skips), verify_images):
             advance()
-            row = _with_images(planned, verify_images, skips)
-            if row is None:
+            if isinstance(row, _Unusable):
+                skips.add(row.reason, row.example)
                 continue
             batch.append(row)
             rows, captions = rows + 1, captions + len(row[table.texts])
@@ -112,8 +115,26 @@ def write_table(table: Table, folder: Path, verify_images: bool, advance: Callab
     return TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
 
 
-def _with_images(row: Row, verify: bool, skips: Skips) -> Row | None:
-    """Replace every path in ``row`` by the bytes of the file; None if one of them is not usable."""
+@dataclass(frozen=True)
+class _Unusable:
+    reason: str
+    example: str
+
+
+def _read_ahead(rows: Iterator[Row], verify: bool) -> Iterator[Row | _Unusable]:
+    """Read the images of coming rows in threads (a network disk answers slowly, but many at a time); in order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pending: deque[Future[Row | _Unusable]] = deque()
+        for row in rows:
+            pending.append(pool.submit(_with_images, row, verify))
+            if len(pending) > 4 * _THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _with_images(row: Row, verify: bool) -> Row | _Unusable:
+    """Replace every path in ``row`` by the bytes of the file; say why if one of them is not usable."""
     loaded = dict(row)
     for column, value in row.items():
         if not isinstance(value, Path):
@@ -121,19 +142,15 @@ def _with_images(row: Row, verify: bool, skips: Skips) -> Row | None:
         try:
             data = value.read_bytes()
         except FileNotFoundError:
-            skips.add("annotation without image", str(value))
-            return None
+            return _Unusable("annotation without image", str(value))
         except OSError as error:
-            skips.add("image cannot be read", f"{value}: {error.strerror or error}")
-            return None
+            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
         if not data:
-            skips.add("zero-byte image", str(value))
-            return None
+            return _Unusable("zero-byte image", str(value))
         if verify:
             try:
                 check_image(data)
             except ImageError as error:
-                skips.add("image does not decode", f"{value}: {error}")
-                return None
+                return _Unusable("image does not decode", f"{value}: {error}")
         loaded[column] = data
     return loaded

@@ -1,0 +1,179 @@
+"""``python -m vlp.data.arrow check ARROW_ROOT``: what is there, what is missing, what is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from rich.console import Console
+from rich.table import Table as Grid
+
+from vlp.data.arrow.report import print_omissions
+from vlp.data.errors import DataError
+from vlp.data.images import ImageError, check_image
+from vlp.data.manifest import Manifest, footer_sha256, manifest_path
+from vlp.data.registry import SHARD, SPECS, DatasetSpec, shard_numbers
+from vlp.data.tables import open_table
+
+# Published sizes: images of the caption sets, texts of the others. Coverage is measured against them.
+PUBLISHED = {
+    "coco_caption_karpathy_train": 82_783,
+    "coco_caption_karpathy_restval": 30_504,
+    "coco_caption_karpathy_val": 5_000,
+    "coco_caption_karpathy_test": 5_000,
+    "f30k_caption_karpathy_train": 29_000,
+    "f30k_caption_karpathy_val": 1_014,
+    "f30k_caption_karpathy_test": 1_000,
+    "vg": 108_077,
+    "conceptual_caption_train_{i}": 3_318_333,
+    "sbu_{i}": 1_000_000,
+    "cc12m_{i}": 12_423_374,
+    "nlvr2_train": 86_373,
+    "nlvr2_dev": 6_982,
+    "nlvr2_test1": 6_967,
+    "snli_train": 529_527,
+    "snli_dev": 17_858,
+    "snli_test": 17_901,
+    "vqav2_test": 447_793,
+}
+
+
+@dataclass
+class Entry:
+    """One table, or all shards of one name: what it holds and what is wrong with it."""
+
+    name: str
+    rows: int
+    captions: int
+    bytes: int
+    files: int
+    problems: list[str]
+    coverage: float | None  # share of the published size
+
+
+def check(root: Path, required: list[str], verify_images: bool = False) -> tuple[dict[str, list[Entry]], list[str]]:
+    """Check every dataset that has a manifest or a table in ``root``, and those in ``required``.
+
+    Returns:
+        The entries by dataset key, and everything that is wrong.
+
+    Raises:
+        DataError: ``root`` is no folder or holds nothing that this command knows.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a directory")
+    present = [key for key, spec in SPECS.items() if _is_present(spec, root)]
+    if not present and not required:
+        raise DataError(f"{root} holds no Arrow tables; convert the raw data first (docs/data.md)")
+    problems = [f"dataset {key} is not there: convert it" for key in required if key not in present]
+    entries: dict[str, list[Entry]] = {}
+    for key in present:
+        try:
+            manifest = Manifest.read(root, key)
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if manifest is not None and not manifest.complete:
+            problems.append(f"the conversion of {key} was interrupted: run it again with --resume")
+        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images) for name in _names(SPECS[key], manifest)]
+        problems += [problem for entry in entries[key] for problem in entry.problems]
+    return entries, problems
+
+
+def print_check(root: Path, required: list[str], verify_images: bool, console: Console) -> bool:
+    """Print the result of :func:`check`; return whether all is well."""
+    entries, problems = check(root, required, verify_images)
+    grid = Grid(title=str(root), title_justify="left")
+    for column in ("table", "files", "rows", "captions", "GB", "of published"):
+        grid.add_column(column, justify="left" if column == "table" else "right")
+    for key, tables in entries.items():
+        for entry in tables:
+            share = "" if entry.coverage is None else f"{entry.coverage:.1%}"
+            counts = (f"{entry.files:,}", f"{entry.rows:,}", f"{entry.captions:,}", f"{entry.bytes / 1e9:,.2f}")
+            grid.add_row(entry.name if not entry.problems else f"[red]{entry.name}[/]", *counts, share)
+    console.print(grid)
+    for key in entries:
+        if (manifest := Manifest.read(root, key)) is not None:
+            print_omissions(manifest, console)
+    for problem in problems:
+        console.print(f"[red]wrong[/]: {problem}", highlight=False, soft_wrap=True)
+    console.print("all tables are complete" if not problems else f"{len(problems)} problems", highlight=False)
+    return not problems
+
+
+def _names(spec: DatasetSpec, manifest: Manifest | None = None) -> list[str]:
+    """Return the names of all tables that some loader may read or the manifest records, shards as ``{i}``."""
+    names = [*spec.train, *spec.val, *spec.test]
+    if spec.karpathy_val is not None:
+        names.append(spec.karpathy_val)
+    if manifest is not None:
+        shards = {name.replace(SHARD, str(i)) for name, count in manifest.shards.items() for i in range(count)}
+        names += [*manifest.shards, *(name for name in manifest.tables if name not in shards)]
+    return list(dict.fromkeys(names))
+
+
+def _is_present(spec: DatasetSpec, root: Path) -> bool:
+    return manifest_path(root, spec.key).is_file() or any(_files(name, root) for name in _names(spec))
+
+
+def _files(name: str, root: Path) -> list[Path]:
+    """Return the files of a table or of all shards that exist."""
+    if SHARD in name:
+        return [root / f"{name.replace(SHARD, str(i))}.arrow" for i in shard_numbers(name, root)]
+    path = root / f"{name}.arrow"
+    return [path] if path.is_file() else []
+
+
+def _entry(name: str, spec: DatasetSpec, root: Path, manifest: Manifest | None, verify_images: bool) -> Entry:
+    files = _files(name, root)
+    entry = Entry(name, 0, 0, sum(path.stat().st_size for path in files), len(files), [], None)
+    entry.problems += [f"{root / missing}.arrow is missing" for missing in _missing(name, root, files, manifest)]
+    for path in files:
+        try:
+            table = open_table(path, spec.text_column)
+            entry.rows += table.num_rows
+            entry.captions += sum(len(chunk.flatten()) for chunk in table[spec.text_column].chunks)
+            entry.problems += _differences(path, manifest)
+            if verify_images:
+                entry.problems += _broken_images(path, table)
+        except DataError as error:
+            entry.problems.append(str(error))
+    if name in PUBLISHED:
+        entry.coverage = (entry.rows if spec.kind == "caption" else entry.captions) / PUBLISHED[name]
+    return entry
+
+
+def _missing(name: str, root: Path, files: list[Path], manifest: Manifest | None) -> Iterator[str]:
+    """Yield the names of tables that should be there."""
+    if SHARD not in name:
+        expected = [name]
+    elif manifest is not None and name in manifest.shards:
+        expected = [name.replace(SHARD, str(i)) for i in range(manifest.shards[name])]
+    else:
+        numbers = shard_numbers(name, root)
+        expected = [name.replace(SHARD, str(i)) for i in range(max(numbers, default=0) + 1)]
+    present = {path.stem for path in files}
+    yield from (table for table in expected if table not in present)
+
+
+def _differences(path: Path, manifest: Manifest | None) -> Iterator[str]:
+    """Yield how a file differs from its record in the manifest."""
+    if manifest is None:
+        return
+    record = manifest.tables.get(path.stem)
+    if record is None:
+        yield f"{path} is not in the manifest of {manifest.dataset}: left from another conversion? Delete it"
+    elif path.stat().st_size != record.bytes or footer_sha256(path) != record.footer_sha256:
+        yield f"{path} is not the file that the manifest of {manifest.dataset} records: convert again"
+
+
+def _broken_images(path: Path, table: pa.Table) -> Iterator[str]:
+    """Yield a line for every image of ``table`` that does not decode."""
+    for column in (name for name in table.column_names if name.startswith("image") and name != "image_id"):
+        for row in range(table.num_rows):
+            try:
+                check_image(table[column][row].as_py())
+            except ImageError as error:
+                yield f"{path}, row {row}: {column} does not decode ({error})"
