@@ -22,7 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.command == "check":
-            return 0 if print_check(Path(options.root), options.datasets, options.verify_images, stdout_console()) else 1
+            well = print_check(Path(options.root), options.datasets, options.verify_images, stdout_console())
+            return 0 if well else 1
         make_arrow(
             options.command,
             options.root,

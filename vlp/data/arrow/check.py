@@ -77,7 +77,8 @@ def check(root: Path, required: list[str], verify_images: bool = False) -> tuple
             continue
         if manifest is not None and not manifest.complete:
             problems.append(f"the conversion of {key} was interrupted: run it again with --resume")
-        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images) for name in _names(SPECS[key], manifest)]
+        names = _names(SPECS[key], manifest)
+        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images) for name in names]
         problems += [problem for entry in entries[key] for problem in entry.problems]
     return entries, problems
 
@@ -88,7 +89,7 @@ def print_check(root: Path, required: list[str], verify_images: bool, console: C
     grid = Grid(title=str(root), title_justify="left")
     for column in ("table", "files", "rows", "captions", "GB", "of published"):
         grid.add_column(column, justify="left" if column == "table" else "right")
-    for key, tables in entries.items():
+    for tables in entries.values():
         for entry in tables:
             share = "" if entry.coverage is None else f"{entry.coverage:.1%}"
             counts = (f"{entry.files:,}", f"{entry.rows:,}", f"{entry.captions:,}", f"{entry.bytes / 1e9:,.2f}")
