@@ -52,7 +52,7 @@ class _Page(HTMLParser):
 def report() -> Report:
     steps = list(range(0, 100, 10))
     chart = Chart("MLM", [Series("vanilla", steps, [3.0 - s / 50 for s in steps]), Series("EPIC", steps, [2.0] * 10)])
-    tokens = ["a", "<b>red</b>", "ball"]
+    tokens = ["a", "<i>red</i>", "ball"]
     good = Verdicts(tokens, [0.99, 0.95, 0.9], [False] * 3)
     bad = Verdicts(["a", "blue", "ball"], [0.98, 0.04, 0.9], [False, True, False])
     heat = np.eye(4, dtype=np.float32)
@@ -100,9 +100,9 @@ def test_the_page_shows_what_it_was_given_and_escapes_it(report: Report, tmp_pat
     write_report(tmp_path / "report.html", report)
     page = _read(tmp_path / "report.html")
     words = " ".join(page.text.split())
-    for expected in ("EPIC & METER", "3,000", "data_root=<here>", "+7.5", "−2.0", "0.913", "One seed.", "<b>red</b>"):
+    for expected in ("EPIC & METER", "3,000", "data_root=<here>", "+7.5", "−2.0", "0.913", "One seed.", "<i>red</i>"):
         assert expected in words, expected
-    assert "<b>red</b>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<i>red</i>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.tags.count("section") == 6
 
 
