@@ -173,7 +173,12 @@ def _roberta_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerBase
 def _load_pair(settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model: Any = AutoModelForMaskedLM.from_pretrained(settings.init)
     vocabulary_head(model)
-    return model, AutoTokenizer.from_pretrained(settings.init)
+    tokenizer = AutoTokenizer.from_pretrained(settings.init)
+    if settings.max_length > tokenizer.model_max_length:
+        raise ValueError(
+            f"max_length is {settings.max_length}; {settings.init} takes at most {tokenizer.model_max_length} tokens"
+        )
+    return model, tokenizer
 
 
 class _Fit:

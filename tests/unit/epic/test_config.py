@@ -1,0 +1,138 @@
+"""EpicConfig: the paper's defaults, refusals that name the field, and the variants of Tables 4 and 5."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
+
+
+def test_the_defaults_are_the_papers_values_switched_off() -> None:
+    config = EpicConfig()
+    assert (config.enabled, config.mask_ratio, config.itc_weight) == (False, 0.35, 8.0)
+    assert (config.masking, config.replacement, config.generator_training) == ("saliency", "lm", "finetune")
+    assert (config.saliency_layer, config.saliency_temperature, config.generator_weight) == (-2, 1.0, 1.0)
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        EpicConfig().mask_ratio = 0.5  # type: ignore[misc]
+
+
+def test_to_dict_survives_json() -> None:
+    config = EpicConfig(enabled=True, mask_ratio=0.5, masking="uniform")
+    assert EpicConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(ValueError, match=r"epic\.mask_ration .*nearest is epic\.mask_ratio"):
+        EpicConfig.from_dict({"mask_ration": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("enabled", 1),
+        ("enabled", "True"),
+        ("mask_ratio", 1.01),
+        ("mask_ratio", -0.01),
+        ("mask_ratio", "0.35"),
+        ("mask_ratio", True),
+        ("mask_ratio", float("nan")),
+        ("itc_weight", -1),
+        ("itc_weight", float("inf")),
+        ("saliency_temperature", 0.0),
+        ("sampling_temperature", 0),
+        ("saliency_layer", 1.5),
+        ("sas_refresh_steps", -1),
+        ("masking", "random"),
+        ("replacement", "LM"),
+        ("generator_training", "frozen"),
+        ("itc_reduction", "mean"),
+        ("itc_head", "mlp"),
+        ("generator", None),
+    ],
+)
+def test_a_bad_value_is_refused_by_name(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"epic\.{field} is .*must be"):
+        EpicConfig.from_dict({field: value})
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image_conditioned": True, "replacement": "vlm"},
+        {"image_conditioned": True, "replacement": "uniform"},
+        {"image_conditioned": True, "generator_training": "fixed"},
+        {"generator_training": "fixed", "replacement": "uniform"},
+        {"generator_training": "trained", "replacement": "vlm"},
+        {"generator": "roberta-base", "replacement": "uniform"},
+        {"sas_refresh_steps": 10},
+    ],
+)
+def test_contradictions_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"epic\.\w+=.* needs epic\.\w+="):
+        EpicConfig.from_dict(values)
+
+
+def test_whole_numbers_are_fine_where_a_float_is_wanted() -> None:
+    assert EpicConfig.from_dict({"itc_weight": 4, "mask_ratio": 1}).itc_weight == 4
+
+
+# METHOD §4: masking, replacement, generator training, image-conditioned; None = not looked at by the variant
+VARIANTS = {
+    "vanilla": ("vanilla", None, None, None, False),
+    "itc_rand": ("ITC (rand.)", "uniform", "uniform", None, False),
+    "itc_lm": ("ITC+LM", "uniform", "lm", "finetune", False),
+    "epic": ("EPIC", "saliency", "lm", "finetune", False),
+    "lm_fixed": ("LM (fixed)", "saliency", "lm", "fixed", False),
+    "lm_trained": ("LM (trained)", "saliency", "lm", "trained", False),
+    "lm_cond": ("LM (cond.)", "saliency", "lm", "finetune", True),
+    "vlm_sas": ("VLM (SAS)", "saliency", "vlm", None, False),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_variants_are_those_of_the_papers_tables(name: str) -> None:
+    config = EpicConfig.from_dict(PRESETS[name])
+    printed, masking, replacement, training, conditioned = VARIANTS[name]
+    assert PAPER_NAMES[name] == printed
+    assert config.enabled == (name != "vanilla")
+    assert masking in (None, config.masking)
+    assert replacement in (None, config.replacement)
+    assert training in (None, config.generator_training)
+    assert config.image_conditioned == conditioned
+    assert config.trains_generator == (training == "finetune" or name == "vanilla")
+    assert config.mask_ratio == 0.35
+
+
+def test_no_variant_is_missing_or_made_up() -> None:
+    assert set(PRESETS) == set(PAPER_NAMES) == set(VARIANTS)
+
+
+def test_who_needs_a_teacher() -> None:
+    needing = {name for name, values in PRESETS.items() if EpicConfig.from_dict(values).needs_teacher}
+    assert needing == {"epic", "lm_fixed", "lm_trained", "lm_cond", "vlm_sas"}
+    assert EpicConfig(enabled=True, masking="uniform", replacement="vlm").needs_teacher
+
+
+def test_a_baseline_without_the_part_refuses() -> None:
+    with pytest.raises(ValueError, match=r"epic\.image_conditioned=True is not possible with ViLT"):
+        EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, regions=False)
+    with pytest.raises(ValueError, match=r"epic\.on_regions=True is not possible with METER"):
+        EpicConfig(on_regions=True).check_baseline("METER", image_encoder=True, regions=False)
+    EpicConfig(image_conditioned=True, on_regions=True).check_baseline("X-VLM", image_encoder=True, regions=True)
+
+
+def test_every_field_has_its_row_in_the_table_of_choices() -> None:
+    table = (Path(__file__).parents[3] / "docs" / "choices.md").read_text(encoding="utf-8")
+    rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| `")}
+    for field in fields(EpicConfig):
+        default = json.dumps(field.default) if isinstance(field.default, str) else str(field.default)
+        assert f"`epic.{field.name}`" in rows, field.name
+        assert f"`{default}`" in rows[f"`epic.{field.name}`"].split("|")[2], field.name

@@ -1,0 +1,174 @@
+"""Fitting a language model to captions: what it learns, what it writes, and that it repeats itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+
+from epic_common.fit_lm import FitSettings, fit_language_model, main
+from epic_common.generator import Vocabulary
+from epic_common.language_model import load_language_model
+from epic_common.masking import maskable_positions
+from tests.unit.epic.tiny import config_of
+
+SMALL: dict[str, Any] = {
+    "width": 32,
+    "heads": 2,
+    "vocab_size": 400,
+    "batch_size": 32,
+    "max_length": 16,
+    "held_out": 0.3,
+}
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Captions whose colour, ground and animal always go together."""
+    path = tmp_path_factory.mktemp("captions") / "captions.txt"
+    thirds = ["a black cat on a sofa", "a brown dog on the grass", "a white goat on a hill", "a green fish in the sea"]
+    ends = ["sleeps", "stands still", "looks at the camera", "is seen from afar"]
+    lines = [f"{scene} {end}" for _ in range(12) for scene, end in itertools.product(thirds, ends)]
+    path.write_text("\n".join([*lines, "", "  "]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fitted") / "lm"
+    fit_language_model(captions, folder, FitSettings(steps=250, learning_rate=5e-3, **SMALL))
+    return folder
+
+
+def test_the_folder_loads_with_every_auto_class(fitted: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(fitted)
+    files = {path.name for path in fitted.iterdir()}
+    assert {"config.json", "model.safetensors", "vocab.json", "merges.txt", "fit_lm.json"} <= files
+    ids = tokenizer("a black cat", return_tensors="pt")["input_ids"]
+    assert ids[0, 0] == tokenizer.cls_token_id and ids[0, -1] == tokenizer.sep_token_id
+    assert tokenizer.decode(ids[0], skip_special_tokens=True) == "a black cat"
+    assert AutoModel.from_pretrained(fitted)(ids).last_hidden_state.shape == (1, ids.shape[1], 32)
+    assert AutoModelForMaskedLM.from_pretrained(fitted)(ids).logits.shape == (1, ids.shape[1], len(tokenizer))
+    assert tokenizer("word " * 99, truncation=True)["input_ids"].__len__() == 16
+
+
+def test_it_learns_what_goes_together(fitted: Path) -> None:
+    summary = json.loads((fitted / "fit_lm.json").read_text(encoding="utf-8"))
+    assert (summary["fitted_on"], summary["held_out_captions"]) == (134, 58)
+    assert summary["held_out_loss"] < 1.5  # nats; 3 from word counts alone, 6 from guessing
+    tokenizer, lm = AutoTokenizer.from_pretrained(fitted), AutoModelForMaskedLM.from_pretrained(fitted).eval()
+    (dog,) = tokenizer(" dog", add_special_tokens=False)["input_ids"]
+    chances = []
+    for caption in ("a brown<mask> on the grass sleeps", "a white<mask> on a hill sleeps"):
+        ids = tokenizer(caption, return_tensors="pt")["input_ids"]
+        chances.append(lm(ids).logits[ids == tokenizer.mask_token_id].softmax(-1)[0, dog].item())
+    assert chances[0] > 5 * chances[1]
+
+
+def test_it_serves_as_the_trained_generator(fitted: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(fitted)
+    lm = load_language_model(config_of("lm_trained", generator=str(fitted)), "unused", tokenizer)
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    assert lm is not None and lm.config.vocab_size == vocabulary.size
+    ids = tokenizer(["a black cat", ""], padding=True, return_tensors="pt")
+    words = maskable_positions(ids["input_ids"], ids["attention_mask"], torch.tensor(vocabulary.special_ids))
+    assert words.sum(1)[1] == 0 and words[0, 1:-1].all() and not words[0, [0, -1]].any()
+
+
+def test_same_file_and_seed_give_the_same_weights_and_leave_the_callers_random_state(
+    captions: Path, tmp_path: Path
+) -> None:
+    before = torch.get_rng_state()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        fit_language_model(captions, tmp_path / name, FitSettings(steps=3, seed=seed, **SMALL))
+        torch.rand(3)
+        torch.set_rng_state(before)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
+    assert weights[0] == weights[1] != weights[2]
+    assert (tmp_path / "a" / "vocab.json").read_bytes() == (tmp_path / "b" / "vocab.json").read_bytes()
+    fit_language_model(captions, tmp_path / "d", FitSettings(steps=1, **SMALL))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_starts_from_another_model(captions: Path, fitted: Path, tmp_path: Path) -> None:
+    start = json.loads((fitted / "fit_lm.json").read_text(encoding="utf-8"))["held_out_accuracy"]
+    went_on = fit_language_model(
+        captions, tmp_path / "more", FitSettings(init=str(fitted), steps=5, max_length=16, held_out=0.3)
+    )
+    scratch = fit_language_model(captions, tmp_path / "scratch", FitSettings(steps=5, **SMALL))
+    assert went_on["held_out_accuracy"] > max(0.6 * start, 2 * scratch["held_out_accuracy"])
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "more").get_vocab()
+        == AutoTokenizer.from_pretrained(fitted).get_vocab()
+    )
+
+
+def test_more_tokens_than_the_other_model_takes_are_refused(captions: Path, fitted: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"max_length is 50; .* takes at most 16 tokens"):
+        fit_language_model(captions, tmp_path / "more", FitSettings(init=str(fitted)))
+
+
+def test_an_existing_folder_is_not_overwritten(captions: Path, fitted: Path, tmp_path: Path) -> None:
+    before = (fitted / "model.safetensors").read_bytes()
+    with pytest.raises(FileExistsError, match="already there"):
+        fit_language_model(captions, fitted, FitSettings(steps=1, **SMALL))
+    assert (fitted / "model.safetensors").read_bytes() == before
+
+
+def test_a_failure_at_the_end_leaves_no_half_folder(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        fit_language_model(captions, tmp_path / "lm", FitSettings(steps=1, **SMALL))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [(b"one caption\n\n", "holds 1 captions"), (b"caf\xe9\nb\n", "not UTF-8")]
+)
+def test_a_bad_caption_file_is_named(text: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "captions.txt"
+    path.write_bytes(text)
+    with pytest.raises(ValueError, match=rf"captions\.txt.*{message}|captions\.txt is {message}"):
+        fit_language_model(path, tmp_path / "lm")
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"mlm_prob": 1.0}, {"held_out": 0.0}, {"max_length": 2}, {"width": 30}])
+def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        FitSettings(**bad)
+
+
+def test_the_command_line_reports_progress_with_the_time_left(
+    captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "epic_common.fit_lm",
+        "--captions",
+        str(captions),
+        "--output",
+        str(tmp_path / "lm"),
+    ]
+    sizes = [item for name, value in SMALL.items() for item in (f"--{name.replace('_', '-')}", str(value))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--steps", "20", *sizes], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "fitting the language model: 2/20, loss" in done.stdout and "s left" in done.stdout
+    assert "masked-token accuracy" in done.stdout and (tmp_path / "lm" / "config.json").exists()
+    with pytest.raises(SystemExit) as stop:
+        main([*command[3:], *sizes])
+    assert stop.value.code == 2 and "already there" in capsys.readouterr().err

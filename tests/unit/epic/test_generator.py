@@ -1,0 +1,249 @@
+"""Eq. 3-5 and 7: what is drawn, from which distribution, what is trained, and the variants of Table 5."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import BertTokenizer
+
+from epic_common.generator import (
+    ConditionedGenerator,
+    LanguageModelGenerator,
+    UniformGenerator,
+    VisionLanguageGenerator,
+    Vocabulary,
+    append_sep,
+    draw_tokens,
+)
+from epic_common.masking import mask_tokens
+from tests.unit.epic.test_language_model import VOCAB
+from tests.unit.epic.tiny import (
+    EOS,
+    IMAGE_WIDTH,
+    MASK,
+    PAD,
+    SIZE,
+    VOCABULARY,
+    WIDTH,
+    config_of,
+    language_model,
+    sentences,
+)
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def every_other(ids: Tensor, mask: Tensor) -> Tensor:
+    """M = the odd positions that hold words."""
+    words = mask.bool() & (ids > MASK)
+    return words & (torch.arange(ids.shape[1]) % 2 == 1)
+
+
+def lm_generator(preset: str = "epic", family: str = "roberta", **changes: Any) -> LanguageModelGenerator:
+    torch.manual_seed(0)
+    return LanguageModelGenerator(language_model(family), VOCABULARY, config_of(preset, **changes))
+
+
+def test_vocabulary_of_a_tokenizer() -> None:
+    vocabulary = Vocabulary.from_tokenizer(BertTokenizer(vocab=str(VOCAB)))
+    assert vocabulary == Vocabulary(mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3, 4), size=48, sep_id=3)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_l_gen_is_the_cross_entropy_at_the_masked_positions(family: str) -> None:
+    generator = lm_generator(family=family).eval()
+    ids, mask = sentences(6, 3, 9)
+    masked = every_other(ids, mask)
+    proposal = generator.propose(ids, mask, masked, rng(), None, None)
+    lm: Any = generator.language_model
+    log_p = lm(input_ids=mask_tokens(ids, masked, MASK), attention_mask=mask).logits.log_softmax(-1)
+    terms = [-log_p[b, i, ids[b, i]] for b, i in masked.nonzero().tolist()]
+    torch.testing.assert_close(proposal.loss, torch.stack(terms).mean())
+    generator.config = config_of("epic", generator_reduction="sum_per_sentence")
+    summed = generator.propose(ids, mask, masked, rng(), None, None).loss
+    torch.testing.assert_close(summed, torch.stack(terms).sum() / 3)
+    likeliest = [bool(log_p[b, i].argmax() == ids[b, i]) for b, i in masked.nonzero().tolist()]
+    assert proposal.correct is not None and proposal.correct.tolist() == likeliest
+
+
+def test_draws_follow_the_full_softmax_without_the_special_tokens() -> None:
+    logits = 2 * torch.randn(SIZE, generator=rng(1))
+    forbidden = torch.zeros(SIZE, dtype=torch.bool)
+    forbidden[list(VOCABULARY.special_ids)] = True
+    drawn = draw_tokens(logits.expand(30_000, SIZE), forbidden, 1.0, rng(2))
+    p = logits.double().exp()[~forbidden]
+    counts = drawn.bincount(minlength=SIZE)
+    assert (counts[forbidden] == 0).all()
+    assert chisquare(counts[~forbidden].tolist(), (30_000 * p / p.sum()).tolist()).pvalue > 1e-3
+
+
+def test_the_sampling_temperature_flattens() -> None:
+    logits, allowed = torch.tensor([[4.0, 0.0]]).expand(4000, 2), torch.zeros(2, dtype=torch.bool)
+    share = draw_tokens(logits, allowed, 4.0, rng()).float().mean()
+    assert share.item() == pytest.approx(torch.tensor([4.0, 0.0]).div(4).softmax(-1)[1].item(), abs=0.03)
+
+
+def test_special_tokens_can_be_allowed() -> None:
+    generator = lm_generator(draw_special_tokens=True)
+    ids, mask = sentences(*[8] * 60)
+    tokens = generator.propose(ids, mask, every_other(ids, mask), rng(), None, None).tokens
+    assert set(tokens.tolist()) & set(VOCABULARY.special_ids)
+
+
+def test_tokens_that_the_baseline_does_not_have_are_never_drawn() -> None:
+    torch.manual_seed(0)
+    generator = LanguageModelGenerator(language_model(size=SIZE + 24), VOCABULARY, config_of("epic"))
+    ids, mask = sentences(*[8] * 60)
+    tokens = generator.propose(ids, mask, every_other(ids, mask), rng(), None, None).tokens
+    assert tokens.max() < SIZE and tokens.min() > MASK
+
+
+def test_a_smaller_vocabulary_is_refused() -> None:
+    with pytest.raises(ValueError, match="knows 30 tokens and the baseline's tokenizer has 40"):
+        LanguageModelGenerator(language_model(size=30), VOCABULARY, config_of("epic"))
+
+
+def test_no_gradient_flows_through_the_draw() -> None:
+    generator = lm_generator()
+    ids, mask = sentences(6, 3)
+    proposal = generator.propose(ids, mask, every_other(ids, mask), rng(), None, None)
+    assert not proposal.tokens.requires_grad and proposal.loss.requires_grad
+
+
+def test_one_forward_serves_the_draws_and_l_gen() -> None:
+    generator = lm_generator()
+    calls: list[int] = []
+    generator.language_model.base_model.register_forward_hook(lambda *_: calls.append(1))
+    ids, mask = sentences(6, 3)
+    generator.propose(ids, mask, every_other(ids, mask), rng(), None, None)
+    assert calls == [1]
+
+
+def test_dropout_is_on_in_the_trained_generator_and_can_be_switched_off() -> None:
+    ids, mask = sentences(9)
+    masked = every_other(ids, mask)
+    for dropout in (True, False):
+        generator = lm_generator(generator_dropout=dropout).train()
+        first, second = (generator.propose(ids, mask, masked, rng(), None, None).loss for _ in range(2))
+        assert (first != second) == dropout
+        assert second.requires_grad
+
+
+@pytest.mark.parametrize("preset", ["lm_fixed", "lm_trained"])
+def test_a_frozen_generator_has_no_gradient_no_dropout_and_no_loss(preset: str) -> None:
+    generator = lm_generator(preset).train()
+    assert not any(module.training for module in generator.language_model.modules())
+    assert not any(p.requires_grad for p in generator.parameters())
+    assert list(generator.parameters())  # still in the module, and so in the checkpoint
+    ids, mask = sentences(9)
+    masked = every_other(ids, mask)
+    proposal = generator.propose(ids, mask, masked, rng(), None, None)
+    assert proposal.loss == 0 and not proposal.loss.requires_grad
+    assert torch.equal(proposal.tokens, generator.propose(ids, mask, masked, rng(), None, None).tokens)
+
+
+def test_a_separator_is_appended_for_the_generator_alone() -> None:
+    ids = torch.tensor([[0, 7, 8, PAD], [0, 9, 10, 11]])
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    masked = torch.tensor([[False, True, False, False], [False, False, False, True]])
+    long_ids, long_mask, long_masked = append_sep(ids, mask, masked, VOCABULARY)
+    assert long_ids.tolist() == [[0, 7, 8, EOS, PAD], [0, 9, 10, 11, EOS]]
+    assert long_mask.tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
+    assert long_masked.tolist() == [[False, True, False, False, False], [False, False, False, True, False]]
+    generator = lm_generator(append_sep=True).eval()
+    lm: Any = generator.language_model
+    full = lm(input_ids=mask_tokens(long_ids, long_masked, MASK), attention_mask=long_mask).logits[long_masked]
+    torch.testing.assert_close(generator.logits(ids, mask, masked), full, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="SEP"):
+        append_sep(ids, mask, masked, Vocabulary(MASK, PAD, (0,), SIZE))
+
+
+def conditioned(image_width: int) -> ConditionedGenerator:
+    torch.manual_seed(0)
+    return ConditionedGenerator(language_model(), VOCABULARY, config_of("lm_cond"), image_width).eval()
+
+
+@pytest.mark.parametrize("image_width", [WIDTH, IMAGE_WIDTH])
+def test_the_conditioned_generator_reads_the_image_and_stops_its_gradient(image_width: int) -> None:
+    generator = conditioned(image_width)
+    ids, mask = sentences(6, 3)
+    masked = every_other(ids, mask)
+    image = torch.randn(2, image_width, requires_grad=True)
+    loss = generator.propose(ids, mask, masked, rng(), image, None).loss
+    other = generator.propose(ids, mask, masked, rng(), -image, None).loss
+    assert loss != other  # L_GEN sees it
+    assert not torch.allclose(
+        generator.logits(ids, mask, masked, generator.first_embedding(image)), generator.logits(ids, mask, masked)
+    )  # and so do the draws
+    loss.backward()
+    assert image.grad is None
+    assert len(list(generator.image_map.parameters())) == (0 if image_width == WIDTH else 2)
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in generator.image_map.parameters())
+
+
+def test_the_image_takes_the_place_of_the_first_word_embedding() -> None:
+    generator = conditioned(WIDTH)
+    lm: Any = generator.language_model
+    ids, mask = sentences(6, 3)
+    masked = every_other(ids, mask)
+    image = torch.randn(2, WIDTH)
+    words = lm.get_input_embeddings()(mask_tokens(ids, masked, MASK))
+    full = lm(inputs_embeds=torch.cat([image[:, None], words[:, 1:]], 1), attention_mask=mask).logits[masked]
+    loss = generator.propose(ids, mask, masked, rng(), image, None).loss
+    torch.testing.assert_close(loss, F.cross_entropy(full, ids[masked]))
+
+
+def test_the_conditioned_generator_insists_on_the_image() -> None:
+    ids, mask = sentences(4)
+    with pytest.raises(ValueError, match="image_cls"):
+        conditioned(WIDTH).propose(ids, mask, every_other(ids, mask), rng(), None, None)
+
+
+def test_uniform_replacements_cover_the_vocabulary_evenly() -> None:
+    generator = UniformGenerator(VOCABULARY, config_of("itc_rand"))
+    ids, mask = sentences(*[18] * 400)
+    proposal = generator.propose(ids, mask, mask.bool(), rng(), None, None)
+    counts = proposal.tokens.bincount(minlength=SIZE)
+    assert (counts[: MASK + 1] == 0).all()
+    assert chisquare(counts[MASK + 1 :].tolist()).pvalue > 1e-3
+    assert not list(generator.parameters()) and not generator.state_dict()
+    assert proposal.correct is None and not proposal.loss.requires_grad
+
+
+def test_the_vision_language_generator_asks_the_snapshot_with_the_masked_sentence() -> None:
+    ids, mask = sentences(6, 3)
+    masked = every_other(ids, mask)
+    asked: list[tuple[Any, Tensor, Tensor]] = []
+    certain = torch.full((int(masked.sum()), SIZE), -50.0, requires_grad=True)
+
+    def logits_at(batch: Any, input_ids: Tensor, where: Tensor) -> Tensor:
+        asked.append((batch, input_ids, where))
+        return certain.scatter(1, ids[masked][:, None], 50.0)
+
+    generator = VisionLanguageGenerator(logits_at, VOCABULARY, config_of("vlm_sas"))
+    proposal = generator.propose(ids, mask, masked, rng(), None, "the batch")
+    assert torch.equal(proposal.tokens, ids[masked])
+    assert proposal.correct is not None and proposal.correct.all()
+    assert not proposal.loss.requires_grad
+    ((batch, input_ids, where),) = asked
+    assert batch == "the batch" and (input_ids[masked] == MASK).all() and torch.equal(where, masked)
+    assert torch.equal(input_ids[~masked], ids[~masked])
+
+
+def test_l_gen_is_float32_under_autocast() -> None:
+    generator = lm_generator().eval()
+    ids, mask = sentences(6, 3)
+    masked = every_other(ids, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = generator.propose(ids, mask, masked, rng(), None, None).loss
+        logits = generator.logits(ids, mask, masked)
+    assert loss.dtype == logits.dtype == torch.float32
+    # exactly the float32 cross-entropy of the half-precision model's logits
+    assert loss == F.cross_entropy(logits, ids[masked], reduction="sum") / masked.sum()

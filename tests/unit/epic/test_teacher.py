@@ -1,0 +1,134 @@
+"""The frozen teacher and the snapshot of the student."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from epic_common.teacher import SasSnapshot, Teacher, file_sha256
+from tests.unit.epic.tiny import MASK, TinyModel, batch_of
+
+
+def model(seed: int) -> TinyModel:
+    torch.manual_seed(seed)
+    return TinyModel()
+
+
+def test_it_is_frozen_and_stays_in_eval_mode() -> None:
+    teacher = Teacher(model(0))
+    batch = batch_of(5, 3)
+    first = teacher.saliency(batch)
+    assert not first.requires_grad and first.shape == batch["ids"].shape
+    teacher.module.train()
+    for child in teacher.module.children():
+        child.train()
+    assert torch.equal(teacher.saliency(batch), first)
+    assert not any(m.training for m in teacher.module.modules())
+    assert not any(p.requires_grad for p in teacher.module.parameters())
+
+
+def test_dropout_is_off_in_its_mlm_head_too() -> None:
+    snapshot = SasSnapshot(Teacher(model(0)))
+    batch = batch_of(5, 3)
+    masked = batch["ids"] > MASK
+    first, second = (snapshot.mlm_logits_at(batch, batch["ids"], masked) for _ in range(2))
+    assert torch.equal(first, second) and not first.requires_grad
+
+
+def test_it_asks_for_the_configured_layer() -> None:
+    batch = batch_of(5, 3)
+    torch.testing.assert_close(Teacher(model(0), -2).saliency(batch), 2 * Teacher(model(0), -1).saliency(batch))
+
+
+def test_it_records_the_hash_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "teacher.ckpt"
+    path.write_bytes(b"weights" * 500_000)
+    assert (
+        Teacher(model(0), checkpoint=path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest() == file_sha256(path)
+    )
+    assert Teacher(model(0)).sha256 is None
+
+
+def test_it_follows_the_batch_to_its_device() -> None:
+    class OnlyDevices(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def saliency_scores(self, batch: Any, layer: int) -> torch.Tensor:
+            return torch.zeros(1, device=self.weight.device)
+
+        def mlm_logits_at(self, batch: Any, input_ids: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
+            raise AssertionError("saliency needs no MLM head")
+
+    teacher = Teacher(OnlyDevices())
+    batch = {"text": ["a", "b"], "image": [torch.zeros(1, device="meta")]}
+    assert teacher.saliency(batch).device.type == "meta"
+
+
+def test_the_snapshot_is_the_teacher_until_the_first_refresh() -> None:
+    teacher, student = Teacher(model(0)), model(1)
+    snapshot = SasSnapshot(teacher)
+    batch = batch_of(5, 3)
+    masked = batch["ids"] > MASK
+    with torch.no_grad():
+        expected = teacher.model.mlm_logits_at(batch, batch["ids"], masked)
+    assert not any(snapshot.maybe_refresh(step, student, every=4) for step in range(4))
+    assert torch.equal(snapshot.mlm_logits_at(batch, batch["ids"], masked), expected)
+    assert snapshot.maybe_refresh(4, student, every=4)
+    assert not snapshot.maybe_refresh(4, student, every=4)
+    now = snapshot.mlm_logits_at(batch, batch["ids"], masked)
+    with torch.no_grad():
+        assert torch.equal(now, student.eval().mlm_logits_at(batch, batch["ids"], masked))
+    untouched = SasSnapshot(teacher).mlm_logits_at(batch, batch["ids"], masked)
+    assert torch.equal(untouched, expected)
+
+
+def test_the_snapshot_is_a_copy_that_does_not_follow_the_student() -> None:
+    teacher, student = Teacher(model(0)), model(1)
+    snapshot = SasSnapshot(teacher)
+    snapshot.maybe_refresh(1, student, every=1)
+    before = copy.deepcopy(snapshot.state_dict())
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.add_(1.0)
+    assert all(torch.equal(before["weights"][k], v) for k, v in snapshot.state_dict()["weights"].items())
+    assert student.words.weight.requires_grad and student.training
+    refreshed = [step for step in range(2, 12) if snapshot.maybe_refresh(step, student, every=3)]
+    assert refreshed == [4, 7, 10]
+
+
+def test_a_student_with_epics_own_weights_and_one_that_lacks_some() -> None:
+    snapshot, student = SasSnapshot(Teacher(model(0))), model(1)
+    student.epic = nn.Linear(2, 2)
+    assert snapshot.maybe_refresh(1, student, every=1)
+    assert not any(name.startswith("epic") for name in snapshot.state_dict()["weights"])
+    with pytest.raises(ValueError, match="lacks 2 weights of its teacher"):
+        bare = model(2)
+        del bare.mlm
+        snapshot.maybe_refresh(2, bare, every=1)
+    with pytest.raises(ValueError, match="every 1 or more steps"):
+        snapshot.maybe_refresh(3, student, every=0)
+
+
+@pytest.mark.parametrize("refreshed", [False, True])
+def test_the_snapshot_survives_a_resume(refreshed: bool) -> None:
+    teacher = Teacher(model(0))
+    first = SasSnapshot(teacher)
+    if refreshed:
+        first.maybe_refresh(5, model(1), every=5)
+    second = SasSnapshot(teacher)
+    second.load_state_dict(first.state_dict())
+    batch = batch_of(5, 3)
+    masked = batch["ids"] > MASK
+    assert torch.equal(
+        second.mlm_logits_at(batch, batch["ids"], masked), first.mlm_logits_at(batch, batch["ids"], masked)
+    )
+    assert second.refreshed_at == first.refreshed_at
+    assert second.maybe_refresh(9, model(3), every=5) == (not refreshed)
