@@ -15,6 +15,7 @@ from vlp.data.errors import DataError
 
 T = TypeVar("T")
 _CHUNK = 1 << 20
+_DECODER = json.JSONDecoder()
 
 
 @dataclass
@@ -100,30 +101,39 @@ def iter_json_list(path: Path) -> Iterator[Any]:
     """
     if not path.is_file():
         raise DataError(f"{path} not found; see docs/data.md for the raw layout")
-    decoder = json.JSONDecoder()
     with open(path, encoding="utf-8") as handle:
         text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
         if not text.startswith("["):
             raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
-        position, more = 1, True
-        while True:
-            while position < len(text) and text[position] in " \t\r\n,":
-                position += 1
-            if position < len(text) and text[position] == "]":
-                return
-            try:
-                value, end = decoder.raw_decode(text, position)
-                complete = end < len(text)  # a number at the very end of the buffer may go on in the next chunk
-            except ValueError as error:
-                complete, failure = False, error
-            if complete:
+        position = _skip(text, 1, " \t\r\n")
+        while not text.startswith("]", position):
+            found = _next_value(text, position)
+            if found is not None:
+                value, end = found
                 yield value
-                position = end
+                position = _skip(text, end, " \t\r\n,")
                 continue
-            if not more:
-                raise DataError(f"{path} is cut off or not valid JSON: {failure}; download it again")
             chunk = handle.read(max(_CHUNK, len(text) - position))
-            text, position, more = text[position:] + chunk, 0, bool(chunk)
+            if not chunk:
+                raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
+            text = text[position:] + chunk
+            position = _skip(text, 0, " \t\r\n,")
+
+
+def _next_value(text: str, position: int) -> tuple[Any, int] | None:
+    """Return the JSON value at ``position`` and its end, or None if it may go on after ``text``."""
+    try:
+        value, end = _DECODER.raw_decode(text, position)
+    except ValueError:
+        return None
+    end = _skip(text, end, " \t\r\n")
+    return (value, end) if text.startswith((",", "]"), end) else None
+
+
+def _skip(text: str, position: int, characters: str) -> int:
+    while position < len(text) and text[position] in characters:
+        position += 1
+    return position
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
