@@ -56,7 +56,7 @@ def flat(sample: dict[str, Any]) -> tuple[Any, ...]:
 
 def test_a_sample_is_the_same_in_every_worker_and_after_every_other(tmp_path: Path) -> None:
     write_vg(tmp_path, [picture(i) for i in range(6)])
-    options = {"draw_false_image": 2, "draw_false_text": 3, "transform": "clip_randaug", "seed": 5}
+    options: dict[str, Any] = {"draw_false_image": 2, "draw_false_text": 3, "transform": "clip_randaug", "seed": 5}
     dataset = build(tmp_path, **options)
     alone = [flat(build(tmp_path, **options)[j]) for j in reversed(range(12))][::-1]
     for workers in (0, 2):

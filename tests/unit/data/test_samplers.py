@@ -40,7 +40,7 @@ class Numbers(Dataset[int]):
 def test_the_indices_are_those_of_torch(n: int, world: int, shuffle: bool, seed: int, epoch: int) -> None:
     for rank in range(world):
         data = Numbers(n)
-        official = DistributedSampler(data, world, rank, shuffle, seed)
+        official: DistributedSampler[int] = DistributedSampler(data, world, rank, shuffle, seed)
         ours = ResumableDistributedSampler(data, num_replicas=world, rank=rank, shuffle=shuffle, seed=seed)
         official.set_epoch(epoch)
         ours.set_epoch(epoch)
