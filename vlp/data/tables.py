@@ -140,7 +140,7 @@ def _index_texts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return (row, number within the row, position among all values) of every text that counts."""
     positions = np.arange(len(parents))
-    if dedupe and len(parents):
+    if dedupe and (np.diff(parents) == 0).any():  # a web set has one text a row
         codes = pc.index_in(values, value_set=pc.unique(values)).to_numpy().astype(np.int64)
         _, first = np.unique(parents * (codes.max() + 1) + codes, return_index=True)
         positions = np.sort(first)
