@@ -68,7 +68,10 @@ class Manifest:
         known = {item.name for item in fields(cls)}
         if not isinstance(value, dict) or value.get("format") != FORMAT or set(value) != known:
             raise DataError(f"{path} is not a manifest of format {FORMAT}; {advice}")
-        tables = {name: TableRecord(**record) for name, record in value.pop("tables").items()}
+        try:
+            tables = {name: TableRecord(**record) for name, record in value.pop("tables").items()}
+        except (TypeError, AttributeError) as error:
+            raise DataError(f"{path}: a table's record is not readable ({error}); {advice}") from error
         return cls(**value, tables=tables)
 
 

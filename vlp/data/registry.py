@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,9 +20,9 @@ SHARD = "{i}"
 class DatasetSpec:
     """One dataset key: its tables per split and how its text column is read.
 
-    A table name that holds ``{i}`` stands for the numbered shards that exist. The official code expects exactly
-    ``official_shards`` of them; here the manifest says how many there are, since the number depends on how many
-    images could be downloaded. ``karpathy_val`` names the table that ``eval_split="val"`` evaluates on.
+    A table name that holds ``{i}`` stands for numbered shards. The official code expects exactly 31 of gcc and 9 of
+    sbu; here the manifest says how many there are, since that depends on how many images could be downloaded.
+    ``karpathy_val`` names the table that ``eval_split="val"`` evaluates on.
     """
 
     key: str
@@ -31,9 +31,12 @@ class DatasetSpec:
     train: tuple[str, ...]
     val: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
-    dedupe: bool = False
     karpathy_val: str | None = None
-    official_shards: int | None = None
+
+    @property
+    def dedupe(self) -> bool:
+        """Whether a text that an image has twice counts once."""
+        return self.kind == "caption"
 
     def tables(self, split: Split, eval_split: EvalSplit = "test") -> tuple[str, ...]:
         """Return the table names of ``split``; shards are still written ``{i}``.
@@ -51,42 +54,23 @@ class DatasetSpec:
         return tuple(name for name in self.train if name != held_out) if split == "train" else (held_out,)
 
 
-def _captions(key: str, *train: str, **fields: object) -> DatasetSpec:
-    return replace(DatasetSpec(key, "caption", "caption", train, dedupe=True), **fields)  # type: ignore[arg-type]
-
-
 _COCO, _F30K = "coco_caption_karpathy_", "f30k_caption_karpathy_"
-_NLVR2_EVAL = ("nlvr2_dev", "nlvr2_test1")
-_SNLI_EVAL = ("snli_dev", "snli_test")
+_COCO_TEST, _F30K_TEST = (_COCO + "test",), (_F30K + "test",)
+_COCO_TRAIN, _F30K_TRAIN = (_COCO + "train", _COCO + "restval"), (_F30K + "train", _F30K + "val")
+_NLVR2_EVAL, _SNLI_EVAL = ("nlvr2_dev", "nlvr2_test1"), ("snli_dev", "snli_test")
 
-SPECS: dict[str, DatasetSpec] = {
-    spec.key: spec
-    for spec in (
-        _captions(
-            "coco",
-            _COCO + "train",
-            _COCO + "restval",
-            val=(_COCO + "test",),
-            test=(_COCO + "test",),
-            karpathy_val=_COCO + "val",
-        ),
-        _captions(
-            "f30k",
-            _F30K + "train",
-            _F30K + "val",
-            val=(_F30K + "test",),
-            test=(_F30K + "test",),
-            karpathy_val=_F30K + "val",
-        ),
-        _captions("vg", "vg"),
-        _captions("gcc", "conceptual_caption_train_{i}", official_shards=31),
-        _captions("sbu", "sbu_{i}", official_shards=9),
-        _captions("cc12m", "cc12m_{i}"),
-        DatasetSpec("vqa", "vqa", "questions", ("vqav2_train", "vqav2_val"), ("vqav2_val",), ("vqav2_test",)),
-        DatasetSpec("nlvr2", "nlvr2", "questions", ("nlvr2_train",), _NLVR2_EVAL, _NLVR2_EVAL),
-        DatasetSpec("snli", "snli", "sentences", ("snli_train",), _SNLI_EVAL, _SNLI_EVAL),
-    )
-}
+_ALL = (
+    DatasetSpec("coco", "caption", "caption", _COCO_TRAIN, _COCO_TEST, _COCO_TEST, karpathy_val=_COCO + "val"),
+    DatasetSpec("f30k", "caption", "caption", _F30K_TRAIN, _F30K_TEST, _F30K_TEST, karpathy_val=_F30K + "val"),
+    DatasetSpec("vg", "caption", "caption", ("vg",)),
+    DatasetSpec("gcc", "caption", "caption", ("conceptual_caption_train_{i}",)),
+    DatasetSpec("sbu", "caption", "caption", ("sbu_{i}",)),
+    DatasetSpec("cc12m", "caption", "caption", ("cc12m_{i}",)),
+    DatasetSpec("vqa", "vqa", "questions", ("vqav2_train", "vqav2_val"), ("vqav2_val",), ("vqav2_test",)),
+    DatasetSpec("nlvr2", "nlvr2", "questions", ("nlvr2_train",), _NLVR2_EVAL, _NLVR2_EVAL),
+    DatasetSpec("snli", "snli", "sentences", ("snli_train",), _SNLI_EVAL, _SNLI_EVAL),
+)
+SPECS: dict[str, DatasetSpec] = {spec.key: spec for spec in _ALL}
 
 
 def get_spec(key: str) -> DatasetSpec:

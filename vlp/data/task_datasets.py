@@ -6,7 +6,6 @@ import random
 
 from vlp.data.arrow_dataset import ArrowDataset, Sample
 from vlp.data.errors import DataError
-from vlp.data.tables import ArrowTables
 
 
 class VqaDataset(ArrowDataset):
@@ -26,8 +25,19 @@ class VqaDataset(ArrowDataset):
         return {**sample, "qid": self.tables.cell(row, "question_id")[number]}
 
     def answers(self) -> dict[int, str]:
-        """Return id -> answer over this split; raise a DataError if two tables disagree, as old vocabularies do."""
-        return answers_by_id(self.tables)
+        """Return id -> answer over this split, sorted by id.
+
+        Raises:
+            DataError: one id stands for two answers: the tables come from conversions with different vocabularies.
+        """
+        result: dict[int, str] = {}
+        for answer, label in self.tables.distinct("answers", "answer_labels"):
+            if result.setdefault(label, answer) != answer:
+                raise DataError(
+                    f"VQAv2 tables disagree: id {label} is {result[label]!r} and {answer!r}; convert train and val "
+                    "together: python -m vlp.data.arrow vqa"
+                )
+        return dict(sorted(result.items()))
 
 
 class Nlvr2Dataset(ArrowDataset):
@@ -62,19 +72,3 @@ class SnliDataset(ArrowDataset):
             "labels": self.tables.cell(row, "labels")[number],
             "table_name": self.tables.table_name(row),
         }
-
-
-def answers_by_id(tables: ArrowTables) -> dict[int, str]:
-    """Return id -> answer of labelled VQAv2 tables, sorted by id.
-
-    Raises:
-        DataError: one id stands for two answers: the tables come from conversions with different vocabularies.
-    """
-    result: dict[int, str] = {}
-    for answer, label in tables.distinct("answers", "answer_labels"):
-        if result.setdefault(label, answer) != answer:
-            raise DataError(
-                f"VQAv2 tables disagree: id {label} is {result[label]!r} and {answer!r}; convert train and val "
-                "together: python -m vlp.data.arrow vqa"
-            )
-    return dict(sorted(result.items()))

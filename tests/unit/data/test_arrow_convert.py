@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from meter.utils.write_coco_karpathy import make_arrow
 from tests.unit.data.raw import coco, picture, read_table, write, write_coco
 from vlp.data.arrow import convert
 from vlp.data.arrow import source as source_module
@@ -183,3 +184,17 @@ def test_vqa_keeps_the_last_thousand_val_images_apart(tmp_path: Path) -> None:
     val, most, rest = (read_table(tmp_path / f"arrow/vqav2_{name}.arrow") for name in names)
     assert (len(val), most, rest) == (1003, val[:3], val[3:])
     assert set(manifest.not_written) == {"test", "test-dev"}
+
+
+def test_progress_is_plain_lines_and_the_summary_says_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("vlp.data.arrow.report._LINE_EVERY_S", 0.0)
+    write_coco(tmp_path / "raw", coco(), [*coco(), "COCO_val2014_000000000999.jpg"])
+    make_arrow(tmp_path / "raw", tmp_path / "arrow")  # under the official module name
+    printed = capsys.readouterr()
+    lines = printed.err.splitlines()
+    assert len(lines) == 12 and lines[-1].startswith("coco: 12/12 rows, ") and "\x1b" not in printed.err
+    output = " ".join(printed.out.split())
+    assert "coco_caption_karpathy_train.arrow │ 6 │ 12 │" in output
+    assert "image without annotation: 1 (e.g. " in output and "COCO_val2014_000000000999.jpg)" in output

@@ -18,10 +18,14 @@ from hypothesis import strategies as st
 from tests.unit.data.raw import coco, write_coco, write_table
 from vlp.data.arrow import convert
 from vlp.data.arrow.table import CAPTION, SNLI, vqa_schema
+from vlp.data.datasets import build_dataset
 from vlp.data.errors import DataError
 from vlp.data.registry import EvalSplit, Split, get_spec, table_files
 from vlp.data.tables import ArrowTables
-from vlp.data.task_datasets import answers_by_id
+from vlp.data.task_datasets import VqaDataset
+from vlp.data.transforms import build_transform
+
+SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def caption_row(name: str, *captions: str) -> dict[str, object]:
@@ -189,6 +193,9 @@ def test_vocabularies_that_disagree_are_refused(tmp_path: Path) -> None:
     for name, answer in (("train", "yes"), ("val", "no")):
         row = {"image": b"i", "questions": ["q"], "image_id": 1, "question_id": [1], "split": name}
         row |= {"answers": [[answer]], "answer_labels": [[0]], "answer_scores": [[1.0]]}
-        write_table(tmp_path / f"{name}.arrow", [row], vqa_schema(True))
+        write_table(tmp_path / f"vqav2_{name}.arrow", [row], vqa_schema(True))
+    both, val = (build_dataset("vqa", split, tmp_path, [build_transform("clip", 16)]) for split in SPLITS)
+    assert isinstance(both, VqaDataset) and isinstance(val, VqaDataset)
+    assert val.answers() == {0: "no"}
     with pytest.raises(DataError, match="id 0 is 'yes' and 'no'"):
-        answers_by_id(tables(tmp_path, "train", "val", dedupe=False, column="questions"))
+        both.answers()
