@@ -32,21 +32,23 @@ class ArrowTables:
         self.names = [name for name, _ in files]
         self._paths = [path for _, path in files]
         self._text_column = text_column
-        self._open()
+        texts = self._open()
         self._starts = np.cumsum([0] + [table.num_rows for table in self._tables])
-        parts = [_index_texts(values, parents, dedupe) for values, parents in self._texts]
+        parts = [_index_texts(values, parents, dedupe) for values, parents in texts]
         self.rows = _concatenate([part[0] + start for part, start in zip(parts, self._starts[:-1], strict=True)])
         self.numbers = _concatenate([part[1] for part in parts])
         self._positions = _concatenate([part[2] for part in parts])
 
-    def _open(self) -> None:
+    def _open(self) -> list[tuple[pa.ChunkedArray, np.ndarray]]:
+        """Map the files; return the texts of each and the row of every text."""
         self._tables = [open_table(path, self._text_column) for path in self._paths]
-        self._texts = [
-            _flatten(table[self._text_column], path) for table, path in zip(self._tables, self._paths, strict=True)
-        ]
+        columns = [table[self._text_column] for table in self._tables]
+        texts = [_flatten(column, path) for column, path in zip(columns, self._paths, strict=True)]
+        self._values = [values for values, _ in texts]
+        return texts
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_texts")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_values")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -69,7 +71,7 @@ class ArrowTables:
     def text(self, index: int) -> str:
         """Return text ``index``; of a (premise, hypothesis) pair the hypothesis, stripped."""
         table, _ = self._locate(int(self.rows[index]))
-        value = self._texts[table][0][int(self._positions[index])].as_py()
+        value = self._values[table][int(self._positions[index])].as_py()
         return value if isinstance(value, str) else value[1].strip()
 
     def cell(self, row: int, column: str) -> Any:
