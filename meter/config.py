@@ -5,10 +5,7 @@ base config < named configs in the order written < ``key=value`` updates. Keys b
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
-
-warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # sacred 0.8 imports it
 
 from sacred import SETTINGS, Experiment
 

@@ -9,20 +9,21 @@ from typing import Any
 
 import lightning as L
 import torch
+import transformers
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from meter.config import ex
 from meter.datamodules.multitask_datamodule import MTDataModule
-
-# EPIC >
-from meter.modules.epic_meter import attach_epic
-
-# < EPIC
 from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
+from vlp.files import write_json
 from vlp.training.launch import build_trainer, prepare_process, run_directory
-from vlp.training.run_log import write_json, write_run_header
+from vlp.training.run_log import write_run_header
 from vlp.training.sacred_cli import check_types
+
+# EPIC >
+from meter.modules.epic_meter import attach_epic  # isort: skip
+# < EPIC
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
     config = copy.deepcopy(config)
     check_config(config)
     prepare_process()
+    # The pooler is new and the MLM head is not read, by design: transformers reports both as if they were faults.
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     L.seed_everything(config["seed"], verbose=False)
     datamodule = MTDataModule(config)
     model = METERTransformerSS(config)

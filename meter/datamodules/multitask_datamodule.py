@@ -31,7 +31,7 @@ class MTDataModule(L.LightningDataModule):
         self.tokenizer = load_tokenizer(config["tokenizer"])
         if len(self.tokenizer) > config["vocab_size"]:
             raise ValueError(
-                f"vocab_size={config['vocab_size']}, but tokenizer={config['tokenizer']} has {len(self.tokenizer)} tokens"
+                f"vocab_size={config['vocab_size']}, but tokenizer={config['tokenizer']} has {len(self.tokenizer)}"
             )
         masker = MlmMasker(self.tokenizer, config["mlm_prob"], config["whole_word_masking"])
         self.collate = Collator(self.tokenizer, masker, config["max_text_len"])

@@ -1,4 +1,4 @@
-"""Load METER checkpoints: official file names, position tables of another image size, retrieval's rank head (SPEC §8)."""
+"""Load METER checkpoints: official keys, position tables of another image size, retrieval's rank head (SPEC §8)."""
 
 from __future__ import annotations
 

@@ -6,12 +6,14 @@ As in the official code the LAST CLIP block is dropped (11 of 12 blocks) and ln_
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from meter.modules.vision_tower import VisionTower
 from vlp.nn.official_names import use_official_names
 
 
@@ -47,17 +49,20 @@ _RENAMES = [
     (r"\.mlp\.fc2\.", ".mlp.c_proj."),
 ]
 # Where CLIP registers its parts in another order than timm.
-_ORDER = "class_embedding positional_embedding conv1 ln_pre transformer ln_post attn ln_1 mlp ln_2".split()
+_ORDER = (
+    *("class_embedding", "positional_embedding", "conv1", "ln_pre", "transformer", "ln_post"),
+    *("attn", "ln_1", "mlp", "ln_2"),
+)
 
 
 def clip_key(timm_key: str) -> str:
-    """timm's key of the visual tower -> CLIP's (``blocks.0.norm1.weight`` -> ``transformer.resblocks.0.ln_1.weight``)."""
+    """timm's key of the visual tower -> CLIP's: ``blocks.0.norm1.bias`` -> ``transformer.resblocks.0.ln_1.bias``."""
     for pattern, replacement in _RENAMES:
         timm_key = re.sub(pattern, replacement, timm_key)
     return timm_key
 
 
-class ClipVisualTower(nn.Module):
+class ClipVisualTower(VisionTower):
     """images (B, 3, S, S) -> tokens (B, (S/p)² + 1, width), class token first.
 
     ``positional_embedding`` and ``ln_final`` are leftovers of CLIP's text side: in the official checkpoints,
@@ -68,10 +73,11 @@ class ClipVisualTower(nn.Module):
 
     def __init__(self, size: ClipSize, image_size: int) -> None:
         super().__init__()
+        self.width = size.width
         if image_size % size.patch_size:
             raise ValueError(f"image_size={image_size} is not a multiple of the patch size {size.patch_size}")
         self.positional_embedding = nn.Parameter(torch.empty(size.text_positions, size.text_width).normal_(std=0.01))
-        self.visual = timm.create_model(
+        visual: Any = timm.create_model(
             "vit_base_patch16_clip_quickgelu_224",
             num_classes=0,
             img_size=image_size,
@@ -80,6 +86,7 @@ class ClipVisualTower(nn.Module):
             depth=size.layers - 1,
             num_heads=size.heads,
         )
+        self.visual: VisionTransformer = visual
         self.ln_final = nn.LayerNorm(size.text_width)
         use_official_names(
             self.visual,

@@ -12,18 +12,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
-from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BertConfig, PretrainedConfig, RobertaConfig
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    BertConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+)
 
 from meter.modules.checkpoints import resized_positions
 from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower, clip_key
 from meter.modules.swin_transformer import SWIN_SIZES, SwinTower, swin_key
+from meter.modules.vision_tower import VisionTower
 from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 
 log = logging.getLogger(__name__)
 
-_ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "layer_norm_eps": 1e-5, "type_vocab_size": 1}
-_LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+_ROBERTA: dict[str, Any] = {
+    "vocab_size": 50265,
+    "max_position_embeddings": 514,
+    "layer_norm_eps": 1e-5,
+    "type_vocab_size": 1,
+}
+_LARGE: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
 # The sizes of the official text encoders, so that building them needs no download.
 TEXT_CONFIGS: dict[str, PretrainedConfig] = {
     "bert-base-uncased": BertConfig(),
@@ -35,8 +53,8 @@ TEXT_CONFIGS: dict[str, PretrainedConfig] = {
 class Encoders(NamedTuple):
     """vision: images (B, 3, S, S) -> (B, N, w); text: a transformers BertModel or RobertaModel."""
 
-    vision: nn.Module
-    text: nn.Module
+    vision: VisionTower
+    text: PreTrainedModel
 
 
 def build_encoders(config: dict[str, Any]) -> Encoders:
@@ -66,25 +84,25 @@ def resolve_init(init: str | dict[str, str]) -> dict[str, str]:
     return init
 
 
-def _build_vision(config: dict[str, Any]) -> nn.Module:
+def _build_vision(config: dict[str, Any]) -> VisionTower:
     name, size = config["vit"], config["image_size"]
-    tower: nn.Module
+    tower: VisionTower
     if name in CLIP_SIZES:
-        tower, width = ClipVisualTower(CLIP_SIZES[name], size), CLIP_SIZES[name].width
+        tower = ClipVisualTower(CLIP_SIZES[name], size)
     elif name in SWIN_SIZES:
-        tower, width = SwinTower(SWIN_SIZES[name], size), SWIN_SIZES[name].width
+        tower = SwinTower(SWIN_SIZES[name], size)
     else:
         known = [*CLIP_SIZES, *SWIN_SIZES]
         near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
         raise ValueError(f"vit={name!r} is unknown; did you mean {near!r}? Known: {', '.join(known)}")
-    if width != config["input_image_embed_size"]:
+    if tower.width != config["input_image_embed_size"]:
         raise ValueError(
-            f"vit={name} gives {width} channels, input_image_embed_size={config['input_image_embed_size']}"
+            f"vit={name} gives {tower.width} channels, input_image_embed_size={config['input_image_embed_size']}"
         )
     return tower
 
 
-def _build_text(config: dict[str, Any], init: str) -> nn.Module:
+def _build_text(config: dict[str, Any], init: str) -> PreTrainedModel:
     name = config["tokenizer"]
     if init == "random":
         text = AutoModel.from_config(TEXT_CONFIGS[name] if name in TEXT_CONFIGS else _local_text_config(name))
@@ -122,7 +140,7 @@ def _local_text_config(name: str) -> PretrainedConfig:
         ) from error
 
 
-def _load_vision(tower: nn.Module, init: str, config: dict[str, Any]) -> None:
+def _load_vision(tower: VisionTower, init: str, config: dict[str, Any]) -> None:
     is_clip = isinstance(tower, ClipVisualTower)
     if init == "pretrained":
         init = (CLIP_SIZES if is_clip else SWIN_SIZES)[config["vit"]].pretrained or ""
@@ -152,7 +170,7 @@ def _load_vision(tower: nn.Module, init: str, config: dict[str, Any]) -> None:
 
 
 def _official_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's own archive (``visual.*`` and its text side) or a Swin file; buffers that depend on the size are left out."""
+    """CLIP's own archive (``visual.*`` and its text side) or a Swin file, less the buffers that the size decides."""
     return {name: t for name, t in state.items() if not name.endswith(("relative_position_index", "attn_mask"))}
 
 
@@ -162,7 +180,7 @@ def _from_hub(name: str, is_clip: bool) -> dict[str, Tensor]:
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(
             f"vision weights {name!r}: no such local file, and the hub gave nothing ({str(error).splitlines()[0]}). "
-            "Give init.vision=<local file> (CLIP's ViT-B-16.pt, a Swin .pth) or init=random to start from random encoders"
+            "Give init.vision=<local file> (CLIP's ViT-B-16.pt, a Swin .pth), or init=random for random encoders"
         ) from error
     if not is_clip:
         return {swin_key(key): value for key, value in source.items()}

@@ -18,7 +18,7 @@ from epic_common.teacher import Teacher
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
-from vlp.training.weights import read_checkpoint
+from vlp.training.weights import saved_config
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class MeterEpic(Epic):
     @staticmethod
     def steps_per_epoch(model: METERTransformerSS) -> int:
         """Optimiser steps of one epoch."""
-        return max(model.trainer.num_training_batches // model.trainer.accumulate_grad_batches, 1)  # type: ignore[operator]
+        return max(int(model.trainer.num_training_batches) // model.trainer.accumulate_grad_batches, 1)
 
 
 def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, rank: int) -> None:
@@ -135,10 +135,9 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
 
 
 def load_teacher(config: dict[str, Any], settings: EpicConfig) -> Teacher:
-    """The frozen teacher of ``teacher_path``: its own architecture where the file says it, at the student's image size."""
+    """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size."""
     path = config["teacher_path"]
-    saved = read_checkpoint(path).get("hyper_parameters", {})
-    own = saved.get("config", {}) if isinstance(saved, dict) else {}
+    own = saved_config(path)
     needs_mlm = settings.replacement == "vlm"
     teacher_config = {
         **config,
@@ -149,9 +148,7 @@ def load_teacher(config: dict[str, Any], settings: EpicConfig) -> Teacher:
     }
     for key in ("tokenizer", "vocab_size"):
         if teacher_config[key] != config[key]:
-            raise ValueError(
-                f"the teacher {path} has {key}={teacher_config[key]}, this run {config[key]}: same tokens needed"
-            )
+            raise ValueError(f"the teacher {path} has {key}={teacher_config[key]}, this run {config[key]}")
     if teacher_config["num_top_layer"] < -settings.saliency_layer:
         raise ValueError(
             f"the teacher {path} has {teacher_config['num_top_layer']} fusion layers, epic.saliency_layer="

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (
-    "embeddings encoder pooler attention intermediate self output dense "
-    "word_embeddings position_embeddings token_type_embeddings LayerNorm"
-).split()
+    *("embeddings", "encoder", "pooler", "attention", "intermediate", "self", "output", "dense"),
+    *("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm"),
+)
 
 
 class Fused(NamedTuple):

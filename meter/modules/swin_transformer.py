@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import timm
 from torch import Tensor, nn
 
+from meter.modules.vision_tower import VisionTower
 from vlp.nn.official_names import use_official_names
 
 
@@ -36,9 +37,9 @@ SWIN_SIZES = {
 }
 # Where the official Swin registers its parts in another order than timm.
 _ORDER = (
-    "patch_embed layers blocks downsample attn_mask norm1 attn norm2 mlp "
-    "relative_position_bias_table relative_position_index qkv reduction proj norm"
-).split()
+    *("patch_embed", "layers", "blocks", "downsample", "attn_mask", "norm1", "attn", "norm2", "mlp"),
+    *("relative_position_bias_table", "relative_position_index", "qkv", "reduction", "proj", "norm"),
+)
 
 
 def swin_key(timm_key: str) -> str:
@@ -46,16 +47,17 @@ def swin_key(timm_key: str) -> str:
     return re.sub(r"^layers\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) - 1}.downsample.", timm_key)
 
 
-class SwinTower(nn.Module):
+class SwinTower(VisionTower):
     """images (B, 3, S, S) -> tokens (B, (S/32)², width); no class token."""
 
     image_pool = "mean"
 
     def __init__(self, size: SwinSize, image_size: int) -> None:
         super().__init__()
+        self.width = size.width
         if image_size % 32:
             raise ValueError(f"image_size={image_size} is not a multiple of 32, as Swin needs")
-        swin = timm.create_model(
+        swin: Any = timm.create_model(
             "swin_base_patch4_window7_224",
             num_classes=0,
             img_size=image_size,
@@ -66,7 +68,9 @@ class SwinTower(nn.Module):
             drop_path_rate=size.drop_path,
         )
         # Official keys carry no extra level, so timm's sub-modules become this module's own.
-        self.patch_embed, self.layers, self.norm = swin.patch_embed, swin.layers, swin.norm
+        self.patch_embed: nn.Module = swin.patch_embed
+        self.layers: nn.Sequential = swin.layers
+        self.norm: nn.Module = swin.norm
         use_official_names(self, swin_key, derived=self._official_buffers, order=_ORDER)
 
     def official_key(self, key: str) -> str:
@@ -86,5 +90,6 @@ class SwinTower(nn.Module):
 
     def set_grad_checkpointing(self) -> None:
         """Recompute activations in the backward pass."""
-        for layer in self.layers:
-            layer.grad_checkpointing = True
+        stage: Any
+        for stage in self.layers:
+            stage.grad_checkpointing = True

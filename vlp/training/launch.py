@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def build_trainer(
         num_nodes=config["num_nodes"],
         strategy=_strategy(config, accelerator, environment),
         precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
-        benchmark=True,
+        benchmark=accelerator == "gpu",
         # Warn, not raise: SDPA's backward has no deterministic CUDA kernel.
         deterministic="warn" if accelerator == "gpu" else True,
         max_epochs=1000 if max_steps is not None else config["max_epoch"],
@@ -92,6 +93,7 @@ def build_trainer(
         fast_dev_run=config["fast_dev_run"],
         val_check_interval=config["val_check_interval"] if has_validation else 1.0,
         enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
     )
 
 

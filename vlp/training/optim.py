@@ -44,7 +44,7 @@ class AdamW(Optimizer):
             if not self.state[p]:
                 self.state[p] = {"step": 0, "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
             self.state[p]["step"] += 1
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]
         m = [self.state[p]["exp_avg"] for p in params]
         v = [self.state[p]["exp_avg_sq"] for p in params]
         beta1, beta2 = group["betas"]

@@ -7,6 +7,7 @@ import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -49,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(
-            f"{path}: holds pickled Python objects or is no checkpoint, and is not loaded ({str(error).splitlines()[0]}). "
+            f"{path}: holds pickled Python objects or is no checkpoint; not loaded ({str(error).splitlines()[0]}). "
             "Save its 'state_dict' alone, in a trusted environment, and give that file"
         ) from error
     except (EOFError, RuntimeError, zipfile.BadZipFile, ValueError) as error:
@@ -57,6 +58,15 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content
+
+
+def saved_config(path: str | Path) -> dict[str, Any]:
+    """The resolved config that a run of ours stored in its checkpoint; empty for bare weights."""
+    if Path(path).suffix == ".safetensors":
+        return {}
+    hyper_parameters = read_checkpoint(path).get("hyper_parameters")
+    config = hyper_parameters.get("config") if isinstance(hyper_parameters, dict) else None
+    return config if isinstance(config, dict) else {}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

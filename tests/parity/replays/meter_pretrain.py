@@ -1,4 +1,4 @@
-"""METER's MLM + ITM step: every layer, saliency, logits, losses, gradients and optimiser steps (SPEC §4-6, §10, §11)."""
+"""METER's MLM + ITM step: every layer, saliency, logits, losses, gradients, optimiser steps (SPEC §4-6, §10, §11)."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class captured_states:
 
         m = self.model
         self.handles = [
-            m.text_transformer.embeddings.register_forward_hook(keep("text_embeddings")),
+            m.text_transformer.get_submodule("embeddings").register_forward_hook(keep("text_embeddings")),
             m.text_transformer.register_forward_hook(keep("text_encoder_out")),
             m.vit_model.register_forward_hook(keep("vit_out")),
             m.cross_modal_text_layers[0].register_forward_pre_hook(keep_input("fusion_text_in")),
