@@ -11,12 +11,12 @@ RoBERTa, which stand in for the released language model where none can be downlo
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,7 +24,6 @@ from typing import Any, cast
 
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -32,16 +31,16 @@ from transformers import (
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
-    RobertaConfig,
-    RobertaForMaskedLM,
     get_linear_schedule_with_warmup,
 )
 
+from epic_common.generator import Vocabulary
 from epic_common.language_model import masked_logits, vocabulary_head
-from epic_common.masking import maskable_positions
+from epic_common.masking import mask_tokens, maskable_positions
 from epic_common.progress import steps_with_time_left
+from epic_common.small_roberta import small_roberta, train_tokenizer
+from epic_common.teacher import file_sha256
 
-_SPECIAL = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 _SUMMARY = "fit_lm.json"
 # batches that are drawn together and then sorted by length
 _POOL = 16
@@ -55,7 +54,7 @@ class FitSettings:
     init: str = ""
     steps: int = 1000
     batch_size: int = 64
-    # peak of a linear warm-up over the first tenth and linear decay; 0 = 1e-3 from scratch, 5e-5 from ``init``
+    # peak of a linear warm-up over the first tenth and linear decay; 0 = 2e-3 from scratch, 5e-5 from ``init``
     learning_rate: float = 0.0
     weight_decay: float = 0.01
     # share of tokens that are predicted; of those 80 % become the mask token, 10 % a random one, 10 % stay
@@ -108,15 +107,16 @@ def fit_language_model(
     lines = _read_captions(Path(captions))
     kept_out = max(1, round(settings.held_out * len(lines)))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with torch.random.fork_rng():
+    # A small new model runs no faster on two threads, and far slower where the cores are shared.
+    with torch.random.fork_rng(), _threads(torch.get_num_threads() if settings.init else 1):
         torch.manual_seed(settings.seed)
-        model, tokenizer = _new_pair(lines[kept_out:], settings) if not settings.init else _load_pair(settings)
+        model, tokenizer = _load_pair(settings) if settings.init else _new_pair(lines[kept_out:], settings)
         fit = _Fit(model, tokenizer, settings, where)
         fit.train(lines[kept_out:])
         measured = fit.measure(lines[:kept_out])
     summary = {
         "captions": str(captions),
-        "captions_sha256": hashlib.sha256(Path(captions).read_bytes()).hexdigest(),
+        "captions_sha256": file_sha256(captions),
         "fitted_on": len(lines) - kept_out,
         "held_out_captions": kept_out,
         "settings": asdict(settings),
@@ -125,6 +125,16 @@ def fit_language_model(
     }
     _save(fit.model, tokenizer, summary, output)
     return summary
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _read_captions(path: Path) -> list[str]:
@@ -139,35 +149,9 @@ def _read_captions(path: Path) -> list[str]:
 
 
 def _new_pair(lines: Sequence[str], settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(
-        lines, vocab_size=settings.vocab_size, min_frequency=2, special_tokens=_SPECIAL, show_progress=False
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        bpe.save_model(folder)
-        tokenizer = _roberta_tokenizer(Path(folder), settings.max_length)
-    sizes = RobertaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=settings.width,
-        num_hidden_layers=settings.layers,
-        num_attention_heads=settings.heads,
-        intermediate_size=4 * settings.width,
-        max_position_embeddings=settings.max_length + 2,
-        type_vocab_size=1,
-        layer_norm_eps=1e-5,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    return RobertaForMaskedLM(sizes), tokenizer
-
-
-def _roberta_tokenizer(folder: Path, max_length: int) -> PreTrainedTokenizerBase:
-    vocab, merges = str(folder / "vocab.json"), str(folder / "merges.txt")
-    # transformers 5 renamed the two file arguments and has one class for the slow and the fast tokenizer.
-    if int(transformers.__version__.split(".")[0]) >= 5:
-        return transformers.RobertaTokenizer(vocab=vocab, merges=merges, model_max_length=max_length)
-    return transformers.RobertaTokenizerFast(vocab_file=vocab, merges_file=merges, model_max_length=max_length)
+    tokenizer = train_tokenizer(lines, settings.vocab_size, settings.max_length)
+    model = small_roberta(tokenizer, settings.layers, settings.width, settings.heads, settings.max_length)
+    return model, tokenizer
 
 
 def _load_pair(settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -189,19 +173,20 @@ class _Fit:
     ) -> None:
         self.model, self.tokenizer, self.settings, self.device = model, tokenizer, settings, device
         cast(nn.Module, model).to(device)
+        self.vocabulary = Vocabulary.from_tokenizer(tokenizer)
         # All draws are made on the CPU, so that they do not depend on the device.
         self.rng = torch.Generator().manual_seed(settings.seed)
 
     def train(self, lines: Sequence[str]) -> None:
         settings = self.settings
-        rate = settings.learning_rate or (5e-5 if settings.init else 1e-3)
+        rate = settings.learning_rate or (5e-5 if settings.init else 2e-3)
         optimiser = torch.optim.AdamW(self.model.parameters(), lr=rate, weight_decay=settings.weight_decay)
         schedule = get_linear_schedule_with_warmup(optimiser, max(1, settings.steps // 10), settings.steps)
         self.model.train()
         with steps_with_time_left("fitting the language model", settings.steps) as progress:
             for batch in islice(self.batches(lines), settings.steps):
                 logits, targets = self.predict(batch)
-                loss = F.cross_entropy(logits, targets)
+                loss = F.cross_entropy(logits, targets, reduction="sum") / max(len(targets), 1)
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
                 torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
@@ -228,30 +213,29 @@ class _Fit:
             total += float(F.cross_entropy(logits, targets, reduction="sum"))
             right += int((logits.argmax(-1) == targets).sum())
             count += len(targets)
-        return {"held_out_loss": total / count, "held_out_accuracy": right / count}
+        return {"held_out_loss": total / max(count, 1), "held_out_accuracy": right / max(count, 1)}
 
     def predict(self, lines: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Logits (K, V) and targets (K,) of freshly masked captions, K >= 1."""
+        """Logits (K, V) and targets (K,) of freshly masked captions; K >= 1 unless they hold special tokens alone."""
         encoded = self.tokenizer(
             list(lines), padding=True, truncation=True, max_length=self.settings.max_length, return_tensors="pt"
         )
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
-        special = torch.tensor(self.tokenizer.all_special_ids)
-        selected = self._select(maskable_positions(ids, mask, special))
+        selected = self._select(maskable_positions(ids, mask, torch.tensor(self.vocabulary.special_ids)))
         corrupted = self._corrupt(ids, selected).to(self.device)
         logits = masked_logits(self.model, corrupted, mask.to(self.device), selected.to(self.device))
         return logits, ids[selected].to(self.device)
 
     def _select(self, maskable: Tensor) -> Tensor:
-        """Bernoulli(mlm_prob) over the maskable positions; the likeliest one if none came up, so that K >= 1."""
+        """Bernoulli(mlm_prob) over the maskable positions; the likeliest one if none came up."""
         draws = torch.rand(maskable.shape, generator=self.rng).masked_fill(~maskable, 2.0)
         selected = draws < self.settings.mlm_prob
         return selected if bool(selected.any()) else (draws == draws.min()) & maskable
 
     def _corrupt(self, ids: Tensor, selected: Tensor) -> Tensor:
         kind = torch.rand(ids.shape, generator=self.rng)
-        random_ids = torch.randint(len(self.tokenizer), ids.shape, generator=self.rng)
-        corrupted = ids.masked_fill(selected & (kind < 0.8), int(self.tokenizer.mask_token_id or 0))
+        random_ids = torch.randint(self.vocabulary.size, ids.shape, generator=self.rng)
+        corrupted = mask_tokens(ids, selected & (kind < 0.8), self.vocabulary.mask_id)
         return torch.where(selected & (kind >= 0.9), random_ids, corrupted)
 
 
