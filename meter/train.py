@@ -42,14 +42,14 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
     L.seed_everything(config["seed"], verbose=False)
     datamodule = MTDataModule(config)
     model = METERTransformerSS(config)
-    if config["load_path"]:
-        load_checkpoint(model, config["load_path"])
-    if "irtr" in model.current_tasks:
-        freeze_itm_head(model)
     trainer = build_trainer(config, datamodule.has_validation, environment)
     # EPIC >
     attach_epic(model, datamodule.tokenizer, trainer.global_rank)
     # < EPIC
+    if config["load_path"]:
+        load_checkpoint(model, config["load_path"])
+    if "irtr" in model.current_tasks:
+        freeze_itm_head(model)
     directory = run_directory(trainer)
     write_run_header(directory, config)
     # From here on ranks differ in their dropout and their matching labels; the models above are equal.

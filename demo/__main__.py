@@ -1,0 +1,163 @@
+"""``python -m demo``: METER pre-trained without and with EPIC on data that is made on the spot, and compared.
+
+Everything goes through METER's official launcher, whose command lines are echoed. Results: runs/demo/results.json,
+report.html, and each run's own folder with TensorBoard events. A second call goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from demo.comparison import compare, print_table, write_results
+from demo.page import build_report
+from demo.report import write_report
+from demo.settings import (
+    REPOSITORY,
+    Settings,
+    masked_token_command,
+    parse,
+    pretrain_command,
+    retrieval_command,
+    shown,
+)
+from demo.stages import Stage, run_command, run_stages
+from epic_common.fit_lm import FitSettings, fit_language_model
+from vlp.data.arrow.convert import make_arrow
+from vlp.data.scenes.coco_layout import Request, write_coco
+from vlp.data.scenes.corpus import write_corpus
+from vlp.files import write_json
+
+CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
+
+
+def main(settings: Settings) -> None:
+    """Run all stages, print the table, write the results and the report."""
+    started = time.monotonic()
+    claim_output(settings)
+    run_stages(stages(settings))
+    comparison = compare(settings)
+    commands = [shown(command) for command in all_commands(settings)]
+    write_results(settings.path("results.json"), comparison, settings, commands)
+    write_report(settings.path("report.html"), build_report(settings, comparison, commands))
+    print_table(comparison)
+    print(f"\n{time.monotonic() - started:.0f} s in this call")
+    for name in ("results.json", "report.html"):
+        print(f"written: {settings.path(name)}")
+    print(f"loss curves: tensorboard --logdir {settings.output}")
+
+
+def claim_output(settings: Settings) -> None:
+    """Refuse a folder that holds a demo of other settings.
+
+    Raises:
+        SystemExit: naming the setting that differs and what to do.
+    """
+    path = settings.path("settings.json")
+    wanted = {**dataclasses.asdict(settings), "output": str(settings.output)}
+    if path.exists():
+        there = json.loads(path.read_text())
+        differing = [
+            f"{key} was {there.get(key)}, is {value}" for key, value in wanted.items() if there.get(key) != value
+        ]
+        if differing:
+            raise SystemExit(
+                f"{settings.output} holds a demo of other settings ({'; '.join(differing)}): "
+                "remove it, or give another --output"
+            )
+    write_json(path, wanted)
+
+
+def stages(settings: Settings) -> list[Stage]:
+    """The demo in order; the seconds are those of a two-core machine."""
+    raw, arrow = settings.path("data", "raw"), settings.path("data", "arrow")
+    request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
+    step = 0.33 * settings.steps
+    return [
+        Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
+        Stage("convert them to Arrow tables", 2, arrow / "coco.manifest.json", lambda: convert(raw, arrow)),
+        Stage("fit the small language model", 40, settings.language_model / "config.json", lambda: fit(settings)),
+        train_stage(settings, "vanilla", "pre-train METER, vanilla", step),
+        train_stage(settings, "epic", "pre-train METER with EPIC, the vanilla model as its teacher", 1.8 * step),
+        evaluate_stage(settings, "vanilla"),
+        evaluate_stage(settings, "epic"),
+    ]
+
+
+def train_stage(settings: Settings, name: str, title: str, seconds: float) -> Stage:
+    """Pre-training run ``name``."""
+    return Stage(title, seconds, settings.path(name, "trained.json"), lambda: train(settings, name))
+
+
+def evaluate_stage(settings: Settings, name: str) -> Stage:
+    """Evaluation of run ``name``."""
+    return Stage(f"evaluate {name}", 35, settings.path(name, "evaluated.json"), lambda: evaluate(settings, name))
+
+
+def render(raw: Path, request: Request, settings: Settings) -> None:
+    """Pictures and captions in COCO's raw layout, and the captions of the language model."""
+    write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED)
+    write_coco(raw, request, settings.processes)
+
+
+def convert(raw: Path, arrow: Path) -> None:
+    """The converter that real COCO goes through."""
+    make_arrow("coco", raw, arrow)
+
+
+def fit(settings: Settings) -> None:
+    """The masked LM that stands in for roberta-base."""
+    fit_language_model(
+        settings.path("data", "captions.txt"),
+        settings.language_model,
+        FitSettings(steps=settings.lm_steps, max_length=40, seed=settings.seed),
+    )
+
+
+def vocab_size(settings: Settings) -> int:
+    """Tokens of the language model, METER's ``vocab_size``."""
+    return int(json.loads((settings.language_model / "config.json").read_text())["vocab_size"])
+
+
+def train(settings: Settings, name: str) -> None:
+    """One pre-training run through the launcher; what an interrupted one left is removed first."""
+    shutil.rmtree(settings.path(name), ignore_errors=True)
+    started = time.monotonic()
+    launch(settings, pretrain_command(settings, vocab_size(settings), name), settings.path(name, "train.log"))
+    write_json(settings.path(name, "trained.json"), {"steps": settings.steps, "seconds": time.monotonic() - started})
+
+
+def evaluate(settings: Settings, name: str) -> None:
+    """Masked-token accuracy (and ITC) on val, zero-shot retrieval on test; each run's results.json is collected."""
+    found = {}
+    size = vocab_size(settings)
+    commands = {
+        "objectives": masked_token_command(settings, size, name),
+        "retrieval": retrieval_command(settings, size, name),
+    }
+    for kind, command in commands.items():
+        before = set(settings.path(name).rglob("results.json"))
+        launch(settings, command, settings.path(name, f"{kind}.log"))
+        (new,) = set(settings.path(name).rglob("results.json")) - before
+        found[kind] = json.loads(new.read_text())["metrics"]
+    write_json(settings.path(name, "evaluated.json"), found)
+
+
+def launch(settings: Settings, command: list[str], log: Path) -> None:
+    """Echo a launcher command and run it."""
+    print(f"      $ {shown(command)}", flush=True)
+    run_command(command, REPOSITORY / "meter", log, shows=("step ", "retrieval: ", "INFO - meter.modules.recall"))
+
+
+def all_commands(settings: Settings) -> list[list[str]]:
+    """Every launcher command of the demo, in order."""
+    builders = (pretrain_command, masked_token_command, retrieval_command)
+    return [build(settings, vocab_size(settings), name) for name in ("vanilla", "epic") for build in builders]
+
+
+if __name__ == "__main__":
+    main(parse(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""The demo's numbers: one table, and results.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.report import Score
+from demo.settings import Settings
+from vlp.files import write_json
+
+CAPTIONS_PER_IMAGE = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Rows of the table, and the sentence that says what they show."""
+
+    scores: Sequence[Score]
+    remark: str
+
+
+def compare(settings: Settings) -> Comparison:
+    """Read both runs' evaluations."""
+    runs = {name: json.loads(settings.path(name, "evaluated.json").read_text()) for name in ("vanilla", "epic")}
+    scores = [_recall(runs, settings, way, k) for way in ("tr", "ir") for k in (1, 5, 10)]
+    accuracy = {name: 100 * run["objectives"]["mlm/val/accuracy_epoch"] for name, run in runs.items()}
+    scores.append(Score("masked-token accuracy", accuracy["vanilla"], accuracy["epic"]))
+    auroc = runs["epic"]["objectives"]["epic/val/epic_itc_auroc"]
+    scores.append(Score("ITC AUROC", None, auroc, chance=0.5, unit=""))
+    return Comparison(scores, _remark(scores, settings))
+
+
+def _recall(runs: dict[str, Any], settings: Settings, way: str, k: int) -> Score:
+    images = settings.test_images
+    # A random order finds one of an image's captions among k of all captions, or a caption's image among k images.
+    chance = k / images
+    if way == "tr":
+        captions = images * CAPTIONS_PER_IMAGE
+        miss = 1.0
+        for j in range(CAPTIONS_PER_IMAGE):
+            miss *= (captions - k - j) / (captions - j)
+        chance = 1 - miss
+    values = {name: 100 * run["retrieval"][f"recalls/{way}_r{k}"] for name, run in runs.items()}
+    return Score(f"{way.upper()} R@{k}", values["vanilla"], values["epic"], chance=100 * chance)
+
+
+def _remark(scores: Sequence[Score], settings: Settings) -> str:
+    better = [s.name for s in scores if s.difference is not None and s.difference > 0]
+    worse = [s.name for s in scores if s.difference is not None and s.difference < 0]
+    return (
+        f"EPIC is above vanilla in {', '.join(better) or 'nothing'}; below in {', '.join(worse) or 'nothing'}. "
+        f"One run each of {settings.steps} steps on {settings.train_images} drawn pictures: too small and too short to "
+        "say anything about the paper's claims. It shows that every part runs."
+    )
+
+
+def print_table(comparison: Comparison) -> None:
+    """The table on the terminal."""
+    table = Table(title="METER, zero-shot on scenes: vanilla | EPIC")
+    for column in ("", "vanilla", "EPIC", "chance"):
+        table.add_column(column, justify="left" if not column else "right")
+    for s in comparison.scores:
+        table.add_row(s.name, *(_cell(value, s.unit) for value in (s.vanilla, s.epic, s.chance)))
+    console = Console()
+    console.print(table)
+    console.print(comparison.remark)
+
+
+def _cell(value: float | None, unit: str) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if unit else f"{value:.3f}"
+
+
+def write_results(path: Path, comparison: Comparison, settings: Settings, commands: Sequence[str]) -> None:
+    """``results.json``: the table, both runs' checkpoints, the settings and the commands."""
+    write_json(
+        path,
+        {
+            "scores": [dataclasses.asdict(score) for score in comparison.scores],
+            "remark": comparison.remark,
+            "checkpoints": {name: str(settings.checkpoint(name)) for name in ("vanilla", "epic")},
+            "settings": {**dataclasses.asdict(settings), "output": str(settings.output)},
+            "commands": list(commands),
+        },
+    )

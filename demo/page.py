@@ -1,0 +1,75 @@
+"""Fill the report: curves from the runs' metrics, examples from the trained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from demo.comparison import Comparison
+from demo.examples import Examples, load_examples
+from demo.figures import Chart, Series
+from demo.report import Report
+from demo.settings import Settings
+
+NAMES = {"vanilla": "vanilla", "epic": "EPIC"}
+EXAMPLES = 4
+
+
+def build_report(settings: Settings, comparison: Comparison, commands: Sequence[str]) -> Report:
+    """Everything that report.html shows."""
+    metrics = {name: read_metrics(settings.run_directory(name) / "metrics.jsonl") for name in NAMES}
+    examples: Examples = load_examples(settings, EXAMPLES)
+    seconds = {name: json.loads(settings.path(name, "trained.json").read_text())["seconds"] for name in NAMES}
+    return Report(
+        title="METER without and with EPIC",
+        lead=(
+            "Two small METER models were pre-trained on drawn scenes from the same initial weights and for the same "
+            "number of steps, one with masked language modelling and image-text matching alone, one with EPIC beside "
+            "them. The first is the frozen teacher of the second."
+        ),
+        facts=[
+            ("training pictures", f"{settings.train_images:,} with two captions each"),
+            ("steps", f"{settings.steps:,} of {settings.batch * settings.processes} pairs"),
+            ("vanilla took", f"{seconds['vanilla']:.0f} s"),
+            ("EPIC took", f"{seconds['epic']:.0f} s"),
+        ],
+        commands=commands,
+        scores=comparison.scores,
+        remark=comparison.remark,
+        losses=loss_charts(metrics),
+        curriculum=chart(
+            metrics,
+            "Share of masked tokens that really changed, |T|/|M|",
+            {"epic": "epic/train/epic_replaced_share"},
+            "It falls as the language model learns the captions: the corruptions get harder to spot.",
+        ),
+        saliency=examples.saliency,
+        verdicts=examples.verdicts,
+        gradcam=examples.gradcam,
+    )
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a run's metrics.jsonl."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def loss_charts(metrics: dict[str, list[dict[str, float]]]) -> list[Chart]:
+    """Baseline losses of both runs, EPIC's own of one."""
+    both = {name: "mlm/train/loss" for name in NAMES}
+    return [
+        chart(metrics, "MLM loss", both, "Masked tokens, from the sentence and the picture."),
+        chart(metrics, "ITM loss", {name: "itm/train/loss" for name in NAMES}, "ln 2 = 0.69 is a coin flip."),
+        chart(metrics, "ITC loss", {"epic": "epic/train/epic_itc"}, "L_ITC of Eq. 2, before lambda."),
+        chart(metrics, "Generator loss", {"epic": "epic/train/epic_gen"}, "L_GEN of Eq. 7."),
+    ]
+
+
+def chart(metrics: dict[str, list[dict[str, float]]], title: str, tags: dict[str, str], note: str) -> Chart:
+    """One tag per run against the step."""
+    series = []
+    for name, tag in tags.items():
+        lines = [line for line in metrics[name] if tag in line]
+        series.append(Series(NAMES[name], [line["step"] for line in lines], [line[tag] for line in lines]))
+    return Chart(title, series, note)

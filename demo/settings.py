@@ -1,0 +1,135 @@
+"""How large the demo is, where it writes, and the official command lines that it runs."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sizes of the demo; the defaults fit ten minutes on two CPU cores."""
+
+    output: Path = REPOSITORY / "runs" / "demo"
+    seed: int = 0
+    train_images: int = 3000
+    val_images: int = 300  # masked-token accuracy and ITC are measured on these
+    test_images: int = 100  # retrieval ranks these
+    corpus_lines: int = 12000
+    lm_steps: int = 300
+    steps: int = 600
+    batch: int = 32  # per process
+    processes: int = 2
+
+    def path(self, *parts: str) -> Path:
+        """A path below the output folder."""
+        return self.output.joinpath(*parts)
+
+    @property
+    def language_model(self) -> Path:
+        """The small masked LM: "roberta-base" of the demo, for METER's text encoder and EPIC's generator alike."""
+        return self.path("roberta-tiny")
+
+    def run_directory(self, name: str, stage: str = "mlm_itm_seed{seed}_from_") -> Path:
+        """Where the launcher writes the run ``name``."""
+        return self.path(name, stage.format(seed=self.seed), "version_0")
+
+    def checkpoint(self, name: str) -> Path:
+        """The last checkpoint of the pre-training run ``name``."""
+        return self.run_directory(name) / "checkpoints" / "last.ckpt"
+
+
+def parse(argv: Sequence[str]) -> Settings:
+    """Settings from flags: every field is ``--field-name``."""
+    parser = argparse.ArgumentParser("python -m demo", description="Pre-train METER without and with EPIC.")
+    for field in dataclasses.fields(Settings):
+        parser.add_argument(
+            "--" + field.name.replace("_", "-"),
+            type=type(field.default),
+            default=field.default,
+            help=f"default {field.default}",
+        )
+    chosen = vars(parser.parse_args(argv))
+    return Settings(**{**chosen, "output": chosen["output"].resolve()})
+
+
+def common_items(settings: Settings, vocab_size: int) -> list[str]:
+    """What every launcher call of the demo shares, after the task's named config."""
+    return [
+        "clip16",
+        "text_roberta",
+        "tiny",
+        f"data_root={settings.path('data', 'arrow')}",
+        "datasets=['coco']",
+        f"tokenizer={settings.language_model}",
+        f"vocab_size={vocab_size}",
+        f"num_gpus={settings.processes}",
+        "num_nodes=1",
+        "num_workers=0",
+        f"per_gpu_batchsize={settings.batch}",
+        f"batch_size={settings.batch * settings.processes}",
+        f"seed={settings.seed}",
+    ]
+
+
+def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
+    """The official pre-training command at demo size; ``name`` is "vanilla" or "epic"."""
+    items = [
+        "task_mlm_itm_clip_bert",
+        *common_items(settings, vocab_size),
+        f"max_steps={settings.steps}",
+        "learning_rate=3e-4",
+        "mlm_prob=0.4",
+        f"log_dir={settings.path(name)}",
+        *epic_items(settings, name),
+    ]
+    return launcher(items)
+
+
+def masked_token_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
+    """Evaluates the pre-training objectives of a checkpoint on the val split."""
+    items = [
+        "task_mlm_itm_clip_bert",
+        *common_items(settings, vocab_size),
+        "test_only=True",
+        "eval_split=val",
+        f"load_path={settings.checkpoint(name)}",
+        f"log_dir={settings.path(name)}",
+        *epic_items(settings, name),
+    ]
+    return launcher(items)
+
+
+def retrieval_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
+    """The official zero-shot retrieval evaluation of a pre-trained checkpoint, on the test split."""
+    items = [
+        "task_finetune_irtr_coco_clip_bert",
+        "get_recall_metric=True",
+        *common_items(settings, vocab_size),
+        "test_only=True",
+        f"load_path={settings.checkpoint(name)}",
+        f"log_dir={settings.path(name)}",
+    ]
+    return launcher(items)
+
+
+def epic_items(settings: Settings, name: str) -> list[str]:
+    """What turns a vanilla run into the EPIC run: the named config, and the vanilla model as the teacher."""
+    return ["epic", f"teacher_path={settings.checkpoint('vanilla')}"] if name == "epic" else []
+
+
+def launcher(items: Sequence[str]) -> list[str]:
+    """METER's launcher with ``items``, run from the folder ``meter``."""
+    return [sys.executable, "run.py", "with", *items]
+
+
+def shown(command: Sequence[str]) -> str:
+    """A command as a user would type it in the repository."""
+    return "cd meter && " + shlex.join(["python", *command[1:]])

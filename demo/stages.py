@@ -1,0 +1,68 @@
+"""Run the demo's stages one after the other, each only if its result is not there yet, and say how long is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vlp.training.progress import clock
+
+
+class StageError(SystemExit):
+    """A stage failed; its log says why."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the demo.
+
+    ``done`` exists once the stage is complete; ``seconds`` is its usual share, from which the time left is told.
+    """
+
+    title: str
+    seconds: float
+    done: Path
+    run: Callable[[], None]
+
+
+def run_stages(stages: Sequence[Stage]) -> None:
+    """Run every stage whose result is missing; a stage that a kill interrupted starts again."""
+    todo = [stage for stage in stages if not stage.done.exists()]
+    planned, started = sum(stage.seconds for stage in todo), time.monotonic()
+    finished = 0.0
+    for number, stage in enumerate(stages, start=1):
+        head = f"[{number}/{len(stages)}] {stage.title}"
+        if stage not in todo:
+            print(f"{head}: already there", flush=True)
+            continue
+        elapsed = time.monotonic() - started
+        # Once a third is known, this machine's own pace tells better than the plan.
+        pace = elapsed / finished if finished > planned / 3 else 1.0
+        print(f"{head} · {clock(elapsed)} gone, about {clock((planned - finished) * pace)} left", flush=True)
+        stage.run()
+        if not stage.done.exists():
+            raise StageError(f"{stage.title}: ended without {stage.done}")
+        finished += stage.seconds
+
+
+def run_command(command: Sequence[str], folder: Path, log: Path, shows: Sequence[str]) -> None:
+    """Run ``command`` in ``folder``, its output in ``log``; lines that start with one of ``shows`` are printed too.
+
+    Raises:
+        StageError: a non-zero exit; the last lines of the log are printed.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as handle:
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            handle.write(line)
+            if line.startswith(tuple(shows)):
+                print(f"      {line.rstrip()}", flush=True)
+    if process.wait():
+        print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
+        raise StageError(f"this command failed with status {process.returncode}; its whole output: {log}")
