@@ -100,6 +100,26 @@ class MeterEpic(Epic):
                 model.log(f"epic/{phase}/{name}", value)
             self.metrics.reset()
 
+    def own_groups(self, groups: list[dict[str, Any]], model: METERTransformerSS) -> list[dict[str, Any]]:
+        """The six official groups without EPIC's parameters, then those in groups of their own.
+
+        The ITC head learns at ``lr_mult_head`` like METER's other heads (``epic.itc_head_lr_mult`` overrides it), the
+        generator at the base rate times ``epic.generator_lr_mult``; weight decay by METER's rule.
+        """
+        factors = {
+            self.head: self.config.itc_head_lr_mult or model.config["lr_mult_head"],
+            self.generator: self.config.generator_lr_mult,
+        }
+        epic = {id(p) for p in self.parameters()}
+        rest = [{**group, "params": [p for p in group["params"] if id(p) not in epic]} for group in groups]
+        for part, factor in factors.items():
+            members = {id(p) for p in part.parameters()}
+            for group in groups:
+                own = [p for p in group["params"] if id(p) in members]
+                if own:
+                    rest.append({**group, "params": own, "lr": model.config["learning_rate"] * factor})
+        return rest
+
     @staticmethod
     def steps_per_epoch(model: METERTransformerSS) -> int:
         """Optimiser steps of one epoch."""

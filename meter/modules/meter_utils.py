@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from meter.modules.meter_module import METERTransformerSS
 
 HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier"]
-# EPIC >
-HEAD_NAMES = [*HEAD_NAMES, "epic.head"]
-# < EPIC
 CROSS_MODAL_NAMES = ["cross_modal"]
 
 
@@ -101,6 +98,10 @@ def set_schedule(model: METERTransformerSS) -> tuple[list[Any], list[dict[str, A
         CROSS_MODAL_NAMES,
         c["lr_mult_cross_modal"],
     )
+    # EPIC >
+    if model.epic is not None:
+        groups = model.epic.own_groups(groups, model)
+    # < EPIC
     optimizer: torch.optim.Optimizer
     if c["optim_type"] == "adamw":
         optimizer = AdamW(groups, lr=c["learning_rate"])
