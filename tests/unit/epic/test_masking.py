@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from fractions import Fraction
 
 import pytest
 import torch
@@ -35,10 +34,12 @@ def test_m_is_the_ceiling(ratio: float, count: int, m: int) -> None:
     assert num_masked(one_row(count, 128), ratio).tolist() == [m]
 
 
-@given(st.decimals(0, 1, places=3), st.integers(0, 60))
-@settings(max_examples=200, deadline=None)
-def test_m_is_the_exact_ceiling_of_the_written_ratio(ratio: object, count: int) -> None:
-    assert num_masked(one_row(count), float(str(ratio))).item() == math.ceil(Fraction(str(ratio)) * count)
+@pytest.mark.parametrize("percent", range(101))
+def test_m_is_the_exact_ceiling_of_the_written_ratio(percent: int) -> None:
+    lengths = torch.arange(129)
+    maskable = torch.arange(128)[None] < lengths[:, None]
+    expected = [-(-percent * count // 100) for count in range(129)]  # whole-number arithmetic
+    assert num_masked(maskable, float(f"{percent / 100:.2f}")).tolist() == expected
 
 
 def test_maskable_leaves_out_special_tokens_and_padding() -> None:

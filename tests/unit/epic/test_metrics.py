@@ -110,6 +110,13 @@ def test_the_streamed_auroc_stays_within_its_documented_error() -> None:
     assert same_bin < 0.005
 
 
+def test_a_head_that_says_the_same_of_every_token_has_an_auroc_of_one_half() -> None:
+    _, corruption = example(0)
+    metrics = EpicMetrics()
+    metrics.update(torch.full((4, 9), 0.3), corruption, torch.zeros(()))
+    assert metrics.compute()["epic_itc_auroc"] == 0.5
+
+
 def test_the_share_of_masked_tokens_on_salient_words() -> None:
     metrics = EpicMetrics()
     _, corruption = example(0)
