@@ -39,7 +39,8 @@ def log_saliency(scores: Tensor, maskable: Tensor, temperature: float = 1.0) -> 
     logits = (scores.float() / temperature).masked_fill(~maskable, -torch.inf)
     if not bool((logits.isfinite() | ~maskable).all()):
         raise FloatingPointError("the teacher's saliency scores are not finite: check its checkpoint and precision")
-    return (logits - logits.logsumexp(dim=1, keepdim=True)).masked_fill(~maskable, -torch.inf)
+    # A row with nothing to mask is NaN here, and wholly -inf after the fill.
+    return logits.log_softmax(dim=1).masked_fill(~maskable, -torch.inf)
 
 
 def uniform_log_alpha(maskable: Tensor) -> Tensor:

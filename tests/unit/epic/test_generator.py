@@ -52,7 +52,7 @@ def lm_generator(preset: str = "epic", family: str = "roberta", **changes: Any) 
 
 
 def test_vocabulary_of_a_tokenizer() -> None:
-    vocabulary = Vocabulary.from_tokenizer(BertTokenizer(vocab=str(VOCAB)))
+    vocabulary = Vocabulary.from_tokenizer(BertTokenizer(str(VOCAB)))
     assert vocabulary == Vocabulary(mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3, 4), size=48, sep_id=3)
 
 

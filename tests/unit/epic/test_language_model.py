@@ -84,14 +84,14 @@ def test_the_first_embedding_can_be_given() -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A language model as saved by Hugging Face, with the tokenizer of 48 words."""
     path = tmp_path_factory.mktemp("lm")
-    tokenizer = BertTokenizer(vocab=str(VOCAB))
+    tokenizer = BertTokenizer(str(VOCAB))
     language_model("bert", size=len(tokenizer)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
 
 
 def test_loading_by_the_text_encoders_name_or_the_generators(folder: Path) -> None:
-    tokenizer = BertTokenizer(vocab=str(VOCAB))
+    tokenizer = BertTokenizer(str(VOCAB))
     own = load_language_model(config_of("epic"), str(folder), tokenizer)
     named = load_language_model(config_of("lm_trained", generator=str(folder)), "no/such-model", tokenizer)
     assert own is not None and named is not None
@@ -100,12 +100,12 @@ def test_loading_by_the_text_encoders_name_or_the_generators(folder: Path) -> No
 
 @pytest.mark.parametrize("preset", ["itc_rand", "vlm_sas"])
 def test_variants_without_a_language_model_load_none(preset: str) -> None:
-    assert load_language_model(config_of(preset), "no/such-model", BertTokenizer(vocab=str(VOCAB))) is None
+    assert load_language_model(config_of(preset), "no/such-model", BertTokenizer(str(VOCAB))) is None
 
 
 def test_trained_needs_a_fitted_model(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"generator_training='trained' needs .*epic_common\.fit_lm"):
-        load_language_model(config_of("lm_trained"), str(folder), BertTokenizer(vocab=str(VOCAB)))
+        load_language_model(config_of("lm_trained"), str(folder), BertTokenizer(str(VOCAB)))
 
 
 def test_another_tokenization_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_another_tokenization_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "vocab.txt"
     other.write_text("\n".join([*words[:-2], words[-1], words[-2]]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"epic\.generator=.* does not share .*: 2 of 48 tokens"):
-        load_language_model(config_of("epic", generator=str(folder)), "", BertTokenizer(vocab=str(other)))
+        load_language_model(config_of("epic", generator=str(folder)), "", BertTokenizer(str(other)))
 
 
 def test_a_model_without_a_masked_lm_head_is_refused(folder: Path) -> None:

@@ -45,7 +45,7 @@ def test_alpha_of_the_golden_scores(name: str) -> None:
 
 
 @given(st.integers(0, 2**31), st.floats(0.05, 20.0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_alpha_is_a_distribution_over_the_maskable_tokens(seed: int, temperature: float) -> None:
     rng = torch.Generator().manual_seed(seed)
     scores = 50 * torch.randn(4, 9, generator=rng)
