@@ -58,18 +58,19 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
 def loss_charts(metrics: dict[str, list[dict[str, float]]]) -> list[Chart]:
     """Baseline losses of both runs, EPIC's own of one."""
     both = {name: "mlm/train/loss" for name in NAMES}
-    return [
+    charts = [
         chart(metrics, "MLM loss", both, "Masked tokens, from the sentence and the picture."),
         chart(metrics, "ITM loss", {name: "itm/train/loss" for name in NAMES}, "ln 2 = 0.69 is a coin flip."),
         chart(metrics, "ITC loss", {"epic": "epic/train/epic_itc"}, "L_ITC of Eq. 2, before lambda."),
         chart(metrics, "Generator loss", {"epic": "epic/train/epic_gen"}, "L_GEN of Eq. 7."),
     ]
+    return [drawn for drawn in charts if drawn is not None]
 
 
-def chart(metrics: dict[str, list[dict[str, float]]], title: str, tags: dict[str, str], note: str) -> Chart:
-    """One tag per run against the step."""
+def chart(metrics: dict[str, list[dict[str, float]]], title: str, tags: dict[str, str], note: str) -> Chart | None:
+    """One tag per run against the step; None for a run too short to have logged it."""
     series = []
     for name, tag in tags.items():
         lines = [line for line in metrics[name] if tag in line]
         series.append(Series(NAMES[name], [line["step"] for line in lines], [line[tag] for line in lines]))
-    return Chart(title, series, note)
+    return Chart(title, series, note) if any(line.steps for line in series) else None

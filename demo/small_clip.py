@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import AutoModel, get_linear_schedule_with_warmup
@@ -35,6 +36,7 @@ class SmallClip(nn.Module):
         size = CLIP_SIZES[VIT]
         # ClipVisualTower drops the last of the blocks it is told of; here all of them are kept.
         self.vision = ClipVisualTower(size._replace(layers=size.layers + 1), IMAGE_SIZE)
+        transformers.logging.set_verbosity_error()  # it reports the unread MLM head as if it were a fault
         self.text = AutoModel.from_pretrained(language_model, add_pooling_layer=False)
         self.image_projection = nn.Linear(size.width, size.width, bias=False)
         self.text_projection = nn.Linear(self.text.config.hidden_size, size.width, bias=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,10 +17,12 @@ from meter.config import ex
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
+from vlp.data.errors import DataError
 from vlp.files import write_json
 from vlp.training.launch import build_trainer, prepare_process, run_directory
 from vlp.training.run_log import write_run_header
 from vlp.training.sacred_cli import check_types
+from vlp.training.weights import WeightsError
 
 # EPIC >
 from meter.modules.epic_meter import attach_epic  # isort: skip
@@ -31,9 +34,34 @@ BUILT_TASKS = ("mlm", "itm", "irtr")
 
 
 def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -> None:
-    """Train, or with ``test_only`` evaluate; one process of the run."""
+    """Train, or with ``test_only`` evaluate; one process of the run.
+
+    What is wrong with the config, the data or a weights file ends in one line and status 1, before anything runs.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
+    try:
+        trainer, model, datamodule = build(config, environment)
+    except (DataError, WeightsError, ValueError, OSError) as error:
+        log.debug("while building the run", exc_info=True)
+        sys.exit(f"error: {error}")
+    directory = run_directory(trainer)
+    write_run_header(directory, config)
+    # From here on ranks differ in their dropout and their matching labels; the models above are equal.
+    torch.manual_seed(config["seed"] + trainer.global_rank)
+    if config["test_only"]:
+        trainer.test(model, datamodule=datamodule, verbose=False)
+        if trainer.is_global_zero:
+            write_results(trainer, directory, config)
+    else:
+        trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
+        log.info("run directory: %s", directory)
+
+
+def build(
+    config: dict[str, Any], environment: ClusterEnvironment | None
+) -> tuple[L.Trainer, METERTransformerSS, MTDataModule]:
+    """Everything that a run needs, checked and loaded, equal on every rank."""
     check_config(config)
     prepare_process()
     # The pooler is new and the MLM head is not read, by design: transformers reports both as if they were faults.
@@ -50,26 +78,16 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
         load_checkpoint(model, config["load_path"])
     if "irtr" in model.current_tasks:
         freeze_itm_head(model)
-    directory = run_directory(trainer)
-    write_run_header(directory, config)
-    # From here on ranks differ in their dropout and their matching labels; the models above are equal.
-    torch.manual_seed(config["seed"] + trainer.global_rank)
-    if config["test_only"]:
-        trainer.test(model, datamodule=datamodule, verbose=False)
-        if trainer.is_global_zero:
-            write_results(trainer, config)
-    else:
-        trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
-        log.info("run directory: %s", directory)
+    return trainer, model, datamodule
 
 
-def write_results(trainer: L.Trainer, config: dict[str, Any]) -> None:
+def write_results(trainer: L.Trainer, directory: Path, config: dict[str, Any]) -> None:
     """Print the official recall tuple and write ``results.json``: metrics, checkpoint, split and protocol."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config["get_recall_metric"]:
         order = ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10")
         print(tuple(metrics[f"recalls/{name}"] for name in order), trainer.global_step)
-    path = run_directory(trainer) / "results.json"
+    path = directory / "results.json"
     write_json(
         path,
         {

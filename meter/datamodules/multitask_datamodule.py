@@ -38,6 +38,7 @@ class MTDataModule(L.LightningDataModule):
         splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
         self.sets = {split: self._mixed(split) for split in splits}
         self.train_sampler: ResumableDistributedSampler | None = None
+        self._resumed: dict[str, Any] | None = None
 
     @property
     def has_validation(self) -> bool:
@@ -68,7 +69,17 @@ class MTDataModule(L.LightningDataModule):
         loader = self._loader("train", shuffle=True)
         assert isinstance(loader.sampler, ResumableDistributedSampler)
         self.train_sampler = loader.sampler
+        if self._resumed is not None:
+            self.train_sampler.load_state_dict(self._resumed)
         return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training set, saved in every checkpoint."""
+        return self.train_sampler.state_dict() if self.train_sampler else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved position once the training loader is built."""
+        self._resumed = state_dict or None
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("val", shuffle=True) if self.has_validation else []

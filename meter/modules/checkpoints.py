@@ -66,7 +66,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     if missing:
         log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
     if unexpected:
-        log.warning("[load] in the file, not in this model: %s", ", ".join(unexpected))
+        log.info("[load] in the file, not in this model: %s", ", ".join(unexpected))
 
 
 def freeze_itm_head(model: nn.Module) -> None:

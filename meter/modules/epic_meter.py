@@ -120,6 +120,21 @@ class MeterEpic(Epic):
                     rest.append({**group, "params": own, "lr": model.config["learning_rate"] * factor})
         return rest
 
+    def run_state(self, world_size: int) -> dict[str, Any]:
+        """What a resumed run needs beside the weights: every rank's random state, and the snapshot of "VLM (SAS)"."""
+        states: list[Any] = [self.rng_state()]
+        if world_size > 1:
+            states = [None] * world_size
+            torch.distributed.all_gather_object(states, self.rng_state())
+        return {"rng": states, "snapshot": self.snapshot.state_dict() if self.snapshot else None}
+
+    def load_run_state(self, state: dict[str, Any], rank: int) -> None:
+        """Go on from :meth:`run_state`; a rank that did not exist then starts its own stream."""
+        if rank < len(state["rng"]):
+            self.set_rng_state(state["rng"][rank])
+        if self.snapshot is not None and state["snapshot"] is not None:
+            self.snapshot.load_state_dict(state["snapshot"])
+
     @staticmethod
     def steps_per_epoch(model: METERTransformerSS) -> int:
         """Optimiser steps of one epoch."""

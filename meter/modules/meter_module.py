@@ -181,7 +181,7 @@ class METERTransformerSS(L.LightningModule):
         if not self.current_tasks:
             return self.infer(batch)
         outputs: dict[str, Any] = {}
-        batch = trimmed(batch)
+        untrimmed, batch = batch, trimmed(batch)
         if "itm" in self.current_tasks and itm_labels is None:
             itm_labels = objectives.draw_itm_labels(batch)
         image, mixed_image = objectives.encode_step_images(self, batch, itm_labels)
@@ -190,7 +190,7 @@ class METERTransformerSS(L.LightningModule):
         if itm_labels is not None:
             outputs.update(objectives.compute_itm(self, batch, mixed_image, itm_labels))
         if "irtr" in self.current_tasks:
-            outputs.update(objectives.compute_irtr(self, batch, image))
+            outputs.update(objectives.compute_irtr(self, untrimmed, image))
         # EPIC >
         if self.epic is not None:
             outputs.update(self.epic.step(self, batch, image))
@@ -208,6 +208,9 @@ class METERTransformerSS(L.LightningModule):
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
         self.validation_step(batch, batch_idx)
 
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        self.trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
+
     def on_train_epoch_end(self) -> None:
         meter_utils.epoch_wrapup(self)
 
@@ -217,6 +220,16 @@ class METERTransformerSS(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         meter_utils.epoch_wrapup(self)
 
+    # EPIC >
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.epic is not None:
+            checkpoint["epic"] = self.epic.run_state(self.trainer.world_size)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.epic is not None and "epic" in checkpoint:
+            self.epic.load_run_state(checkpoint["epic"], self.trainer.global_rank)
+
+    # < EPIC
     def configure_optimizers(self) -> Any:
         return meter_utils.set_schedule(self)
 

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vlp.nn.attention import trim_padding
+
 if TYPE_CHECKING:
     from meter.modules.meter_module import METERTransformerSS
 
@@ -75,6 +77,7 @@ def compute_irtr(model: METERTransformerSS, batch: dict[str, Any], image: Tensor
     keys = ["text", *(f"false_text_{i}" for i in range(count - 1))]
     ids = torch.stack([batch[f"{key}_ids"] for key in keys], dim=1).flatten(0, 1)
     mask = torch.stack([batch[f"{key}_masks"] for key in keys], dim=1).flatten(0, 1)
+    mask, ids = trim_padding(mask, ids)
     fused = model.fuse(model.encode_text(ids, mask), mask, image.repeat_interleave(count, dim=0), pooled_only=True)
     scores = model.rank_output(model.pool(fused)).view(-1, count)
     answer = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
