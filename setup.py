@@ -22,6 +22,7 @@ METER = [
     "setuptools<81",
     "tensorboard>=2.14",
     "matplotlib>=3.8",
+    "jinja2>=3.1",
 ]
 TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
 
@@ -32,6 +33,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["epic_common*", "vlp*", "meter*", "demo*"]),
+    package_data={"demo": ["templates/*"]},
     install_requires=CORE,
     extras_require={"meter": METER, "test": TEST},
 )

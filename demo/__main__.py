@@ -25,7 +25,6 @@ from demo.settings import (
     retrieval_command,
     shown,
 )
-from demo.small_clip import fit_small_clip
 from demo.stages import Stage, run_command, run_stages
 from epic_common.fit_lm import FitSettings, fit_language_model
 from vlp.data.arrow.convert import make_arrow
@@ -82,7 +81,6 @@ def stages(settings: Settings) -> list[Stage]:
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
         Stage("convert them to Arrow tables", 2, arrow / "coco.manifest.json", lambda: convert(raw, arrow)),
         Stage("fit the small language model", 40, settings.language_model / "config.json", lambda: fit(settings)),
-        Stage("fit the small CLIP", 30, settings.clip, lambda: fit_clip(settings)),
         train_stage(settings, "vanilla", "pre-train METER, vanilla", step),
         train_stage(settings, "epic", "pre-train METER with EPIC, the vanilla model as its teacher", 1.8 * step),
         evaluate_stage(settings, "vanilla"),
@@ -118,12 +116,6 @@ def fit(settings: Settings) -> None:
         settings.language_model,
         FitSettings(steps=settings.lm_steps, max_length=40, seed=settings.seed),
     )
-
-
-def fit_clip(settings: Settings) -> None:
-    """The vision weights that stand in for CLIP's ViT-B-16.pt."""
-    arrow = settings.path("data", "arrow")
-    fit_small_clip(arrow, settings.language_model, settings.clip, settings.clip_steps, batch=64, seed=settings.seed)
 
 
 def vocab_size(settings: Settings) -> int:

@@ -24,8 +24,7 @@ class Settings:
     test_images: int = 100  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    clip_steps: int = 200
-    steps: int = 600
+    steps: int = 500
     batch: int = 32  # per process
     processes: int = 2
 
@@ -37,11 +36,6 @@ class Settings:
     def language_model(self) -> Path:
         """The small masked LM: "roberta-base" of the demo, for METER's text encoder and EPIC's generator alike."""
         return self.path("roberta-tiny")
-
-    @property
-    def clip(self) -> Path:
-        """The small CLIP that METER's vision tower starts from."""
-        return self.path("clip-tiny.pt")
 
     def run_directory(self, name: str, stage: str = "mlm_itm_seed{seed}_from_") -> Path:
         """Where the launcher writes the run ``name``."""
@@ -75,7 +69,6 @@ def common_items(settings: Settings, vocab_size: int) -> list[str]:
         f"data_root={settings.path('data', 'arrow')}",
         "datasets=['coco']",
         f"tokenizer={settings.language_model}",
-        f"init.vision={settings.clip}",
         f"vocab_size={vocab_size}",
         f"num_gpus={settings.processes}",
         "num_nodes=1",

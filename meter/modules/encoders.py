@@ -116,6 +116,7 @@ def _build_text(config: dict[str, Any], init: str) -> PreTrainedModel:
                 "tokenizer=<local folder with config.json and weights>, init.text=<folder>, or init=random to start "
                 f"from random encoders ({str(error).splitlines()[0]})"
             ) from error
+        text.train()  # transformers loads in eval mode, and Lightning leaves modes as they are: no dropout in training
         log.info("[init] text: %s, sha256 of its tensors %s", source, sha256_of_tensors(text.state_dict()))
     for key, have in (("input_text_embed_size", text.config.hidden_size), ("vocab_size", text.config.vocab_size)):
         if config[key] != have:

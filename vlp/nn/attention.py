@@ -127,7 +127,7 @@ class CoAttentionLayer(nn.Module):
         return self.output(self.intermediate(hidden), hidden)
 
 
-def init_weights(module: nn.Module, std: float = 0.02) -> None:
+def init_weights(module: nn.Module, std: float) -> None:
     """BERT's initialisation (METER SPEC §4.1): N(0, std) for Linear and Embedding, LayerNorm 1 and 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=std)
