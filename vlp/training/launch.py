@@ -102,8 +102,9 @@ def _devices(config: Mapping[str, Any]) -> tuple[str, Any]:
         devices = config["num_gpus"]
         return "gpu", list(devices) if isinstance(devices, list | tuple) else devices
     processes = processes_per_node(config)
-    # Each process would take every core; shared cores run slower than divided ones.
-    torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
+    if "OMP_NUM_THREADS" not in os.environ:
+        # Each process would take every core; shared cores run slower than divided ones.
+        torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"no CUDA device: num_gpus={config['num_gpus']} runs {processes} process(es) on the CPU with gloo")
     return "cpu", processes
