@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
@@ -20,19 +22,19 @@ class CommandLineError(SystemExit):
 
 
 def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
-    """Refuse unknown named configs and unknown (also dotted) keys after ``with``.
+    """Refuse unknown named configs and unknown (also dotted) keys after ``with``; a config file is a named config.
 
     Raises:
         CommandLineError: after printing every wrong item with the nearest known name.
+        SystemExit: sacred's own usage is broken.
     """
-    if "with" not in argv:
-        return
-    items = [item for item in argv[list(argv).index("with") + 1 :] if not item.startswith("-")]
-    updates, named = get_config_updates(items)
+    # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
+    _, _, usage = experiment.get_usage()
+    updates, named = get_config_updates(docopt(usage, list(argv[1:]), default_help=False)["UPDATE"])
     base: dict[str, Any] = {}
     for scope in experiment.configurations:
         base.update(scope())
-    problems = [_unknown("named config", name, experiment.named_configs) for name in named]
+    problems = [_unknown("named config", name, experiment.named_configs) for name in named if not Path(name).is_file()]
     problems += _unknown_keys(updates, base)
     if found := [problem for problem in problems if problem]:
         message = "\n".join(found)
