@@ -1,0 +1,127 @@
+"""Small METERs of the real classes, and batches for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sacred.initialize import create_run
+from torch import Tensor
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+
+from meter.config import ex
+from meter.modules.clip_model import ClipSize, ClipVisualTower
+from meter.modules.encoders import Encoders
+from meter.modules.meter_module import METERTransformerSS
+from meter.modules.swin_transformer import SwinSize, SwinTower
+
+Batch = dict[str, Any]
+
+# <s>, <pad>, </s>, <unk> and <mask> of tests.unit.epic.tiny, whose vocabulary has 40 tokens.
+BOS, PAD, EOS, MASK, VOCAB = 0, 1, 2, 4, 40
+WIDTH, HEADS, LAYERS = 16, 2, 3
+CLIP = ClipSize(width=16, layers=3, heads=2, patch_size=16, pretrained=None, text_positions=5, text_width=6)
+SWIN = SwinSize(embed_dim=4, depths=(1, 2, 1, 1), heads=(1, 1, 2, 2), pretrained=None)
+IMAGE_SIZE = {"clip": 32, "swin": 64}
+
+
+def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:
+    """The config of a command line, as sacred resolves it."""
+    run = create_run(ex, "print_config", updates, named_configs=list(named_configs))
+    return copy.deepcopy(run.config)
+
+
+def config_of(vision: str = "clip", tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> dict[str, Any]:
+    """A config that fits the small towers; no dropout unless asked for."""
+    base: dict[str, Any] = dict(ex.configurations[0]())
+    sizes = {
+        "image_size": IMAGE_SIZE[vision],
+        "hidden_size": WIDTH,
+        "num_heads": HEADS,
+        "num_top_layer": LAYERS,
+        "input_text_embed_size": WIDTH,
+        "input_image_embed_size": CLIP.width if vision == "clip" else SWIN.width,
+        "vocab_size": VOCAB,
+        "drop_rate": 0.0,
+        "draw_false_text": 2,
+    }
+    loss_names = {task: int(task in tasks) for task in base["loss_names"]}
+    return {**base, **sizes, "loss_names": loss_names, **changes}
+
+
+def vision_tower(vision: str = "clip", image_size: int = 0) -> ClipVisualTower | SwinTower:
+    image_size = image_size or IMAGE_SIZE[vision]
+    return ClipVisualTower(CLIP, image_size) if vision == "clip" else SwinTower(SWIN, image_size)
+
+
+def text_tower(family: str = "roberta", **changes: Any) -> RobertaModel | BertModel:
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 2 * WIDTH,
+        "max_position_embeddings": 40,
+        "pad_token_id": PAD,
+        **changes,
+    }
+    return (
+        RobertaModel(RobertaConfig(**sizes, type_vocab_size=1))
+        if family == "roberta"
+        else BertModel(BertConfig(**sizes))
+    )
+
+
+def stirred(model: METERTransformerSS) -> METERTransformerSS:
+    """Every parameter moved off its initial value: no zero bias, no even attention hides a mistake. In eval mode."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def meter(
+    vision: str = "clip",
+    tasks: Sequence[str] = ("itm", "mlm"),
+    cls: type[METERTransformerSS] = METERTransformerSS,
+    **changes: Any,
+) -> METERTransformerSS:
+    """A small model of class ``cls`` with stirred weights; ``changes`` are config keys."""
+    config = config_of(vision, tasks, **changes)
+    return stirred(cls(config, Encoders(vision_tower(vision, config["image_size"]), text_tower())))
+
+
+def batch_of(
+    lengths: Sequence[int],
+    padded_to: int = 0,
+    masked: Sequence[tuple[int, int]] | None = None,
+    image_size: int = IMAGE_SIZE["clip"],
+    false_texts: int = 0,
+    seed: int = 0,
+) -> Batch:
+    """A batch as METER's collation gives it: sentences of ``lengths`` tokens, ``<s>`` and ``</s>`` included.
+
+    ``masked`` lists the (row, column) positions that MLM asks for; by default the second token of every sentence.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    size, n = len(lengths), max(padded_to, *lengths)
+    batch: Batch = _texts("text", lengths, n, rng)
+    ids_mlm, labels_mlm = batch["text_ids"].clone(), torch.full((size, n), -100)
+    for row, column in [(i, 1) for i in range(size)] if masked is None else masked:
+        labels_mlm[row, column], ids_mlm[row, column] = batch["text_ids"][row, column], MASK
+    batch |= {"text_ids_mlm": ids_mlm, "text_labels_mlm": labels_mlm, "text": [""] * size}
+    for i in range(false_texts):
+        batch |= _texts(f"false_text_{i}", torch.randint(3, n + 1, (size,), generator=rng).tolist(), n, rng)
+    for name in ("image", "false_image_0"):
+        batch[name] = [torch.randn(size, 3, image_size, image_size, generator=rng)]
+    return batch
+
+
+def _texts(name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> dict[str, Tensor]:
+    ids = torch.full((len(lengths), n), PAD)
+    for row, length in enumerate(lengths):
+        ids[row, 1 : length - 1] = torch.randint(5, VOCAB, (length - 2,), generator=rng)
+        ids[row, 0], ids[row, length - 1] = BOS, EOS
+    return {f"{name}_ids": ids, f"{name}_masks": (ids != PAD).long(), f"{name}_labels": torch.full_like(ids, -100)}

@@ -1,0 +1,81 @@
+"""The official configuration (SPEC §2), and what the launcher refuses before it builds anything."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from epic_common.config import PRESETS, EpicConfig
+from meter.config import ex
+from meter.train import check_config
+from tests.parity.fixture import FIXTURES
+from tests.unit.meter.small import resolved
+
+OFFICIAL = json.loads((FIXTURES / "meter" / "resolved_configs.json").read_text(encoding="utf-8"))
+LINES = OFFICIAL["resolved"]
+OURS = {"init", "eval_split", "gradient_checkpointing", "log_every_n_steps", "epic", "teacher_path"}
+
+
+def test_the_base_config_is_the_official_one_and_our_keys() -> None:
+    ours = dict(ex.configurations[0]())
+    assert {key: value for key, value in ours.items() if key not in OURS} == OFFICIAL["base"]
+    assert ours.keys() - OFFICIAL["base"].keys() == OURS
+    assert list(ours["loss_names"]) == list(OFFICIAL["base"]["loss_names"])
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: "+".join([*line["named_configs"], *line["updates"]]))
+def test_official_command_lines_resolve_as_officially(line: dict[str, Any]) -> None:
+    config = resolved(line["named_configs"], **line["updates"])
+    assert {key: value for key, value in config.items() if key not in OURS} == {**OFFICIAL["base"], **line["changed"]}
+
+
+def test_there_are_fifteen_official_command_lines() -> None:
+    assert len(LINES) == 15
+
+
+def test_a_later_named_config_overrides_an_earlier_one_and_updates_override_both() -> None:
+    assert resolved(["clip16", "task_finetune_vqa_clip_bert"])["vit"] == "ViT-B/32"
+    assert resolved(["task_finetune_vqa_clip_bert", "clip16"])["image_size"] == 224
+    assert resolved(["task_finetune_vqa_clip_bert", "clip16"], image_size=576)["image_size"] == 576
+
+
+def test_the_16m_setting_adds_cc12m() -> None:
+    assert resolved(["task_mlm_itm_clip_bert", "data_16m"])["datasets"] == ["coco", "vg", "sbu", "gcc", "cc12m"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_variant_of_the_paper_is_a_named_config(name: str) -> None:
+    named = [] if name == "vanilla" else ["epic" if name == "epic" else f"epic_{name}"]
+    assert EpicConfig.from_dict(resolved(named)["epic"]) == EpicConfig.from_dict(PRESETS[name])
+
+
+def test_one_field_of_epic_can_be_updated_alone() -> None:
+    epic = resolved(["epic"], epic={"mask_ratio": 0.5})["epic"]
+    assert EpicConfig.from_dict(epic) == EpicConfig(enabled=True, mask_ratio=0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data_root": ""}, "data_root must be given"),
+        ({"image_size": "abc"}, "image_size='abc': expected a number, like 224"),
+        ({"loss_names": {"vqa": 1}}, r"loss_names\.vqa: only mlm, itm, irtr can"),
+        ({"loss_names": {"irtr": 1}}, "draw_false_text must be at least 1"),
+        ({"draw_false_image": 0}, "draw_false_image must be at least 1"),
+        ({"get_recall_metric": True}, "get_recall_metric needs the retrieval task"),
+        ({"eval_split": "train"}, "eval_split='train': choose test or val"),
+        ({"epic": {"mask_ratio": "high"}}, r"epic\.mask_ratio='high'"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_its_key(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_config(resolved(["task_mlm_itm_clip_bert"], **{"data_root": "arrow", **changes}))
+
+
+@pytest.mark.parametrize(
+    "named", [["task_mlm_itm_clip_bert"], ["task_finetune_irtr_f30k_clip_bert"], ["task_mlm_itm_clip_bert", "epic"]]
+)
+def test_official_configs_of_built_tasks_are_accepted(named: list[str]) -> None:
+    check_config(resolved([*named, "clip16", "text_roberta"], data_root="arrow"))
