@@ -89,6 +89,7 @@ def config() -> None:
     # Ours
     init = {"vision": "pretrained", "text": "pretrained"}  # pretrained, random, or a hub name or local file
     eval_split = "test"  # official validation reads the Karpathy TEST split; "val" reads val
+    zero_shot_protocol = "pretrained"  # or "coco_finetuned"; says in results.json which model a zero-shot run scored
     gradient_checkpointing = False
     log_every_n_steps = 10
     # EPIC >

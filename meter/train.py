@@ -95,6 +95,7 @@ def write_results(trainer: L.Trainer, directory: Path, config: dict[str, Any]) -
             "checkpoint": config["load_path"],
             "datasets": list(config["datasets"]),
             "eval_split": config["eval_split"],
+            "zero_shot_protocol": config["zero_shot_protocol"],
             "metrics": metrics,
         },
     )
@@ -119,5 +120,6 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError("itm needs false images: draw_false_image must be at least 1")
     if config["get_recall_metric"] and config["loss_names"]["irtr"] <= 0:
         raise ValueError("get_recall_metric needs the retrieval task, e.g. task_finetune_irtr_f30k_clip_bert")
-    if config["eval_split"] not in ("test", "val"):
-        raise ValueError(f"eval_split={config['eval_split']!r}: choose test or val")
+    for key, options in (("eval_split", ("test", "val")), ("zero_shot_protocol", ("pretrained", "coco_finetuned"))):
+        if config[key] not in options:
+            raise ValueError(f"{key}={config[key]!r}: choose {' or '.join(options)}")

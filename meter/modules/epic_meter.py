@@ -18,6 +18,7 @@ from epic_common.teacher import Teacher
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
+from vlp.data.tokenizers import load_tokenizer
 from vlp.training.weights import saved_config
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,8 @@ def saliency_query_key(
 class MeterEpic(Epic):
     """EPIC's objective as one entry of METER's step."""
 
+    _logged_step = 0
+
     def step(self, model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Tensor]:
         """Corrupt the sentence, fuse it with the true image's states (B, P, d), judge every token.
 
@@ -91,14 +94,22 @@ class MeterEpic(Epic):
         fused = model.fuse(text, mask, image, image_stream=False)
         return self.losses(fused.text, corruption)
 
-    def log(self, model: METERTransformerSS, epoch_end: bool = False) -> None:
-        """Log EPIC's metrics over the last interval, reduced over ranks, as ``epic/{phase}/…``."""
-        phase = phase_of(model)
-        due = (model.global_step + 1) % model.config["log_every_n_steps"] == 0
-        if epoch_end if phase == "val" else (due and not epoch_end):
-            for name, value in self.metrics.compute().items():
-                model.log(f"epic/{phase}/{name}", value)
-            self.metrics.reset()
+    def log_interval(self, model: METERTransformerSS) -> None:
+        """After a training batch: log the metrics since the last log, reduced over ranks, if an interval has ended."""
+        step = model.global_step
+        if step % model.config["log_every_n_steps"] == 0 and step != self._logged_step:
+            self._logged_step = step
+            self._log(model)
+
+    def log_epoch(self, model: METERTransformerSS) -> None:
+        """After an evaluation epoch: log the metrics over all of it."""
+        if not model.training:
+            self._log(model)
+
+    def _log(self, model: METERTransformerSS) -> None:
+        for name, value in self.metrics.compute().items():
+            model.log(f"epic/{phase_of(model)}/{name}", value)
+        self.metrics.reset()
 
     def own_groups(self, groups: list[dict[str, Any]], model: METERTransformerSS) -> list[dict[str, Any]]:
         """The six official groups without EPIC's parameters, then those in groups of their own.
@@ -155,7 +166,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
     settings.check_baseline("METER", image_encoder=True, regions=False)
     if settings.needs_teacher and not config["teacher_path"]:
         raise ValueError("teacher_path must be given: the checkpoint of a METER pre-trained without EPIC")
-    teacher = load_teacher(config, settings) if settings.needs_teacher else None
+    teacher = load_teacher(config, settings, tokenizer) if settings.needs_teacher else None
     model.epic = MeterEpic(
         settings,
         Vocabulary.from_tokenizer(tokenizer),
@@ -169,7 +180,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
     log.info("[epic] %s", settings)
 
 
-def load_teacher(config: dict[str, Any], settings: EpicConfig) -> Teacher:
+def load_teacher(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher:
     """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size."""
     path = config["teacher_path"]
     own = saved_config(path)
@@ -181,9 +192,9 @@ def load_teacher(config: dict[str, Any], settings: EpicConfig) -> Teacher:
         "load_path": path,
         "gradient_checkpointing": False,
     }
-    for key in ("tokenizer", "vocab_size"):
-        if teacher_config[key] != config[key]:
-            raise ValueError(f"the teacher {path} has {key}={teacher_config[key]}, this run {config[key]}")
+    name = teacher_config["tokenizer"]
+    if name != config["tokenizer"] and load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+        raise ValueError(f"the teacher {path} has tokenizer={name}, this run {config['tokenizer']}: other token ids")
     if teacher_config["num_top_layer"] < -settings.saliency_layer:
         raise ValueError(
             f"the teacher {path} has {teacher_config['num_top_layer']} fusion layers, epic.saliency_layer="

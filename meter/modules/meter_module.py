@@ -215,6 +215,10 @@ class METERTransformerSS(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
         self.trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
+        # EPIC >
+        if self.epic is not None:
+            self.epic.log_interval(self)
+        # < EPIC
 
     def on_train_epoch_end(self) -> None:
         meter_utils.epoch_wrapup(self)

@@ -51,10 +51,6 @@ def log_step(model: METERTransformerSS, outputs: dict[str, Any]) -> None:
                 value = accuracy(outputs[f"{task}_logits"], labels)
             getattr(model, f"{phase}_{task}_{quantity}").update(value, weight=max(len(labels), 1))
             model.log(f"{task}/{phase}/{quantity}", value, batch_size=max(len(labels), 1))
-    # EPIC >
-    if model.epic is not None:
-        model.epic.log(model)
-    # < EPIC
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -71,18 +67,18 @@ def epoch_wrapup(model: METERTransformerSS) -> None:
             metric = getattr(model, f"{phase}_{task}_{quantity}")
             value = metric.compute()
             metric.reset()
-            model.log(f"{task}/{phase}/{quantity}_epoch", value)
+            model.log(f"{task}/{phase}/{quantity}_epoch", value, sync_dist=True)
             if quantity == "accuracy":
                 the_metric += float(value)
     if model.config["get_recall_metric"] and phase == "val" and not model.trainer.sanity_checking:
         recalls = compute_irtr_recall(model)
         for name, value in recalls._asdict().items():
-            model.log(f"recalls/{name}", value)
+            model.log(f"recalls/{name}", value, sync_dist=True)
         the_metric += recalls.ir_r1 + recalls.tr_r1
-    model.log(f"{phase}/the_metric", the_metric)
+    model.log(f"{phase}/the_metric", the_metric, sync_dist=True)
     # EPIC >
     if model.epic is not None:
-        model.epic.log(model, epoch_end=True)
+        model.epic.log_epoch(model)
     # < EPIC
 
 
