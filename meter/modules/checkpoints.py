@@ -15,20 +15,36 @@ log = logging.getLogger(__name__)
 
 # In official files, without a counterpart in the model: CLIP's text embedding, and buffers that are rebuilt.
 KNOWN_EXTRAS = ("token_embedding.weight", "embeddings.position_ids", "relative_position_index", "attn_mask")
+# What every METER has, whatever its task; the rest is heads and leftovers of CLIP's text side.
+BODY = (
+    *("vit_model.visual.", "vit_model.patch_embed.", "vit_model.layers.", "vit_model.norm."),
+    *("text_transformer.", "cross_modal_", "token_type_embeddings."),
+)
 
 
-def resized_positions(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``state`` with CLIP position tables and Swin bias tables interpolated to the sizes of ``expected``."""
-    resized = dict(state)
-    for name, value in state.items():
-        if name not in expected or value.shape == expected[name].shape:
-            continue
-        if name.endswith("visual.positional_embedding"):
-            grid = round((expected[name].shape[0] - 1) ** 0.5)
-            resized[name] = interpolate_clip_positions(value, patch_size=1, image_size=grid)
-        elif name.endswith("relative_position_bias_table"):
-            resized[name] = interpolate_swin_bias(value, _image_size(value), _image_size(expected[name]))
-    return resized
+def resized_positions(
+    path: str | Path, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """``state`` with CLIP position tables and Swin bias tables interpolated to the sizes of ``expected``.
+
+    Raises:
+        WeightsError: a table of ``path`` is no grid.
+    """
+    try:
+        return {name: _resized(name, t, expected[name]) if name in expected else t for name, t in state.items()}
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _resized(name: str, value: Tensor, expected: Tensor) -> Tensor:
+    if value.shape == expected.shape:
+        return value
+    if name.endswith("visual.positional_embedding"):
+        grid = round((expected.shape[0] - 1) ** 0.5)
+        return interpolate_clip_positions(value, patch_size=1, image_size=grid)
+    if name.endswith("relative_position_bias_table"):
+        return interpolate_swin_bias(value, _image_size(value), _image_size(expected))
+    return value
 
 
 def _image_size(bias_table: Tensor) -> int:
@@ -49,7 +65,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     expected = model.state_dict()
     if not any(name in expected for name in state):
         raise WeightsError(f"{path}: none of its {len(state)} tensors is METER's (first: {sorted(state)[:3]})")
-    state = resized_positions(state, expected)
+    state = resized_positions(path, state, expected)
     if "rank_output.weight" in expected and "rank_output.weight" not in state:
         if "itm_score.fc.weight" not in state:
             raise WeightsError(f"{path}: has neither rank_output nor itm_score, so nothing can rank pairs")
@@ -59,10 +75,9 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
     log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))
-    if encoder := [
-        name for name in missing if name.startswith(("vit_model.visual", "vit_model.layers", "cross_modal"))
-    ]:
-        raise WeightsError(f"{path} lacks {encoder[:3]} ({len(encoder)} tensors): another num_top_layer or encoder?")
+    for names, what in ((missing, "lacks"), (unexpected, "also has")):
+        if body := [name for name in names if name.startswith(BODY)]:
+            raise WeightsError(f"{path} {what} {body[:3]} ({len(body)} tensors): another num_top_layer or encoder?")
     if missing:
         log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
     if unexpected:

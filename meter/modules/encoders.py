@@ -107,22 +107,31 @@ def _build_text(config: dict[str, Any], init: str) -> PreTrainedModel:
     if init == "random":
         text = AutoModel.from_config(TEXT_CONFIGS[name] if name in TEXT_CONFIGS else _local_text_config(name))
     else:
-        source = name if init == "pretrained" else init
-        try:
-            text = AutoModel.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise WeightsError(
-                f"text encoder {source!r}: its weights are neither in a local folder nor to be had from the hub. Give "
-                "tokenizer=<local folder with config.json and weights>, init.text=<folder>, or init=random to start "
-                f"from random encoders ({str(error).splitlines()[0]})"
-            ) from error
-        text.train()  # transformers loads in eval mode, and Lightning leaves modes as they are: no dropout in training
-        log.info("[init] text: %s, sha256 of its tensors %s", source, sha256_of_tensors(text.state_dict()))
+        text = _load_text(name if init == "pretrained" else init)
     for key, have in (("input_text_embed_size", text.config.hidden_size), ("vocab_size", text.config.vocab_size)):
         if config[key] != have:
             raise ValueError(f"{key}={config[key]}, but the text encoder of tokenizer={name} has {have}")
     if config["max_text_len"] > text_positions(text.config):
         raise ValueError(f"max_text_len={config['max_text_len']}: {name} has {text_positions(text.config)} positions")
+    return text
+
+
+def _load_text(source: str) -> PreTrainedModel:
+    try:
+        text, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"text encoder {source!r}: its weights are neither in a local folder nor to be had from the hub. Give "
+            "tokenizer=<local folder with config.json and weights>, init.text=<folder>, or init=random to start "
+            f"from random encoders ({str(error).splitlines()[0]})"
+        ) from error
+    # A masked language model brings no pooler, and METER reads none.
+    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
+        raise WeightsError(
+            f"text encoder {source!r} lacks {missing[:3]} ({len(missing)} tensors) of its own config.json"
+        )
+    text.train()  # transformers loads in eval mode, and Lightning leaves modes as they are: no dropout in training
+    log.info("[init] text: %s, sha256 of its tensors %s", source, sha256_of_tensors(text.state_dict()))
     return text
 
 
@@ -155,7 +164,7 @@ def _load_vision(tower: VisionTower, init: str, config: dict[str, Any]) -> None:
         digest = sha256_of_tensors(state)
     expected = tower.state_dict()
     state = {name: value.float() for name, value in state.items() if name in expected}
-    state = resized_positions(state, expected)
+    state = resized_positions(init, state, expected)
     check_shapes(init, state, expected, "Check vit and image_size")
     rebuilt = ("relative_position_index", "attn_mask")
     optional = (

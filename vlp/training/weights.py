@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -53,7 +54,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
             f"{path}: holds pickled Python objects or is no checkpoint; not loaded ({str(error).splitlines()[0]}). "
             "Save its 'state_dict' alone, in a trusted environment, and give that file"
         ) from error
-    except (EOFError, RuntimeError, zipfile.BadZipFile, ValueError) as error:
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, ValueError) as error:
         raise WeightsError(f"{path}: truncated or not a checkpoint ({error})") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
@@ -76,12 +77,15 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         WeightsError: as :func:`read_checkpoint`; or no tensors inside.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        if not path.is_file():
-            raise WeightsError(f"{path}: no such file")
-        return load_file(path)
-    if _is_torchscript(path):
-        return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if _is_torchscript(path):
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+    except (SafetensorError, RuntimeError) as error:
+        raise WeightsError(f"{path}: truncated or not a weights file ({str(error).splitlines()[0]})") from error
     content = read_checkpoint(path)
     for key in ("state_dict", "model"):
         if isinstance(content.get(key), dict):
@@ -94,7 +98,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
