@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from sacred.initialize import create_run
 from torch import Tensor
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
+from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from meter.config import ex
 from meter.modules.clip_model import ClipSize, ClipVisualTower
@@ -56,7 +56,7 @@ def vision_tower(vision: str = "clip", image_size: int = 0) -> ClipVisualTower |
     return ClipVisualTower(CLIP, image_size) if vision == "clip" else SwinTower(SWIN, image_size)
 
 
-def text_tower(family: str = "roberta", **changes: Any) -> RobertaModel | BertModel:
+def text_tower(family: str = "roberta", **changes: Any) -> PreTrainedModel:
     sizes: dict[str, Any] = {
         "vocab_size": VOCAB,
         "hidden_size": WIDTH,
