@@ -24,7 +24,7 @@ class Settings:
     test_images: int = 100  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    steps: int = 500
+    steps: int = 400
     batch: int = 32  # per process
     processes: int = 2
 

@@ -47,6 +47,9 @@ def small_roberta(
             layer_norm_eps=1e-5,
             # 0.02 belongs to width 768: narrower, it hides the context from the first layers for a thousand steps.
             initializer_range=0.02 * (768 / width) ** 0.5,
+            # So small and so briefly trained a model underfits; dropout only holds it back.
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
             pad_token_id=tokenizer.pad_token_id,
             bos_token_id=tokenizer.bos_token_id,
             eos_token_id=tokenizer.eos_token_id,

@@ -263,6 +263,7 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "hidden_size": 128,
         "num_heads": 4,
         "num_top_layer": 3,
+        "drop_rate": 0.0,  # models of this size underfit
         "max_text_len": 30,
         "init": {"vision": "random", "text": "pretrained"},
     },

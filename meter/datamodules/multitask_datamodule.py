@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader
 
 from vlp.data.arrow_dataset import ArrowDataset, MixedDataset
@@ -99,4 +100,5 @@ class MTDataModule(L.LightningDataModule):
             sampler=sampler,
             num_workers=self.config["num_workers"],
             collate_fn=self.collate,
+            generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
         )

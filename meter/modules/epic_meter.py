@@ -19,6 +19,7 @@ from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
 from vlp.data.tokenizers import load_tokenizer
+from vlp.training.rng import gathered
 from vlp.training.weights import saved_config
 
 log = logging.getLogger(__name__)
@@ -131,13 +132,9 @@ class MeterEpic(Epic):
                     rest.append({**group, "params": own, "lr": model.config["learning_rate"] * factor})
         return rest
 
-    def run_state(self, world_size: int) -> dict[str, Any]:
+    def run_state(self) -> dict[str, Any]:
         """What a resumed run needs beside the weights: every rank's random state, and the snapshot of "VLM (SAS)"."""
-        states: list[Any] = [self.rng_state()]
-        if world_size > 1:
-            states = [None] * world_size
-            torch.distributed.all_gather_object(states, self.rng_state())
-        return {"rng": states, "snapshot": self.snapshot.state_dict() if self.snapshot else None}
+        return {"rng": gathered(self.rng_state()), "snapshot": self.snapshot.state_dict() if self.snapshot else None}
 
     def load_run_state(self, state: dict[str, Any], rank: int) -> None:
         """Go on from :meth:`run_state`; a rank that did not exist then starts its own stream."""

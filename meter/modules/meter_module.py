@@ -21,6 +21,7 @@ from vlp.nn.attention import CoAttentionLayer, init_weights, trim_padding
 from vlp.nn.heads import ITMHead, MLMHead, Pooler
 from vlp.nn.official_names import use_official_names
 from vlp.training.losses import total_loss
+from vlp.training.rng import gathered, random_state, set_random_state
 
 # EPIC >
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class METERTransformerSS(L.LightningModule):
             if name not in ("vit_model", "text_transformer"):
                 module.apply(partial(init_weights, std=INIT_STD * (768 / d) ** 0.5))
         meter_utils.set_metrics(self)
+        self._resumed_random_state: dict[str, Any] | None = None
         if config["gradient_checkpointing"]:
             self.vit_model.set_grad_checkpointing()
             self.text_transformer.gradient_checkpointing_enable()
@@ -229,16 +231,27 @@ class METERTransformerSS(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         meter_utils.epoch_wrapup(self)
 
-    # EPIC >
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["random_states"] = gathered(random_state())
+        # EPIC >
         if self.epic is not None:
-            checkpoint["epic"] = self.epic.run_state(self.trainer.world_size)
+            checkpoint["epic"] = self.epic.run_state()
+        # < EPIC
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        rank, states = self.trainer.global_rank, checkpoint.get("random_states", [])
+        self._resumed_random_state = states[rank] if rank < len(states) else None
+        # EPIC >
         if self.epic is not None and "epic" in checkpoint:
-            self.epic.load_run_state(checkpoint["epic"], self.trainer.global_rank)
+            self.epic.load_run_state(checkpoint["epic"], rank)
+        # < EPIC
 
-    # < EPIC
+    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
+        # Not earlier: what starts a run (sanity check, loaders) draws too.
+        if self._resumed_random_state is not None:
+            set_random_state(self._resumed_random_state)
+            self._resumed_random_state = None
+
     def configure_optimizers(self) -> Any:
         return meter_utils.set_schedule(self)
 
