@@ -24,7 +24,7 @@ class Settings:
     test_images: int = 100  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    steps: int = 400
+    steps: int = 450
     batch: int = 32  # per process
     processes: int = 2
 
@@ -112,6 +112,7 @@ def retrieval_command(settings: Settings, vocab_size: int, name: str) -> list[st
     items = [
         "task_finetune_irtr_coco_clip_bert",
         "get_recall_metric=True",
+        "draw_false_text=1",  # only the ranking loss reads them, the recalls do not
         *common_items(settings, vocab_size),
         "test_only=True",
         f"load_path={settings.checkpoint(name)}",
