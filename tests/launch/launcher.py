@@ -1,0 +1,126 @@
+"""Drive METER's launcher as a user does, and read what a run leaves behind."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+METER = ROOT / "meter"
+PRETRAIN = ("task_mlm_itm_clip_bert", "clip16", "text_roberta", "tiny")
+RETRIEVAL = ("task_finetune_irtr_coco_clip_bert", "clip16", "text_roberta", "tiny", "get_recall_metric=True")
+# One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a run ended, what it printed, and the folder that it was told to log to."""
+
+    status: int
+    output: str
+    log_dir: Path
+
+    @property
+    def directory(self) -> Path:
+        """The one run directory under ``log_dir``."""
+        (directory,) = self.log_dir.glob("*/version_0")
+        return directory
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.directory / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> list[dict[str, float]]:
+        """The lines of metrics.jsonl."""
+        return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
+
+    def values(self, tag: str) -> list[float]:
+        """Every logged value of ``tag``, in order."""
+        return [line[tag] for line in self.metrics if tag in line]
+
+    def config(self) -> dict[str, Any]:
+        """The resolved config of config.json."""
+        return json.loads((self.directory / "config.json").read_text())["config"]
+
+
+class Launcher:
+    """Runs command lines of ``run.py`` on one small data set; ``cold`` ones in a fresh Python."""
+
+    def __init__(self, data: Path, logs: Path) -> None:
+        self.data, self._logs, self._numbers = data, logs, itertools.count()
+        self.vocab_size = json.loads((data / "roberta-tiny" / "config.json").read_text())["vocab_size"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.launch.warm"],
+            cwd=METER,
+            env=ENVIRONMENT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def items(self, *items: str) -> list[str]:
+        """``items`` after those that every run of the small data set shares; a later item wins."""
+        shared = [
+            f"data_root={self.data / 'arrow'}",
+            "datasets=['coco']",
+            f"tokenizer={self.data / 'roberta-tiny'}",
+            f"vocab_size={self.vocab_size}",
+            *("num_gpus=1", "num_workers=0", "per_gpu_batchsize=8", "batch_size=8"),
+            *("max_steps=3", "warmup_steps=1", "learning_rate=1e-3", "drop_rate=0.1", "log_every_n_steps=1"),
+        ]
+        return [*shared, *items]
+
+    def run(self, *items: str, check: bool = True) -> Result:
+        """Run the command line of exactly ``items`` (and a ``log_dir``), from the warm process."""
+        log_dir = self.log_dir()
+        argv = ["run.py", "with", *items, f"log_dir={log_dir}"]
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"argv": argv, "log": f"{log_dir}.txt"}) + "\n")
+        self._process.stdin.flush()
+        status = int(self._process.stdout.readline())
+        return checked(Result(status, Path(f"{log_dir}.txt").read_text(), log_dir), check)
+
+    def pretrain(self, *items: str, check: bool = True) -> Result:
+        return self.run(*PRETRAIN, *self.items(*items), check=check)
+
+    def retrieve(self, checkpoint: Path, *items: str, check: bool = True) -> Result:
+        last = ("test_only=True", f"load_path={checkpoint}", *items)
+        return self.run(*RETRIEVAL, *self.items(*last), check=check)
+
+    def cold(self, *items: str, root: Path = ROOT, check: bool = True) -> Result:
+        """``python run.py with items`` in the repository under ``root``."""
+        log_dir = self.log_dir()
+        done = subprocess.run(
+            [sys.executable, "run.py", "with", *items, f"log_dir={log_dir}"],
+            cwd=root / "meter",
+            env={**ENVIRONMENT, "PYTHONPATH": str(root)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        return checked(Result(done.returncode, done.stdout, log_dir), check)
+
+    def log_dir(self) -> Path:
+        """A new place for a run."""
+        return self._logs / f"run{next(self._numbers)}"
+
+
+def checked(result: Result, check: bool) -> Result:
+    assert not check or result.status == 0, result.output
+    return result

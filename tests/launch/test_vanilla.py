@@ -1,0 +1,153 @@
+"""A vanilla pre-training run: what it leaves behind, and that EPIC switched off is EPIC not there."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import shutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.launch.launcher import ENVIRONMENT, METER, PRETRAIN, ROOT, Launcher, Result
+
+TASK_TAGS = {f"{task}/train/{quantity}" for task in ("mlm", "itm") for quantity in ("loss", "accuracy")}
+OPEN, CLOSE = "# EPIC >", "# < EPIC"
+
+
+def test_run_directory(vanilla: Result) -> None:
+    assert vanilla.directory.parent.name == "mlm_itm_seed0_from_"
+    files = sorted(str(path.relative_to(vanilla.directory)) for path in vanilla.directory.rglob("*") if path.is_file())
+    events = [name for name in files if name.startswith("events.out.tfevents.")]
+    assert len(events) == 1
+    best, last = "checkpoints/epoch=0-step=3.ckpt", "checkpoints/last.ckpt"
+    assert set(files) - set(events) == {best, last, "config.json", "hparams.yaml", "metrics.jsonl"}
+
+
+def test_tensorboard_tags(vanilla: Result) -> None:
+    events = EventAccumulator(str(vanilla.directory)).Reload()
+    tags = set(events.Tags()["scalars"])
+    expected = {
+        tag.replace("train", phase) + end for tag in TASK_TAGS for phase in ("train", "val") for end in ("", "_epoch")
+    }
+    rates = {f"lr-AdamW/pg{i}" for i in range(1, 7)}
+    assert tags - {"epoch", "hp_metric"} == expected | rates | {"train/the_metric", "val/the_metric"}
+    assert [event.step for event in events.Scalars("mlm/train/loss")] == [0, 1, 2]
+    assert [event.value for event in events.Scalars("lr-AdamW/pg1")] == pytest.approx([0, 1e-3, 5e-4])
+    assert [event.value for event in events.Scalars("lr-AdamW/pg5")] == pytest.approx([0, 5e-3, 25e-4])
+
+
+def test_metrics_lines_hold_what_tensorboard_holds(vanilla: Result) -> None:
+    events = EventAccumulator(str(vanilla.directory)).Reload()
+    for tag in (*TASK_TAGS, "mlm/val/loss", "val/the_metric"):
+        assert vanilla.values(tag) == pytest.approx([event.value for event in events.Scalars(tag)])
+        assert all(math.isfinite(value) for value in vanilla.values(tag))
+
+
+def test_the_metric_is_the_sum_of_accuracies(vanilla: Result) -> None:
+    for phase in ("train", "val"):
+        parts = [vanilla.values(f"{task}/{phase}/accuracy_epoch")[-1] for task in ("mlm", "itm")]
+        assert vanilla.values(f"{phase}/the_metric")[-1] == pytest.approx(sum(parts))
+
+
+def test_epoch_means_weigh_tokens_and_samples(vanilla: Result) -> None:
+    """Matching batches are of one size: the epoch's mean is the mean of the steps."""
+    steps = vanilla.values("itm/train/loss")
+    assert vanilla.values("itm/train/loss_epoch") == [pytest.approx(sum(steps) / len(steps), rel=1e-6)]
+
+
+def test_resolved_config_and_versions(vanilla: Result) -> None:
+    config = vanilla.config()
+    expected = {"exp_name": "mlm_itm", "image_size": 64, "max_steps": 3, "whole_word_masking": True, "hidden_size": 128}
+    assert {key: config[key] for key in expected} == expected
+    assert config["loss_names"]["mlm"] == config["loss_names"]["itm"] == 1
+    assert config["epic"]["enabled"] is False
+
+
+def test_checkpoint_has_official_keys_and_the_config(vanilla: Result) -> None:
+    checkpoint = torch.load(vanilla.checkpoint, weights_only=True)
+    official = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "callbacks"}
+    assert official | {"optimizer_states", "lr_schedulers", "hyper_parameters"} <= checkpoint.keys()
+    assert (checkpoint["global_step"], checkpoint["hyper_parameters"]["config"]) == (3, vanilla.config())
+    keys = list(checkpoint["state_dict"])
+    assert keys[:3] == [
+        f"cross_modal_{part}" for part in ("text_transform.weight", "text_transform.bias", "image_transform.weight")
+    ]
+    assert "vit_model.visual.transformer.resblocks.3.attn.in_proj_weight" in keys
+    assert "text_transformer.encoder.layer.0.attention.self.query.weight" in keys
+    assert keys[-2:] == ["itm_score.fc.weight", "itm_score.fc.bias"]
+    assert not any("epic" in key or "metric" in key or "train_" in key for key in keys)
+
+
+def test_what_was_loaded_and_where_it_runs_is_printed(vanilla: Result) -> None:
+    assert re.search(r"\[init\] text: .*roberta-tiny, sha256 of its tensors [0-9a-f]{64}", vanilla.output)
+    assert "no CUDA device: num_gpus=1 runs 1 process(es) on the CPU with gloo" in vanilla.output
+    assert re.search(r"step 3/3 · loss \d\.\d{3} · .* steps/s · 0:00 left", vanilla.output)
+    assert "module(s) in eval mode" not in vanilla.output
+
+
+def test_the_same_command_gives_the_same_numbers(launcher: Launcher, vanilla: Result) -> None:
+    again = launcher.pretrain("val_check_interval=3", "seed=0")
+    assert again.metrics == vanilla.metrics
+    other = launcher.pretrain("val_check_interval=3", "seed=1")
+    assert other.values("mlm/train/loss")[0] != vanilla.values("mlm/train/loss")[0]
+
+
+# EPIC off ------------------------------------------------------------------------------------------------
+
+
+def without_epic(source: str) -> str:
+    """A file without its marked lines."""
+    kept, inside = [], False
+    for line in source.splitlines(keepends=True):
+        if line.strip() == OPEN:
+            assert not inside, "a marked block inside another"
+            inside = True
+        if not inside:
+            kept.append(line)
+        if line.strip() == CLOSE:
+            assert inside, "a marked block that was never opened"
+            inside = False
+    assert not inside, "a marked block without an end"
+    return "".join(kept)
+
+
+def python_files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.py") if "epic" not in path.name]
+
+
+@pytest.mark.parametrize("path", python_files(METER), ids=lambda path: str(path.relative_to(METER)))
+def test_epics_lines_stand_between_the_markers(path: Path) -> None:
+    source = without_epic(path.read_text(encoding="utf-8"))
+    names = [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.NAME]
+    assert not [name for name in names if "epic" in name.lower()]
+
+
+def test_epic_off_is_vanilla_to_the_bit(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    """METER without EPIC's lines and files, in a place where epic_common cannot be imported."""
+    for package in ("meter", "vlp"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*epic*", "__pycache__", "result")
+        )
+    for path in python_files(tmp_path / "meter"):
+        path.write_text(without_epic(path.read_text(encoding="utf-8")), encoding="utf-8")
+    (tmp_path / "epic_common").mkdir()
+    (tmp_path / "epic_common" / "__init__.py").write_text("raise ImportError('vanilla METER imports epic_common')")
+    command = [sys.executable, "-c", "import meter, vlp; print(meter.__file__, vlp.__file__)"]
+    imported = subprocess.check_output(
+        command, cwd=tmp_path / "meter", env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, text=True
+    )
+    assert imported.split() == [str(tmp_path / name / "__init__.py") for name in ("meter", "vlp")]
+
+    stripped = launcher.cold(*PRETRAIN, *launcher.items("val_check_interval=3"), root=tmp_path)
+    assert len(vanilla.values("mlm/train/loss")) == 3
+    assert stripped.metrics == vanilla.metrics
+    ours, theirs = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (vanilla, stripped))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert "epic" not in stripped.config()
