@@ -19,8 +19,8 @@ from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from vlp.data.errors import DataError
 from vlp.files import write_json
-from vlp.training.launch import build_trainer, prepare_process, run_directory
-from vlp.training.run_log import write_run_header
+from vlp.training.launch import build_trainer, prepare_process
+from vlp.training.run_log import run_directory, write_run_header
 from vlp.training.sacred_cli import check_types
 from vlp.training.weights import WeightsError
 
@@ -46,15 +46,17 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
         log.debug("while building the run", exc_info=True)
         sys.exit(f"error: {error}")
     directory = run_directory(trainer)
-    write_run_header(directory, config)
+    if directory is not None:
+        write_run_header(directory, config)
     # From here on ranks differ in their dropout and their matching labels; the models above are equal.
     torch.manual_seed(config["seed"] + trainer.global_rank)
     if config["test_only"]:
         trainer.test(model, datamodule=datamodule, verbose=False)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and directory is not None:
             write_results(trainer, directory, config)
     else:
         trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
+    if directory is not None:
         log.info("run directory: %s", directory)
 
 
@@ -111,6 +113,8 @@ def check_config(config: dict[str, Any]) -> None:
     check_types(config, ex.configurations[0]())
     if not config["data_root"]:
         raise ValueError("data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)")
+    if config["resume_from"] and not Path(config["resume_from"]).is_file():
+        raise ValueError(f"resume_from={config['resume_from']}: no such file")
     unbuilt = [task for task, value in config["loss_names"].items() if value > 0 and task not in BUILT_TASKS]
     if unbuilt:
         raise ValueError(f"loss_names.{unbuilt[0]}: only {', '.join(BUILT_TASKS)} can be trained or evaluated here")

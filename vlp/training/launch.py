@@ -7,7 +7,6 @@ import os
 import resource
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -18,7 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from vlp.training.progress import progress_callback
-from vlp.training.run_log import JsonLinesLogger
+from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
 
 log = logging.getLogger(__name__)
 
@@ -125,13 +124,8 @@ def _strategy(config: Mapping[str, Any], accelerator: str, environment: ClusterE
 def _callbacks(has_validation: bool) -> list[L.Callback]:
     monitor: dict[str, Any] = {"monitor": "val/the_metric", "mode": "max"} if has_validation else {}
     return [
-        ModelCheckpoint(save_top_k=1, save_last=True, verbose=True, **monitor),
+        ModelCheckpoint(save_top_k=1, verbose=True, **monitor),
+        LastCheckpoint(),
         LearningRateMonitor(logging_interval="step"),
         progress_callback(),
     ]
-
-
-def run_directory(trainer: L.Trainer) -> Path:
-    """``{log_dir}/{run_name}/version_{k}``."""
-    assert trainer.log_dir is not None
-    return Path(trainer.log_dir)

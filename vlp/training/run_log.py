@@ -1,4 +1,4 @@
-"""What a run leaves behind beside TensorBoard's events: metrics as JSON lines, the resolved config, results."""
+"""What a run leaves behind beside TensorBoard's events: the resolved config, metrics as JSON lines, last.ckpt."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from vlp.files import write_json
+
+
+def run_directory(trainer: L.Trainer) -> Path | None:
+    """``{log_dir}/{run_name}/version_{k}``; None with ``fast_dev_run``, which leaves nothing behind."""
+    return None if trainer.log_dir is None else Path(trainer.log_dir)
 
 
 @rank_zero_only
@@ -55,3 +62,28 @@ class JsonLinesLogger(Logger):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a") as handle:
             handle.write(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
+
+
+class LastCheckpoint(Checkpoint):
+    """``checkpoints/last.ckpt``: the newest weights, whatever the metric says.
+
+    Lightning's own ``save_last`` skips the validations that did not improve the metric, and the end of a run.
+    """
+
+    _saved_step = -1
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        directory = run_directory(trainer)
+        if directory is not None and trainer.global_step != self._saved_step:
+            self._saved_step = trainer.global_step
+            trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt")
