@@ -10,8 +10,11 @@ import pytest
 
 from epic_common.fit_lm import FitSettings, fit_language_model
 from tests.launch.launcher import Launcher, Result
+from tests.unit.epic.conftest import one_thread
 from vlp.data.arrow import make_arrow
 from vlp.data.scenes.coco_layout import Request, write_coco
+
+__all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")

@@ -85,10 +85,10 @@ class Launcher:
         ]
         return [*shared, *items]
 
-    def run(self, *items: str, check: bool = True) -> Result:
+    def run(self, *items: str, script: str = "run.py", check: bool = True) -> Result:
         """Run the command line of exactly ``items`` (and a ``log_dir``), from the warm process."""
         log_dir = self.log_dir()
-        argv = ["run.py", "with", *items, f"log_dir={log_dir}"]
+        argv = [script, "with", *items, f"log_dir={log_dir}"]
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps({"argv": argv, "log": f"{log_dir}.txt"}) + "\n")
         self._process.stdin.flush()

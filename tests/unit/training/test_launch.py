@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from vlp.training.launch import accumulation, build_trainer, processes_per_node, run_directory, run_name
+from vlp.training.launch import accumulation, build_trainer, processes_per_node, run_name
 from vlp.training.mpi import OpenMPIEnvironment
+from vlp.training.run_log import LastCheckpoint, run_directory
 
 CONFIG: dict[str, Any] = {
     "exp_name": "mlm_itm",
@@ -109,8 +110,9 @@ class TestTrainer:
         trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path)}, has_validation)
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         (keeper,) = (callback for callback in callbacks if isinstance(callback, ModelCheckpoint))
-        assert (keeper.monitor, keeper.save_last, keeper.save_top_k) == (monitor, True, 1)
+        assert (keeper.monitor, keeper.save_top_k) == (monitor, 1)
         assert keeper.mode == ("max" if has_validation else "min")
+        assert isinstance(callbacks[-1], LastCheckpoint)  # saves after the other has taken note
         assert any(isinstance(c, LearningRateMonitor) and c.logging_interval == "step" for c in callbacks)
         # An epoch without a validation set must not be cut for it.
         assert trainer.val_check_interval == (0.25 if has_validation else 1.0)

@@ -10,15 +10,17 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vlp.training.progress import PlainProgress, clock, progress_callback
-from vlp.training.run_log import JsonLinesLogger, write_run_header
+from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, write_run_header
 
 
 class Constant(L.LightningModule):
-    """Its loss is 2.5 for ever."""
+    """Its loss is 2.5 for ever; its metric gets worse."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,11 +30,15 @@ class Constant(L.LightningModule):
         self.log("mlm/train/loss", 2.5)
         return 2.5 + 0 * self.p.sum()
 
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.log("val/the_metric", -float(self.global_step))
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def train(folder: Path, steps: int = 4, accumulate: int = 1, **options: Any) -> None:
+def train(folder: Path, steps: int = 4, accumulate: int = 1, validate: bool = False, **options: Any) -> None:
+    defaults = {"enable_checkpointing": False, "logger": False}
     trainer = L.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -40,11 +46,11 @@ def train(folder: Path, steps: int = 4, accumulate: int = 1, **options: Any) -> 
         log_every_n_steps=2,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=False,
         default_root_dir=folder,
-        **options,
+        **{**defaults, **options},
     )
-    trainer.fit(Constant(), DataLoader(torch.zeros(3, 1)))  # type: ignore[arg-type]
+    data: Any = torch.zeros(3, 1)
+    trainer.fit(Constant(), DataLoader(data), DataLoader(data) if validate else None)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +71,7 @@ def test_clock(seconds: float, text: str) -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_progress_lines(accumulate: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tmp_path, 4, accumulate, logger=False, callbacks=[PlainProgress(every=0)])
+    train(tmp_path, 4, accumulate, callbacks=[PlainProgress(every=0)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     pattern = re.compile(r"step (\d)/4 · loss 2\.500 · [\d.e+]+ steps/s · (\d+:\d\d) left")
     found = [pattern.fullmatch(line) for line in lines]
@@ -76,7 +82,7 @@ def test_progress_lines(accumulate: int, tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_progress_is_sparse_but_shows_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    train(tmp_path, logger=False, callbacks=[PlainProgress(every=3600)])
+    train(tmp_path, callbacks=[PlainProgress(every=3600)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert len(lines) == 1 and lines[0].startswith("step 4/4")
 
@@ -98,6 +104,30 @@ def test_nan_and_tensors_are_written(tmp_path: Path) -> None:
     (line,) = (tmp_path / "new" / "run" / "metrics.jsonl").read_text().splitlines()
     record = json.loads(line)
     assert record["a"] != record["a"] and (record["b"], record["step"]) == (1.5, 7)
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("steps", [3, 4, 6])
+def test_the_last_checkpoint_is_the_last(steps: int, validate: bool, tmp_path: Path) -> None:
+    """At the end of an epoch and within one, with a metric that never improves and without any."""
+    best = ModelCheckpoint(monitor="val/the_metric" if validate else None, mode="max")
+    train(
+        tmp_path,
+        steps,
+        validate=validate,
+        logger=TensorBoardLogger(tmp_path, "run"),
+        enable_checkpointing=True,
+        callbacks=[best, LastCheckpoint()],
+    )
+    checkpoint = torch.load(tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == steps
+    assert validate is False or "step=3" in best.best_model_path
+
+
+def test_a_trial_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, "run")
+    train(tmp_path, logger=logger, fast_dev_run=True, enable_checkpointing=True, callbacks=[LastCheckpoint()])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_header_holds_config_and_versions(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""EPIC pre-training through the launcher: what is logged and saved, and what it shares with the vanilla run."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from epic_common.config import PRESETS
+from tests.launch.launcher import Launcher, Result
+
+VARIANTS = [
+    *("lm_cond", "vlm_sas"),
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("itc_rand", "itc_lm", "lm_fixed", "lm_trained")),
+]
+# METHOD §2: reported every log interval, besides the losses.
+REPORTED = {
+    *("epic_itc", "epic_itc_accuracy", "epic_itc_precision", "epic_itc_recall", "epic_itc_f1", "epic_itc_auroc"),
+    *("epic_gen", "epic_generator_accuracy", "epic_replaced_share", "epic_masked_share", "epic_saliency_entropy"),
+}
+
+
+def state_dict(run: Result) -> dict[str, Any]:
+    return torch.load(run.checkpoint, weights_only=True)["state_dict"]
+
+
+def test_tags_of_every_step_and_of_the_validation(epic: Result) -> None:
+    for phase, times in (("train", 3), ("val", 1)):
+        for name in REPORTED:
+            values = epic.values(f"epic/{phase}/{name}")
+            assert len(values) == times, (phase, name)
+            assert all(math.isfinite(value) for value in values) or "auroc" in name, (name, values)
+    logged = {tag for line in epic.metrics for tag in line if tag.startswith("epic/train/")}
+    assert logged == {f"epic/train/{name}" for name in REPORTED}
+
+
+def test_the_loss_is_the_sum_of_all_objectives(epic: Result) -> None:
+    match = re.search(r"step 3/3 · loss (\d+\.\d+)", epic.output)
+    assert match
+    mlm, itm, itc, gen = (
+        epic.values(tag)[2]
+        for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen")
+    )
+    assert float(match[1]) == pytest.approx(mlm + itm + 8 * itc + gen, abs=2e-3)
+
+
+def test_epic_is_no_part_of_the_model_selection(epic: Result) -> None:
+    parts = [epic.values(f"{task}/val/accuracy_epoch")[-1] for task in ("mlm", "itm")]
+    assert epic.values("val/the_metric")[-1] == pytest.approx(sum(parts))
+
+
+def test_one_field_given_on_the_command_line_reaches_the_run(epic: Result) -> None:
+    config = epic.config()["epic"]
+    assert config["enabled"] is True and config["mask_ratio"] == 0.5
+    # m = ceil(n / 2) of n words
+    assert all(0.5 <= share < 0.6 for share in epic.values("epic/train/epic_masked_share"))
+
+
+def test_the_checkpoint_holds_generator_and_head_but_no_teacher(epic: Result, vanilla: Result) -> None:
+    ours, theirs = state_dict(epic), state_dict(vanilla)
+    own = [key for key in ours if key not in theirs]
+    assert list(theirs) == [key for key in ours if key in theirs]
+    assert {".".join(key.split(".")[:2]) for key in own} == {"epic.generator", "epic.head"}
+    generator = {key.removeprefix("epic.generator.language_model.") for key in own if "generator" in key}
+    assert "lm_head.dense.weight" in generator and "roberta.embeddings.word_embeddings.weight" in generator
+    checkpoint = torch.load(epic.checkpoint, weights_only=True)
+    assert checkpoint["epic"]["snapshot"] is None and len(checkpoint["epic"]["rng"]) == 1
+    assert sum(t.numel() for t in ours.values()) < 2 * sum(t.numel() for t in theirs.values())
+
+
+def test_the_teacher_is_named_with_its_hash(epic: Result, vanilla: Result) -> None:
+    assert re.search(rf"\[epic\] teacher {re.escape(str(vanilla.checkpoint))}, sha256 [0-9a-f]{{64}}", epic.output)
+
+
+def test_the_first_step_has_the_losses_of_the_vanilla_run(epic: Result, vanilla: Result) -> None:
+    """Same initial weights, same batch, same dropout: METER's own losses are equal floats."""
+    for tag in ("mlm/train/loss", "itm/train/loss", "mlm/train/accuracy", "itm/train/accuracy"):
+        assert epic.values(tag)[0] == vanilla.values(tag)[0], tag
+    assert epic.values("mlm/train/loss")[2] != vanilla.values("mlm/train/loss")[2]
+
+
+def test_initial_weights_are_those_of_the_vanilla_run(launcher: Launcher, vanilla: Result) -> None:
+    """The first step of a warm-up runs at learning rate 0, so a run of one step saves what it started from."""
+    without, with_epic = (
+        state_dict(launcher.pretrain("max_steps=1", *items))
+        for items in ([], ["epic", f"teacher_path={vanilla.checkpoint}"])
+    )
+    assert all(torch.equal(with_epic[key], value) for key, value in without.items())
+    trained = state_dict(vanilla)
+    assert not torch.equal(trained["mlm_score.decoder.weight"], without["mlm_score.decoder.weight"])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_of_the_paper_train(name: str, launcher: Launcher, vanilla: Result) -> None:
+    items = [f"epic_{name}", f"teacher_path={vanilla.checkpoint}"]
+    if name == "lm_trained":
+        items += [f"epic.generator={launcher.data / 'roberta-tiny'}"]
+    run = launcher.pretrain("max_steps=2", *items)
+    losses = run.values("epic/train/epic_itc")
+    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)
+    assert any(value > 0 for value in run.values("epic/train/epic_gen")) == (name in ("itc_lm", "lm_cond"))
+    parts = {".".join(key.split(".")[:2]) for key in state_dict(run) if key.startswith("epic.")}
+    has_lm = PRESETS[name].get("replacement", "lm") == "lm"
+    assert parts == {"epic.head", *(["epic.generator"] if has_lm else [])}
+
+
+def test_a_resumed_run_has_the_numbers_of_an_unbroken_one(launcher: Launcher, vanilla: Result) -> None:
+    # With an all but constant learning rate, a run of two steps is the first half of one of four.
+    items = ["warmup_steps=0", "end_lr=0.000999999999999999", "val_check_interval=2"]
+    items += ["epic", f"teacher_path={vanilla.checkpoint}"]
+    whole = launcher.pretrain("max_steps=4", *items)
+    half = launcher.pretrain("max_steps=2", *items)
+    assert torch.load(whole.checkpoint, weights_only=True)["global_step"] == 4
+    resumed = launcher.pretrain("max_steps=4", f"resume_from={half.checkpoint}", *items)
+    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen"):
+        assert half.values(tag) == whole.values(tag)[:2], tag
+        assert resumed.values(tag) == whole.values(tag)[2:], tag
+    ours, theirs = state_dict(resumed), state_dict(whole)
+    assert all(torch.equal(ours[key], value) for key, value in theirs.items())

@@ -1,0 +1,81 @@
+"""Wrong command lines end at once, with a status that is not 0 and one line that names the key and what to do."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from transformers import RobertaConfig
+
+from tests.launch.launcher import Launcher, Result
+
+UNKNOWN = {
+    "imge_size=64": "unknown config key 'imge_size'; did you mean 'image_size'?",
+    "clip61": "unknown named config 'clip61'; did you mean 'clip16'?",
+    "epic.mask_ration=0.5": "unknown config key 'epic.mask_ration'; did you mean 'epic.mask_ratio'?",
+    "loss_names.mml=0": "unknown config key 'loss_names.mml'; did you mean 'loss_names.mlm'?",
+}
+WRONG = {
+    "data_root=": "data_root must be given",
+    "data_root=nowhere": "nowhere",
+    "per_gpu_batchsize=0": "per_gpu_batchsize must be given",
+    "image_size=abc": "image_size='abc': expected a number",
+    "image_size=72": "image_size=72 is not a multiple of the patch size 16",
+    "precision=8": "precision=8: choose 32, 'bf16' or 16",
+    "vit=ViT-B/61": "did you mean 'ViT-B/16'?",
+    "vocab_size=100": "vocab_size=100, but tokenizer=",
+    "loss_names.vqa=1": "loss_names.vqa: only mlm, itm, irtr can be trained or evaluated here",
+    "eval_split=train": "eval_split='train': choose test or val",
+    "load_path=nowhere.ckpt": "nowhere.ckpt: no such file",
+    "resume_from=nowhere.ckpt": "resume_from=nowhere.ckpt: no such file",
+    "datasets=['cooc']": "cooc",
+    "epic.enabled=True": "teacher_path must be given: the checkpoint of a METER pre-trained without EPIC",
+    "epic.mask_ratio=2": "epic.mask_ratio is 2; it must be at least 0, at most 1",
+}
+
+
+def refused(run: Result, message: str, status: int) -> None:
+    assert run.status == status, run.output
+    assert message in run.output
+    assert "Traceback" not in run.output
+    assert not list(run.log_dir.glob("*"))  # nothing was begun
+
+
+@pytest.mark.parametrize("item", UNKNOWN)
+def test_unknown_names_are_answered_with_the_nearest(item: str, launcher: Launcher) -> None:
+    refused(launcher.pretrain(item, check=False), UNKNOWN[item], status=2)
+
+
+@pytest.mark.parametrize("item", WRONG)
+def test_wrong_values(item: str, launcher: Launcher) -> None:
+    items = ["epic", "epic.enabled=True"] if item.startswith("epic.") else []
+    run = launcher.pretrain(*items, item, check=False)
+    refused(run, WRONG[item], status=1)
+    assert run.output.rstrip().splitlines()[-1].startswith("error: ")
+
+
+def test_official_encoders_that_cannot_be_had_are_not_replaced_by_random_ones(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    """A machine without a network and with the tokenizer alone: nothing starts until ``init=random`` says so."""
+    for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(launcher.data / "roberta-tiny" / name, tmp_path)
+    RobertaConfig(vocab_size=launcher.vocab_size).save_pretrained(tmp_path)
+    items = launcher.items(f"tokenizer={tmp_path}", "image_size=224", "max_text_len=40")
+    run = launcher.run("task_mlm_itm_clip_bert", "clip16", "text_roberta", *items, check=False)
+    refused(run, "or init=random to start from random encoders", status=1)
+
+
+def test_official_vision_weights_that_cannot_be_had(launcher: Launcher) -> None:
+    items = ("vit=ViT-B/16", "image_size=64", "input_image_embed_size=768", "init.vision=pretrained")
+    refused(launcher.pretrain(*items, check=False), "or init=random for random encoders", status=1)
+
+
+def test_a_tokenizer_that_cannot_be_had(launcher: Launcher) -> None:
+    run = launcher.run(
+        *("task_mlm_itm_clip_bert", "clip16", "text_roberta", f"data_root={launcher.data / 'arrow'}"),
+        *("datasets=['coco']", "per_gpu_batchsize=8", "num_gpus=1"),
+        check=False,
+    )
+    refused(run, "no tokenizer 'roberta-base' in the local cache or on the Hugging Face hub", status=1)

@@ -1,0 +1,83 @@
+"""Zero-shot retrieval of a pre-training checkpoint through the launcher, against a full pass for every pair."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from meter.datamodules.multitask_datamodule import MTDataModule
+from meter.modules.checkpoints import load_checkpoint
+from meter.modules.meter_module import METERTransformerSS
+from tests.launch.launcher import Launcher, Result
+from vlp.data.tokenizers import encode
+from vlp.evaluation.recall import Recalls, recalls
+
+
+@torch.no_grad()
+def every_pair(config: dict[str, Any]) -> Recalls:
+    """The official loop: each image repeated for all captions, everything encoded again."""
+    datamodule = MTDataModule(config)
+    model = METERTransformerSS(config).eval()
+    load_checkpoint(model, config["load_path"])
+    images = datamodule.dataset("coco", "test", image_only=True, false_draws=False)
+    captions = datamodule.dataset("coco", "test", false_draws=False)
+    texts = [captions[i]["text"] for i in range(len(captions))]
+    encoded = encode(datamodule.tokenizer, texts, config["max_text_len"])
+    ids, masks = torch.tensor(encoded.ids), torch.tensor(encoded.masks)
+    rows = []
+    for i in range(len(images)):
+        image = images[i]["image"][0].expand(len(texts), -1, -1, -1)
+        batch = {"text_ids": ids, "text_masks": masks, "text_labels": ids, "image": [image]}
+        rows.append(model.rank_output(model.infer(batch)["cls_feats"])[:, 0])
+    scores = torch.stack(rows)
+    # Pairs must differ by more than what the order of additions changes, or ranks mean nothing.
+    assert (scores.flatten().sort().values.diff() > 1e-6).float().mean() > 0.9
+    return recalls(scores, torch.tensor([captions.row(i) for i in range(len(captions))]))
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_recalls_are_those_of_every_pair(split: str, launcher: Launcher, vanilla: Result) -> None:
+    run = launcher.retrieve(vanilla.checkpoint, f"eval_split={split}", "load_path=" + str(vanilla.checkpoint))
+    assert run.directory.parent.name == "finetune_irtr_coco_seed0_from_last"
+    results = json.loads((run.directory / "results.json").read_text())
+    expected = every_pair(run.config())
+    for name, value in expected._asdict().items():
+        assert results["metrics"][f"recalls/{name}"] == pytest.approx(value), name
+    assert (results["baseline"], results["eval_split"]) == ("meter", split)
+    assert (results["checkpoint"], results["datasets"]) == (str(vanilla.checkpoint), ["coco"])
+    printed = re.search(r"^(\(.*\)) 0$", run.output, re.MULTILINE)  # the official tuple, and the global step
+    assert printed and ast.literal_eval(printed[1]) == pytest.approx(tuple(expected))
+    assert f"results: {run.directory / 'results.json'}" in run.output
+
+
+def test_an_epic_checkpoint_is_evaluated_like_a_vanilla_one(launcher: Launcher, epic: Result) -> None:
+    run = launcher.retrieve(epic.checkpoint)
+    assert "not in this model: " in run.output and "epic.head" in run.output
+    assert Path(run.directory / "results.json").exists()
+
+
+def test_retrieval_is_fine_tuned(launcher: Launcher, vanilla: Result) -> None:
+    run = launcher.run(
+        *("task_finetune_irtr_coco_clip_bert", "clip16", "text_roberta", "tiny", "get_recall_metric=False"),
+        *launcher.items("max_steps=2", "draw_false_text=3", f"load_path={vanilla.checkpoint}"),
+    )
+    assert len(run.values("irtr/train/irtr_loss")) == 2 and len(run.values("itm/train/loss")) == 2
+    before, after = (torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (vanilla, run))
+    assert torch.equal(after["itm_score.fc.weight"], before["itm_score.fc.weight"])  # frozen
+    assert not torch.equal(after["rank_output.weight"], before["itm_score.fc.weight"][1:])  # starts there, is trained
+    assert torch.allclose(after["rank_output.weight"], before["itm_score.fc.weight"][1:], atol=0.02)
+
+
+def test_losses_of_a_checkpoint_can_be_measured(launcher: Launcher, epic: Result, vanilla: Result) -> None:
+    run = launcher.pretrain(
+        *("test_only=True", f"load_path={epic.checkpoint}", "epic", f"teacher_path={vanilla.checkpoint}")
+    )
+    metrics = json.loads((run.directory / "results.json").read_text())["metrics"]
+    assert {"mlm/val/loss_epoch", "itm/val/accuracy_epoch", "epic/val/epic_itc_auroc"} <= metrics.keys()
+    assert "recalls/ir_r1" not in metrics
