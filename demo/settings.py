@@ -20,12 +20,12 @@ class Settings:
     output: Path = REPOSITORY / "runs" / "demo"
     seed: int = 0
     train_images: int = 3000
-    val_images: int = 300  # masked-token accuracy and ITC are measured on these
-    test_images: int = 100  # retrieval ranks these
+    val_images: int = 200  # masked-token accuracy and ITC are measured on these
+    test_images: int = 200  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    steps: int = 450
-    batch: int = 32  # per process
+    steps: int = 580
+    batch: int = 24  # per process
     processes: int = 2
 
     def path(self, *parts: str) -> Path:

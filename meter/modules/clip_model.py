@@ -6,6 +6,7 @@ As in the official code the LAST CLIP block is dropped (11 of 12 blocks) and ln_
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any, NamedTuple
 
 import timm
@@ -14,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from meter.modules.vision_tower import VisionTower
+from vlp.nn.attention import init_std, init_weights
 from vlp.nn.official_names import use_official_names
 
 
@@ -87,6 +89,7 @@ class ClipVisualTower(VisionTower):
             num_heads=size.heads,
         )
         self.visual: VisionTransformer = visual
+        self.visual.blocks.apply(partial(init_weights, std=init_std(size.width)))
         self.ln_final = nn.LayerNorm(size.text_width)
         use_official_names(
             self.visual,

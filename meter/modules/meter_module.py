@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from meter.modules import meter_utils, objectives
 from meter.modules.encoders import Encoders, build_encoders
-from vlp.nn.attention import CoAttentionLayer, init_weights, trim_padding
+from vlp.nn.attention import CoAttentionLayer, init_std, init_weights, trim_padding
 from vlp.nn.heads import ITMHead, MLMHead, Pooler
 from vlp.nn.official_names import use_official_names
 from vlp.training.losses import total_loss
@@ -33,10 +33,6 @@ TEXT_ORDER = (
     *("embeddings", "encoder", "pooler", "attention", "intermediate", "self", "output", "dense"),
     *("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm"),
 )
-
-# N(0, 0.02) is the official initialisation at width 768. Narrower models keep the same scale of activations: with
-# 0.02 at width 128 attention starts so flat that matching learns nothing for hundreds of steps.
-INIT_STD = 0.02
 
 
 class Fused(NamedTuple):
@@ -76,7 +72,7 @@ class METERTransformerSS(L.LightningModule):
             self.rank_output = nn.Linear(2 * d, 1)
         for name, module in self.named_children():
             if name not in ("vit_model", "text_transformer"):
-                module.apply(partial(init_weights, std=INIT_STD * (768 / d) ** 0.5))
+                module.apply(partial(init_weights, std=init_std(d)))
         meter_utils.set_metrics(self)
         self._resumed_random_state: dict[str, Any] | None = None
         if config["gradient_checkpointing"]:
