@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,9 +24,11 @@ def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
     write_coco(data / "raw", Request(train=32, val=8, test=8, captions=2, image_size=80, seed=0))
     make_arrow("coco", data / "raw", data / "arrow")
     language_model(data)
-    launcher = Launcher(data, tmp_path_factory.mktemp("runs"))
+    logs = tmp_path_factory.mktemp("runs")
+    launcher = Launcher(data, logs)
     yield launcher
     launcher.close()
+    shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
 
 
 def language_model(data: Path) -> None:

@@ -80,6 +80,7 @@ class Launcher:
             "datasets=['coco']",
             f"tokenizer={self.data / 'roberta-tiny'}",
             f"vocab_size={self.vocab_size}",
+            *("hidden_size=32", "num_heads=2"),  # small checkpoints
             *("num_gpus=1", "num_workers=0", "per_gpu_batchsize=8", "batch_size=8"),
             *("max_steps=3", "warmup_steps=1", "learning_rate=1e-3", "drop_rate=0.1", "log_every_n_steps=1"),
         ]

@@ -14,7 +14,7 @@ import torch
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import RETRIEVAL, Launcher, Result
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
 
@@ -81,3 +81,12 @@ def test_losses_of_a_checkpoint_can_be_measured(launcher: Launcher, epic: Result
     metrics = json.loads((run.directory / "results.json").read_text())["metrics"]
     assert {"mlm/val/loss_epoch", "itm/val/accuracy_epoch", "epic/val/epic_itc_auroc"} <= metrics.keys()
     assert "recalls/ir_r1" not in metrics
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_images(launcher: Launcher, vanilla: Result) -> None:
+    last = ("test_only=True", f"load_path={vanilla.checkpoint}")
+    one, two = (launcher.cold(*RETRIEVAL, *launcher.items(*last, f"num_gpus={count}")) for count in (1, 2))
+    metrics = [json.loads((run.directory / "results.json").read_text())["metrics"] for run in (one, two)]
+    for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10"):
+        assert metrics[0][f"recalls/{name}"] == metrics[1][f"recalls/{name}"], name

@@ -64,7 +64,7 @@ def test_epoch_means_weigh_tokens_and_samples(vanilla: Result) -> None:
 
 def test_resolved_config_and_versions(vanilla: Result) -> None:
     config = vanilla.config()
-    expected = {"exp_name": "mlm_itm", "image_size": 64, "max_steps": 3, "whole_word_masking": True, "hidden_size": 128}
+    expected = {"exp_name": "mlm_itm", "image_size": 64, "max_steps": 3, "whole_word_masking": True, "hidden_size": 32}
     assert {key: config[key] for key in expected} == expected
     assert config["loss_names"]["mlm"] == config["loss_names"]["itm"] == 1
     assert config["epic"]["enabled"] is False
