@@ -26,10 +26,10 @@ lint: setup-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: setup-test
-	$(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
