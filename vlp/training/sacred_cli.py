@@ -30,7 +30,7 @@ def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
     """
     # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
     _, _, usage = experiment.get_usage()
-    updates, named = get_config_updates(docopt(usage, list(argv[1:]), default_help=False)["UPDATE"])
+    updates, named = get_config_updates(docopt(usage, list(argv[1:]), False)["UPDATE"])
     base: dict[str, Any] = {}
     for scope in experiment.configurations:
         base.update(scope())
