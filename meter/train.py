@@ -115,6 +115,8 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError("data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)")
     if config["resume_from"] and not Path(config["resume_from"]).is_file():
         raise ValueError(f"resume_from={config['resume_from']}: no such file")
+    if not any(value > 0 for value in config["loss_names"].values()):
+        raise ValueError("loss_names: every task is off; set at least one, e.g. loss_names.mlm=1")
     unbuilt = [task for task, value in config["loss_names"].items() if value > 0 and task not in BUILT_TASKS]
     if unbuilt:
         raise ValueError(f"loss_names.{unbuilt[0]}: only {', '.join(BUILT_TASKS)} can be trained or evaluated here")

@@ -59,15 +59,20 @@ def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> st
     return f"unknown {kind} {prefix + name!r}; did you mean {prefix + nearest[0]!r}?" if nearest else f"unknown {kind}"
 
 
-# Numbers that have named alternatives.
-WORDS_ALLOWED = {"precision", "decay_power"}
+# What may stand for a number: a named alternative, no limit, several of it.
+ALTERNATIVES: dict[str, type | tuple[type, ...]] = {
+    "precision": str,
+    "decay_power": str,
+    "max_steps": type(None),
+    "num_gpus": (list, tuple),
+}
 
 
 def check_types(config: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> None:
     """Refuse values whose type contradicts the base config's (``image_size=abc``).
 
-    A base value of None accepts anything; an int is a fine float, and a float or None a fine int where the base
-    config's own named configs use one (``warmup_steps=0.1``, ``max_steps=None``).
+    A base value of None accepts anything, and int and float stand for each other (``warmup_steps=0.1``);
+    :data:`ALTERNATIVES` lists the other exceptions.
 
     Raises:
         ValueError: naming the key, the value and the expected type.
@@ -76,17 +81,17 @@ def check_types(config: Mapping[str, Any], base: Mapping[str, Any], prefix: str 
         default = base.get(key)
         if isinstance(default, dict) and isinstance(value, dict):
             check_types(value, default, f"{prefix}{key}.")
-        elif not (_fits(value, default) or (key in WORDS_ALLOWED and isinstance(value, str))):
+        elif not (_fits(value, default) or isinstance(value, ALTERNATIVES.get(key, ()))):
             raise ValueError(f"{prefix}{key}={value!r}: expected {_type_name(default)}, like {default!r}")
 
 
 def _fits(value: Any, default: Any) -> bool:
-    if default is None or value is None:
+    if default is None:
         return True
     if isinstance(default, bool):
         return isinstance(value, bool | int)
     if isinstance(default, int | float):
-        return isinstance(value, int | float | list) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, list):
         return isinstance(value, list | tuple)
     return isinstance(value, str | dict)

@@ -103,6 +103,8 @@ def test_values_of_fitting_types(changes: dict[str, Any]) -> None:
     ("changes", "message"),
     [
         ({"image_size": "abc"}, "image_size='abc': expected a number, like 224"),
+        ({"image_size": None}, "image_size=None: expected a number"),
+        ({"image_size": [224]}, r"image_size=\[224\]: expected a number"),
         ({"image_size": True}, "image_size=True: expected a number"),
         ({"learning_rate": "1e-5x"}, "learning_rate='1e-5x': expected a number"),
         ({"datasets": "coco"}, r"datasets='coco': expected a list, like \['coco'\]"),
