@@ -95,30 +95,25 @@ def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str
 
 def masked_token_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """Evaluates the pre-training objectives of a checkpoint on the val split."""
-    items = [
-        "task_mlm_itm_clip_bert",
-        *common_items(settings, vocab_size),
-        "test_only=True",
-        "eval_split=val",
-        f"load_path={settings.checkpoint(name)}",
-        f"log_dir={settings.path(name)}",
-        *epic_items(settings, name),
-    ]
-    return launcher(items)
+    items = evaluation_items(settings, vocab_size, name)
+    return launcher(["task_mlm_itm_clip_bert", *items, "eval_split=val", *epic_items(settings, name)])
 
 
 def retrieval_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """The official zero-shot retrieval evaluation of a pre-trained checkpoint, on the test split."""
-    items = [
-        "task_finetune_irtr_coco_clip_bert",
-        "get_recall_metric=True",
-        "draw_false_text=1",  # only the ranking loss reads them, the recalls do not
+    items = evaluation_items(settings, vocab_size, name)
+    # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
+    return launcher(["task_finetune_irtr_coco_clip_bert", "get_recall_metric=True", "draw_false_text=1", *items])
+
+
+def evaluation_items(settings: Settings, vocab_size: int, name: str) -> list[str]:
+    """What both evaluations of run ``name`` share."""
+    return [
         *common_items(settings, vocab_size),
         "test_only=True",
         f"load_path={settings.checkpoint(name)}",
         f"log_dir={settings.path(name)}",
     ]
-    return launcher(items)
 
 
 def epic_items(settings: Settings, name: str) -> list[str]:

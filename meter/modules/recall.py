@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
 from vlp.nn.attention import trim_padding
 from vlp.training.distributed import sum_across_ranks
@@ -66,14 +67,8 @@ def encode_captions(model: METERTransformerSS, texts: list[str]) -> list[Encoded
     tokenizer, length = model.trainer.datamodule.tokenizer, model.config["max_text_len"]  # type: ignore[attr-defined]
     encoded = []
     for start in range(0, len(texts), CAPTION_BATCH):
-        batch = tokenizer(
-            texts[start : start + CAPTION_BATCH],
-            padding="max_length",
-            truncation=True,
-            max_length=length,
-            return_tensors="pt",
-        ).to(model.device)
-        mask, ids = trim_padding(batch["attention_mask"], batch["input_ids"])
+        batch = encode(tokenizer, texts[start : start + CAPTION_BATCH], length)
+        mask, ids = trim_padding(*(torch.tensor(rows, device=model.device) for rows in (batch.masks, batch.ids)))
         with _half_precision(model):
             encoded.append(EncodedCaptions(model.encode_text(ids, mask), mask))
     return encoded
