@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+import transformers
+
 from demo.comparison import compare, print_table, write_results
 from demo.page import build_report
 from demo.report import write_report
@@ -38,6 +40,8 @@ CORPUS_SEED = 7  # another grammar seed than the captions': the "released" langu
 def main(settings: Settings) -> None:
     """Run all stages, print the table, write the results and the report."""
     started = time.monotonic()
+    transformers.logging.disable_progress_bar()  # of reading a file of a few megabytes
+    transformers.logging.set_verbosity_error()
     claim_output(settings)
     run_stages(stages(settings))
     comparison = compare(settings)
@@ -150,7 +154,7 @@ def evaluate(settings: Settings, name: str) -> None:
 def launch(settings: Settings, command: list[str], log: Path) -> None:
     """Echo a launcher command and run it."""
     print(f"      $ {shown(command)}", flush=True)
-    run_command(command, REPOSITORY / "meter", log, shows=("step ", "retrieval: ", "INFO - meter.modules.recall"))
+    run_command(command, REPOSITORY / "meter", log, shows=("step ", "retrieval: "))
 
 
 def all_commands(settings: Settings) -> list[list[str]]:

@@ -6,7 +6,6 @@ for every pair; the scores are the same.
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,8 +20,6 @@ from vlp.training.progress import clock
 
 if TYPE_CHECKING:
     from meter.modules.meter_module import METERTransformerSS
-
-log = logging.getLogger(__name__)
 
 CAPTION_BATCH = 64
 
@@ -58,7 +55,7 @@ def retrieval_scores(model: METERTransformerSS) -> tuple[Tensor, Tensor]:
         if rank == 0 and (time.monotonic() - shown > 10 or done == len(own)):
             shown = time.monotonic()
             left = (shown - started) / done * (len(own) - done)
-            log.info("retrieval: image %d/%d · %s left", done, len(own), clock(left))
+            print(f"retrieval: image {done}/{len(own)} · {clock(left)} left", flush=True)
     return sum_across_ranks(scores), torch.as_tensor(captions.tables.rows).long()
 
 
