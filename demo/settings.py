@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -26,7 +28,7 @@ class Settings:
     lm_steps: int = 300
     steps: int = 580
     batch: int = 24  # per process
-    processes: int = 2
+    processes: int = min(2, torch.cuda.device_count() or 2)  # two on the CPU, no more than GPUs on a GPU machine
 
     def path(self, *parts: str) -> Path:
         """A path below the output folder."""
