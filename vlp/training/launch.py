@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import resource
 import sys
@@ -18,8 +17,6 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
-
-log = logging.getLogger(__name__)
 
 PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true"}
 
