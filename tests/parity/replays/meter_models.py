@@ -1,0 +1,193 @@
+"""What the replays of METER's tasks share: building and filling a model, and describing one pass (SPEC §11)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from transformers import AutoModel, BertConfig, RobertaConfig
+
+from epic_common.saliency import log_saliency
+from meter.config import ex
+from meter.modules.checkpoints import load_checkpoint
+from meter.modules.clip_model import ClipSize, ClipVisualTower
+from meter.modules.encoders import Encoders
+from meter.modules.epic_meter import saliency_query_key
+from meter.modules.meter_module import METERTransformerSS
+from meter.modules.swin_transformer import SwinSize, SwinTower
+from tests.parity.replays import Fixture
+
+Batch = dict[str, Any]
+
+# Building ------------------------------------------------------------------------------------------------
+
+
+def encoders_of(arch: dict[str, Any]) -> Encoders:
+    """Both towers from a fixture's ``arch`` block alone."""
+    v, t = arch["vision"], arch["text"]
+    vision: ClipVisualTower | SwinTower
+    if v["kind"] == "clip":
+        # arch counts the blocks that exist, ClipSize those of CLIP, whose last one METER drops.
+        layers = v["depths"][0] + 1
+        leftovers = (v["unused_text_positions"], v["unused_text_width"])
+        size = ClipSize(v["width"], layers, v["heads"][0], v["patch_size"], None, *leftovers)
+        vision = ClipVisualTower(size, arch["image_size"])
+    else:
+        swin = SwinSize(v["width"], tuple(v["depths"]), tuple(v["heads"]), None, v["drop_path"])
+        vision = SwinTower(swin, arch["image_size"])
+    config = {"roberta": RobertaConfig, "bert": BertConfig}[t["kind"]](
+        vocab_size=t["vocab"],
+        hidden_size=t["width"],
+        num_hidden_layers=t["layers"],
+        num_attention_heads=t["heads"],
+        intermediate_size=t["mlp_width"],
+        layer_norm_eps=t["layer_norm_eps"],
+        max_position_embeddings=t["positions"],
+        type_vocab_size=t["type_vocab"],
+        pad_token_id=t["pad_id"],
+        hidden_dropout_prob=t["dropout"],
+        attention_probs_dropout_prob=t["dropout"],
+    )
+    return Encoders(vision, AutoModel.from_config(config))
+
+
+def model_of(arch: dict[str, Any], config: dict[str, Any]) -> METERTransformerSS:
+    """The model of ``arch``; ``config`` holds the official keys that the fixture sets."""
+    full: dict[str, Any] = dict(ex.configurations[0]())
+    known = {key: value for key, value in config.items() if value is not None and key != "loss_names"}
+    fusion = arch["fusion"]
+    sizes = {
+        "hidden_size": fusion["width"],
+        "num_heads": fusion["heads"],
+        "num_top_layer": fusion["layers"],
+        "mlp_ratio": fusion["mlp_width"] / fusion["width"],
+        "drop_rate": fusion["dropout"],
+        "input_text_embed_size": fusion["text_in"],
+        "input_image_embed_size": fusion["image_in"],
+        "vocab_size": arch["text"]["vocab"],
+    }
+    loss_names = {**dict.fromkeys(full["loss_names"], 0), **config["loss_names"]}
+    model = METERTransformerSS({**full, **known, **sizes, "loss_names": loss_names}, encoders_of(arch))
+    return model.eval()
+
+
+def filled_model(fixture: Fixture) -> METERTransformerSS:
+    """Built from ``arch`` and filled by golden.py's rule, or loaded through the launcher's own loading path."""
+    model = model_of(fixture.arch, fixture.config)
+    checkpoint = fixture.checkpoint
+    if checkpoint is None:
+        model.load_state_dict(fixture.fill(model.state_dict()))
+        return model
+    source = model_of(checkpoint["arch"], checkpoint["config"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "source.ckpt"
+        torch.save({"state_dict": fixture.fill(source.state_dict(), checkpoint=True)}, path)
+        load_checkpoint(model, path)
+    if checkpoint["then_fill"]:
+        model.load_state_dict(fixture.fill(model.state_dict(), prefixes=checkpoint["then_fill"]))
+    return model
+
+
+def built_outputs(fixture: Fixture, model: METERTransformerSS) -> Iterator[tuple[str, Tensor]]:
+    state = model.state_dict()
+    for name in fixture.arrays:
+        if name.startswith("built."):
+            yield name, state[name.removeprefix("built.")]
+
+
+# One pass -----------------------------------------------------------------------------------------------
+
+
+def batch_of(fixture: Fixture) -> Batch:
+    """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
+    given = {**fixture.inputs, **fixture.choices}
+    batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
+    for name, value in given.items():
+        if name.startswith("text_"):
+            batch[name] = torch.from_numpy(value).long()
+        elif name.startswith("false_text_"):  # (sample, candidate, position)
+            kind = name.removeprefix("false_text_")
+            batch |= {f"false_text_{i}_{kind}": torch.from_numpy(value[:, i]).long() for i in range(value.shape[1])}
+    return {**batch, "text_labels": torch.full_like(batch["text_ids"], -100)}
+
+
+def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:
+    """ITM's images (B, 3, S, S): the sample's own where its label is 1, else its false one."""
+    keeps = itm_labels.bool()[:, None, None, None]
+    return torch.where(keeps, batch["image"][0], batch["false_image_0"][0])
+
+
+def described_pass(
+    model: METERTransformerSS, name: str, batch: Batch, images: Tensor, token_type: int = 1
+) -> tuple[dict[str, Tensor], list[tuple[str, Tensor]]]:
+    """One plain pass -> its result, and every state and saliency array as the fixtures name them."""
+    states: dict[str, Tensor] = {}
+    with captured_states(model, states):
+        result = model.infer(batch, img=images, image_token_type_idx=token_type)
+    outputs = [output for point, value in states.items() for output in summaries(f"{name}.{point}", value)]
+    # The saliency asks for one picture per text, with the token type of a true image; NLVR2's second has its own.
+    with patch.object(model, "encode_image", partial(model.encode_image, token_type=token_type)):
+        outputs += saliency_outputs(model, f"{name}.", {**batch, "image": [images]})
+    return result, outputs
+
+
+def saliency_outputs(model: METERTransformerSS, prefix: str, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    """Eq. 8 with the query of image token 0 and with the mean query, whatever pooling the tower has."""
+    valid = batch["text_masks"].bool()
+    scores = {}
+    for pool, name in (("first", "saliency_score"), ("mean", "saliency_score_mean_query")):
+        query, key = saliency_query_key(model, batch, layer=-2, pool=pool)
+        scores[name] = torch.einsum("bhd,bhnd->bhn", query, key).mean(dim=1)
+        yield prefix + name, scores[name]
+        if pool == "first":
+            yield prefix + "saliency_q", query.flatten(1)
+            yield prefix + "saliency_k", key.transpose(1, 2).flatten(2)
+    score = scores["saliency_score"]
+    yield prefix + "saliency_alpha_all", score.softmax(dim=-1)
+    yield prefix + "saliency_alpha_masked", log_saliency(score, valid, 1.0).exp()
+
+
+class captured_states:
+    """Collect, while the block runs, what enters and leaves the towers and every fusion layer."""
+
+    def __init__(self, model: METERTransformerSS, states: dict[str, Tensor]) -> None:
+        self.model, self.states = model, states
+
+    def __enter__(self) -> None:
+        def keep(name: str) -> Any:
+            return lambda module, args, output: self.states.update(
+                {name: output if isinstance(output, Tensor) else output.last_hidden_state}
+            )
+
+        def keep_input(name: str) -> Any:
+            return lambda module, args: self.states.update({name: args[0]})
+
+        m = self.model
+        self.handles = [
+            m.text_transformer.get_submodule("embeddings").register_forward_hook(keep("text_embeddings")),
+            m.text_transformer.register_forward_hook(keep("text_encoder_out")),
+            m.vit_model.register_forward_hook(keep("vit_out")),
+            m.cross_modal_text_layers[0].register_forward_pre_hook(keep_input("fusion_text_in")),
+            m.cross_modal_image_layers[0].register_forward_pre_hook(keep_input("fusion_image_in")),
+        ]
+        for stream, layers in (("text", m.cross_modal_text_layers), ("image", m.cross_modal_image_layers)):
+            for i, layer in enumerate(layers):
+                self.handles.append(layer.register_forward_hook(keep(f"fusion_{stream}_{i}")))
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+def summaries(name: str, value: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """A state (B, n, d) as the fixtures keep it; slices are cut by the comparison."""
+    yield f"{name}_slice", value
+    yield f"{name}_tail", value
+    yield f"{name}_mean", value.double().flatten(1).mean(dim=1)
+    yield f"{name}_std", value.double().flatten(1).std(dim=1)
