@@ -1,4 +1,4 @@
-"""METER, written to the facts of the official project, with EPIC patched in."""
+"""METER, written to the facts of the official project."""
 
 import warnings
 

@@ -98,18 +98,6 @@ def config() -> None:
     # < EPIC
 
 
-# EPIC >
-@ex.named_config
-def epic() -> None:
-    epic = PRESETS["epic"]
-
-
-for _variant in PRESETS:
-    if _variant not in ("vanilla", "epic"):
-        ex.add_named_config(f"epic_{_variant}", {"epic": PRESETS[_variant]})
-# < EPIC
-
-
 @ex.named_config
 def task_mlm_itm_clip_bert() -> None:
     exp_name = "mlm_itm"
@@ -268,5 +256,8 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "init": {"vision": "random", "text": "pretrained"},
     },
 }
+# EPIC >
+NAMED_CONFIGS |= {"epic" if v == "epic" else f"epic_{v}": {"epic": PRESETS[v]} for v in PRESETS if v != "vanilla"}
+# < EPIC
 for _name, _values in NAMED_CONFIGS.items():
     ex.add_named_config(_name, _values)

@@ -1,10 +1,8 @@
-"""Pre-train or evaluate METER, with or without EPIC.
+"""Pre-train or evaluate METER.
 
-One node, 8 GPUs, vanilla (the official command):
+One node, 8 GPUs (the official command):
     python run.py with data_root=<ARROW_ROOT> num_gpus=8 num_nodes=1 task_mlm_itm_clip_bert \
         per_gpu_batchsize=32 clip16 text_roberta image_size=288
-With EPIC: add the named config ``epic`` and the frozen teacher, a METER pre-trained without EPIC:
-    python run.py with … epic teacher_path=meter_clip16_288_roberta_pretrain.ckpt
 Many nodes: the same command once per node with num_nodes=N and MASTER_ADDR, MASTER_PORT, NODE_RANK=0..N-1 exported.
 Zero-shot retrieval of a pre-trained checkpoint:
     python run.py with data_root=<ARROW_ROOT> num_gpus=1 task_finetune_irtr_f30k_clip_bert get_recall_metric=True \

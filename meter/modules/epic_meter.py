@@ -1,4 +1,9 @@
-"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10)."""
+"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10).
+
+Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a METER pre-trained
+without EPIC:
+    python run.py with … epic teacher_path=meter_clip16_288_roberta_pretrain.ckpt
+"""
 
 from __future__ import annotations
 

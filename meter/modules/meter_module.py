@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import lightning as L
 import torch
@@ -22,11 +22,6 @@ from vlp.nn.heads import ITMHead, MLMHead, Pooler
 from vlp.nn.official_names import use_official_names
 from vlp.training.losses import total_loss
 from vlp.training.rng import gathered, random_state, set_random_state
-
-# EPIC >
-if TYPE_CHECKING:
-    from meter.modules.epic_meter import MeterEpic
-# < EPIC
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (
@@ -79,7 +74,7 @@ class METERTransformerSS(L.LightningModule):
             self.vit_model.set_grad_checkpointing()
             self.text_transformer.gradient_checkpointing_enable()
         # EPIC >
-        self.epic: MeterEpic | None = None  # set by attach_epic
+        self.epic: Any = None  # a MeterEpic, set by attach_epic
         # < EPIC
 
     def _fusion_layer(self) -> CoAttentionLayer:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 import shutil
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.launch.launcher import ENVIRONMENT, METER, PRETRAIN, ROOT, Launcher, Result
+from tests.launch.launcher import ENVIRONMENT, PRETRAIN, ROOT, Launcher, Result
 
 TASK_TAGS = {f"{task}/train/{quantity}" for task in ("mlm", "itm") for quantity in ("loss", "accuracy")}
-OPEN, CLOSE = "# EPIC >", "# < EPIC"
 
 
 def test_run_directory(vanilla: Result) -> None:
@@ -101,41 +98,11 @@ def test_another_seed_gives_other_numbers(launcher: Launcher, vanilla: Result) -
 # EPIC off ------------------------------------------------------------------------------------------------
 
 
-def without_epic(source: str) -> str:
-    """A file without its marked lines."""
-    kept, inside = [], False
-    for line in source.splitlines(keepends=True):
-        if line.strip() == OPEN:
-            assert not inside, "a marked block inside another"
-            inside = True
-        if not inside:
-            kept.append(line)
-        if line.strip() == CLOSE:
-            assert inside, "a marked block that was never opened"
-            inside = False
-    assert not inside, "a marked block without an end"
-    return "".join(kept)
-
-
-def python_files(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.py") if "epic" not in path.name]
-
-
-@pytest.mark.parametrize("path", python_files(METER), ids=lambda path: str(path.relative_to(METER)))
-def test_epics_lines_stand_between_the_markers(path: Path) -> None:
-    source = without_epic(path.read_text(encoding="utf-8"))
-    names = [t.string for t in tokenize.generate_tokens(io.StringIO(source).readline) if t.type == tokenize.NAME]
-    assert not [name for name in names if "epic" in name.lower()]
-
-
 def test_epic_off_is_vanilla_to_the_bit(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
-    """METER without EPIC's lines and files, in a place where epic_common cannot be imported."""
-    for package in ("meter", "vlp"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*epic*", "__pycache__", "result")
-        )
-    for path in python_files(tmp_path / "meter"):
-        path.write_text(without_epic(path.read_text(encoding="utf-8")), encoding="utf-8")
+    """METER with its patch taken out, in a place where epic_common cannot be imported."""
+    for package in ("meter", "vlp", "patches"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "result"))
+    subprocess.run([sys.executable, "-m", "patches", "remove", "meter"], cwd=tmp_path, check=True)
     (tmp_path / "epic_common").mkdir()
     (tmp_path / "epic_common" / "__init__.py").write_text("raise ImportError('vanilla METER imports epic_common')")
     command = [sys.executable, "-c", "import meter, vlp; print(meter.__file__, vlp.__file__)"]
