@@ -1,4 +1,4 @@
-"""Load METER checkpoints: official keys, position tables of another image size, retrieval's rank head (SPEC §8)."""
+"""Load METER checkpoints: official keys, position tables of another image size, heads made from others (SPEC §8)."""
 
 from __future__ import annotations
 
@@ -52,11 +52,15 @@ def _image_size(bias_table: Tensor) -> int:
     return 32 * (round(bias_table.shape[0] ** 0.5) + 1) // 2
 
 
-def load_checkpoint(model: nn.Module, path: str | Path) -> None:
+def load_checkpoint(model: nn.Module, path: str | Path) -> list[str]:
     """Load ``path`` (official or ours) into ``model``, non-strictly but never silently.
 
     A retrieval model whose file has no ``rank_output`` gets row 1 ("matched") of ``itm_score``: so the zero-shot
-    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one (SPEC §7.1).
+    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one (SPEC §7.1). An NLVR2 model
+    whose file knows one image per text starts the second image's token type as a copy of the first's (SPEC §7.3).
+
+    Returns:
+        the heads that the file lacks and that were left as built.
 
     Raises:
         WeightsError: unreadable, unsafe, or of another architecture or size.
@@ -71,6 +75,9 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
             raise WeightsError(f"{path}: has neither rank_output nor itm_score, so nothing can rank pairs")
         state["rank_output.weight"] = state["itm_score.fc.weight"][1:].clone()
         state["rank_output.bias"] = state["itm_score.fc.bias"][1:].clone()
+    types = "token_type_embeddings.weight"
+    if types in state and len(state[types]) == 2 and len(expected[types]) == 3:
+        state[types] = state[types][[0, 1, 1]]
     check_shapes(path, state, expected, "Check vit, image_size, tokenizer, hidden_size and num_top_layer")
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
@@ -82,6 +89,7 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
         log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
     if unexpected:
         log.info("[load] in the file, not in this model: %s", ", ".join(unexpected))
+    return missing
 
 
 def freeze_itm_head(model: nn.Module) -> None:

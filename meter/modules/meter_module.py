@@ -1,4 +1,4 @@
-"""METERTransformerSS: two encoders, two co-attending fusion streams, and the pre-training heads (SPEC §4-5).
+"""METERTransformerSS: two encoders, two co-attending fusion streams, and the heads of every task (SPEC §4-5, §7).
 
 Read ``infer`` for the plain computation of one pass and ``forward`` for a training step, which computes each
 image's features once and skips what no objective reads.
@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 
 from meter.modules import meter_utils, objectives
 from meter.modules.encoders import Encoders, build_encoders
+from vlp.evaluation.vqa import Predictions
 from vlp.nn.attention import CoAttentionLayer, init_std, init_weights, trim_padding
-from vlp.nn.heads import ITMHead, MLMHead, Pooler
+from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.training.losses import total_loss
 from vlp.training.rng import gathered, random_state, set_random_state
@@ -51,7 +52,8 @@ class METERTransformerSS(L.LightningModule):
         d = config["hidden_size"]
         self.cross_modal_text_transform = nn.Linear(config["input_text_embed_size"], d)
         self.cross_modal_image_transform = nn.Linear(config["input_image_embed_size"], d)
-        self.token_type_embeddings = nn.Embedding(2, d)
+        # Text, image, and NLVR2's second image.
+        self.token_type_embeddings = nn.Embedding(3 if "nlvr2" in self.current_tasks else 2, d)
         self.vit_model = vision
         self.text_transformer = text
         use_official_names(text, str, order=TEXT_ORDER)
@@ -63,11 +65,20 @@ class METERTransformerSS(L.LightningModule):
             self.mlm_score = MLMHead(d, config["vocab_size"])
         if "itm" in self.current_tasks:
             self.itm_score = ITMHead(2 * d)
+        if "vqa" in self.current_tasks:
+            self.vqa_classifier = classifier(2 * d, 2 * d, config["vqav2_label_size"])
+            self.vqa_predictions = Predictions()
+        if "nlvr2" in self.current_tasks:
+            self.nlvr2_classifier = classifier(4 * d, 2 * d, 2)
+        if "snli" in self.current_tasks:
+            self.snli_classifier = classifier(2 * d, 2 * d, 3)
         if "irtr" in self.current_tasks:
             self.rank_output = nn.Linear(2 * d, 1)
         for name, module in self.named_children():
             if name not in ("vit_model", "text_transformer"):
                 module.apply(partial(init_weights, std=init_std(d)))
+        with torch.no_grad():
+            self.token_type_embeddings.weight[2:] = self.token_type_embeddings.weight[1]
         meter_utils.set_metrics(self)
         self._resumed_random_state: dict[str, Any] | None = None
         if config["gradient_checkpointing"]:
@@ -180,6 +191,8 @@ class METERTransformerSS(L.LightningModule):
             return self.infer(batch)
         outputs: dict[str, Any] = {}
         untrimmed, batch = batch, trimmed(batch)
+        if "nlvr2" in self.current_tasks:  # its batches hold no single image for another objective
+            return objectives.compute_nlvr2(self, batch)
         if "itm" in self.current_tasks and itm_labels is None:
             itm_labels = objectives.draw_itm_labels(batch)
         image, mixed_image = objectives.encode_step_images(self, batch, itm_labels)
@@ -189,6 +202,10 @@ class METERTransformerSS(L.LightningModule):
             outputs.update(objectives.compute_itm(self, batch, mixed_image, itm_labels))
         if "irtr" in self.current_tasks:
             outputs.update(objectives.compute_irtr(self, untrimmed, image))
+        if "vqa" in self.current_tasks:
+            outputs.update(objectives.compute_vqa(self, batch, image))
+        if "snli" in self.current_tasks:
+            outputs.update(objectives.compute_snli(self, batch, image))
         # EPIC >
         if self.epic is not None:
             outputs.update(self.epic.step(self, batch, image))
@@ -197,14 +214,17 @@ class METERTransformerSS(L.LightningModule):
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         outputs = self(batch)
-        meter_utils.log_step(self, outputs)
+        meter_utils.log_step(self, outputs, batch)
         return total_loss(outputs)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        meter_utils.log_step(self, self(batch))
+        meter_utils.log_step(self, self(batch), batch)
 
     def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        self.validation_step(batch, batch_idx)
+        if "vqa" in self.current_tasks:  # its test questions have no answers to measure by
+            self.vqa_predictions.add(batch["qid"], self(batch)["vqa_logits"])
+        else:
+            self.validation_step(batch, batch_idx)
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
         self.trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
@@ -220,7 +240,8 @@ class METERTransformerSS(L.LightningModule):
         meter_utils.epoch_wrapup(self)
 
     def on_test_epoch_end(self) -> None:
-        meter_utils.epoch_wrapup(self)
+        if "vqa" not in self.current_tasks:
+            meter_utils.epoch_wrapup(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["random_states"] = gathered(random_state())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch.optim import SGD, Adam
 from torchmetrics import MeanMetric
 
@@ -20,19 +22,29 @@ if TYPE_CHECKING:
 
 HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier"]
 CROSS_MODAL_NAMES = ["cross_modal"]
+BY_TABLE = ("nlvr2", "snli")  # evaluated on two splits at once, told apart by the names of their tables
 
 
 def set_metrics(model: METERTransformerSS) -> None:
     """Running means per phase and task; sub-modules without persistent state, as in the official model."""
-    for phase in ("train", "val"):
-        for task in model.current_tasks:
+    for task in model.current_tasks:
+        for phase in ("train", *phases(task, training=False)):
             for quantity in quantities(task):
                 setattr(model, f"{phase}_{task}_{quantity}", MeanMetric(nan_strategy="ignore"))
 
 
 def quantities(task: str) -> tuple[str, ...]:
     """What is logged of a task, under the official names."""
-    return ("irtr_loss",) if task == "irtr" else ("loss", "accuracy")
+    if task == "irtr":
+        return ("irtr_loss",)
+    return ("loss", "score" if task == "vqa" else "accuracy")
+
+
+def phases(task: str, training: bool) -> tuple[str, ...]:
+    """The phases in a task's log tags."""
+    if training:
+        return ("train",)
+    return ("dev", "test") if task in BY_TABLE else ("val",)
 
 
 def phase_of(model: METERTransformerSS) -> str:
@@ -40,17 +52,29 @@ def phase_of(model: METERTransformerSS) -> str:
     return "train" if model.training else "val"
 
 
-def log_step(model: METERTransformerSS, outputs: dict[str, Any]) -> None:
+def log_step(model: METERTransformerSS, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
     """Log this batch's losses and accuracies and add them to the epoch's means."""
-    phase = phase_of(model)
     for task in model.current_tasks:
-        labels = outputs[f"{task}_labels"]
-        for quantity in quantities(task):
-            value = outputs[f"{task}_loss"].detach()
-            if quantity == "accuracy":
-                value = accuracy(outputs[f"{task}_logits"], labels)
-            getattr(model, f"{phase}_{task}_{quantity}").update(value, weight=max(len(labels), 1))
-            model.log(f"{task}/{phase}/{quantity}", value, batch_size=max(len(labels), 1))
+        for phase, loss, logits, labels in _parts(model, task, outputs, batch):
+            for quantity in quantities(task):
+                measure = MEASURES.get(quantity)
+                value = loss.detach() if measure is None else measure(logits, labels)
+                getattr(model, f"{phase}_{task}_{quantity}").update(value, weight=max(len(labels), 1))
+                model.log(f"{task}/{phase}/{quantity}", value, batch_size=max(len(labels), 1))
+
+
+def _parts(
+    model: METERTransformerSS, task: str, outputs: dict[str, Any], batch: dict[str, Any]
+) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """Yield (phase, loss, logits, labels) of a batch: all of it, or in evaluation one part per split BY_TABLE."""
+    loss, logits, labels = (outputs[f"{task}_{what}"] for what in ("loss", "logits", "labels"))
+    if model.training or task not in BY_TABLE:
+        yield phase_of(model), loss, logits, labels
+        return
+    for phase in phases(task, training=False):
+        rows = [i for i, table in enumerate(batch["table_name"]) if phase in table]
+        if rows:
+            yield phase, F.cross_entropy(logits[rows].float(), labels[rows]), logits[rows], labels[rows]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -58,17 +82,26 @@ def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(dim=-1) == labels).float().mean()
 
 
+def soft_score(logits: Tensor, targets: Tensor) -> Tensor:
+    """logits (B, C), targets (B, C) soft scores -> mean score of the best answers."""
+    return targets.gather(1, logits.argmax(dim=-1, keepdim=True)).mean()
+
+
+MEASURES = {"accuracy": accuracy, "score": soft_score}
+
+
 def epoch_wrapup(model: METERTransformerSS) -> None:
     """Log the epoch's means (``…_epoch``), the recalls, and ``the_metric`` that picks the best checkpoint."""
     phase = phase_of(model)
     the_metric = 0.0
-    for task in model.current_tasks:
+    parts = [(task, part) for task in model.current_tasks for part in phases(task, model.training)]
+    for task, part in parts:
         for quantity in quantities(task):
-            metric = getattr(model, f"{phase}_{task}_{quantity}")
+            metric = getattr(model, f"{part}_{task}_{quantity}")
             value = metric.compute()
             metric.reset()
-            model.log(f"{task}/{phase}/{quantity}_epoch", value, sync_dist=True)
-            if quantity == "accuracy":
+            model.log(f"{task}/{part}/{quantity}_epoch", value, sync_dist=True)
+            if quantity in MEASURES and part != "test":  # two splits: the official metric is that of dev
                 the_metric += float(value)
     if model.config["get_recall_metric"] and phase == "val" and not model.trainer.sanity_checking:
         recalls = compute_irtr_recall(model)

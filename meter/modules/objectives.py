@@ -1,10 +1,11 @@
-"""METER's objectives: masked language modelling, image-text matching, retrieval ranking (SPEC §5, §7.1).
+"""METER's objectives: MLM and ITM of pre-training (SPEC §5), retrieval, VQAv2, NLVR2 and SNLI-VE (SPEC §7).
 
 Every function returns its loss under a key that ends in ``_loss`` and what the metrics need beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,3 +83,46 @@ def compute_irtr(model: METERTransformerSS, batch: dict[str, Any], image: Tensor
     scores = model.rank_output(model.pool(fused)).view(-1, count)
     answer = torch.zeros(len(scores), dtype=torch.long, device=scores.device)
     return {"irtr_loss": F.cross_entropy(scores.float(), answer), "irtr_logits": scores, "irtr_labels": answer}
+
+
+def compute_vqa(model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Any]:
+    """Mean binary cross-entropy against the soft scores, times the number of answers C; image (B, P, d).
+
+    Questions of the test split have no answers: then the logits (B, C) and nothing else is returned.
+    """
+    mask = batch["text_masks"]
+    text = model.encode_text(batch["text_ids"], mask)
+    logits = model.vqa_classifier(model.pool(model.fuse(text, mask, image, pooled_only=True)))
+    if not (model.training or any(batch["vqa_labels"])):
+        return {"vqa_logits": logits}
+    targets = torch.zeros_like(logits, dtype=torch.float32)
+    for row, (labels, scores) in enumerate(zip(batch["vqa_labels"], batch["vqa_scores"], strict=True)):
+        targets[row, labels] = torch.tensor(scores, device=targets.device)
+    loss = F.binary_cross_entropy_with_logits(logits.float(), targets) * targets.shape[1]
+    return {"vqa_loss": loss, "vqa_logits": logits, "vqa_labels": targets}
+
+
+def compute_nlvr2(model: METERTransformerSS, batch: dict[str, Any]) -> dict[str, Any]:
+    """Cross-entropy of true (1) against false (0): one statement with two images, each encoded once.
+
+    The official code encodes the text again for the second image; here both passes share it (and its dropout).
+    """
+    mask = batch["text_masks"]
+    text = model.encode_text(batch["text_ids"], mask)
+    images = [model.encode_image(batch[f"image_{i}"][0], token_type=i + 1) for i in range(2)]
+    pairs = [model.pool(model.fuse(text, mask, image, pooled_only=True)) for image in images]
+    return _classified("nlvr2", model.nlvr2_classifier(torch.cat(pairs, dim=-1)), batch["answers"])
+
+
+def compute_snli(model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Any]:
+    """Cross-entropy over contradiction (0), neutral (1), entailment (2) of a hypothesis and image (B, P, d)."""
+    mask = batch["text_masks"]
+    text = model.encode_text(batch["text_ids"], mask)
+    logits = model.snli_classifier(model.pool(model.fuse(text, mask, image, pooled_only=True)))
+    return _classified("snli", logits, batch["labels"])
+
+
+def _classified(task: str, logits: Tensor, labels: Sequence[int]) -> dict[str, Any]:
+    targets = torch.tensor(labels, device=logits.device).long()
+    loss = F.cross_entropy(logits.float(), targets)
+    return {f"{task}_loss": loss, f"{task}_logits": logits, f"{task}_labels": targets}

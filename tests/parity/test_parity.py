@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.parity.fixture import FIXTURES, PLAIN
+from tests.parity.fixture import FIXTURES, PLAIN, Fixture
 from tests.parity.runner import discover, modes, read, run
 
-FULL_SIZE = "golden_pretrain"
+FULL_SIZE = 50_000_000  # values
 QUICKEST_FULL_SIZE = "golden_pretrain_clip32_224"
 
 
 def cases() -> Iterator[Any]:
     for path in discover([FIXTURES]):
         fixture, replay = read(path)
-        slow = fixture.name.startswith(FULL_SIZE) and fixture.name != QUICKEST_FULL_SIZE
+        slow = size(fixture) > FULL_SIZE and fixture.name != QUICKEST_FULL_SIZE
         for mode in [PLAIN] if replay is None else modes(fixture, replay):
             name = f"{fixture.baseline}-{fixture.name}-{mode.replace(' ', '-')}"
             yield pytest.param(path, mode, id=name, marks=[pytest.mark.slow] if slow else [])
+
+
+def size(fixture: Fixture) -> int:
+    """The number of values in a fixture's model, 0 without one."""
+    return sum(math.prod(shape) for shape, _ in fixture.key_table().values()) if fixture.arch else 0
 
 
 @pytest.mark.parametrize(("path", "mode"), cases())

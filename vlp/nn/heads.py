@@ -46,6 +46,11 @@ class MLMHead(nn.Module):
         return F.linear(self.transform(x), self.decoder.weight, self.bias)
 
 
+def classifier(width_in: int, width: int, classes: int) -> nn.Sequential:
+    """Linear -> LayerNorm -> GELU (erf) -> Linear: the downstream heads, with weights under ``0``, ``1`` and ``3``."""
+    return nn.Sequential(nn.Linear(width_in, width), nn.LayerNorm(width), nn.GELU(), nn.Linear(width, classes))
+
+
 class ITMHead(nn.Module):
     """Two logits from the pooled pair; column 1 means matched."""
 

@@ -19,7 +19,7 @@ from meter.modules.checkpoints import load_checkpoint
 from meter.modules.clip_model import ClipSize, ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import saliency_query_key
-from meter.modules.meter_module import METERTransformerSS
+from meter.modules.meter_module import METERTransformerSS, trimmed
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
 
@@ -135,6 +135,14 @@ def described_pass(
     with patch.object(model, "encode_image", partial(model.encode_image, token_type=token_type)):
         outputs += saliency_outputs(model, f"{name}.", {**batch, "image": [images]})
     return result, outputs
+
+
+def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_type: int = 1) -> Tensor:
+    """cls_feats (B, 2d) of the unmasked text and one image, as the training step computes them."""
+    short = trimmed(batch)
+    mask = short["text_masks"]
+    text = model.encode_text(short["text_ids"], mask)
+    return model.pool(model.fuse(text, mask, model.encode_image(batch[image][0], token_type), pooled_only=True))
 
 
 def saliency_outputs(model: METERTransformerSS, prefix: str, batch: Batch) -> Iterator[tuple[str, Tensor]]:

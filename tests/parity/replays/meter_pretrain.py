@@ -16,6 +16,7 @@ from tests.parity.replays.meter_models import (
     described_pass,
     filled_model,
     mixed_images,
+    pooled,
     saliency_outputs,
     summaries,
 )
@@ -92,15 +93,13 @@ def _training_outputs(model: METERTransformerSS, batch: Batch, itm_labels: Tenso
     yield "itm_loss", outputs["itm_loss"]
     yield "itm_logits", outputs["itm_logits"]
     yield from _mlm_logits(outputs["mlm_logits"], outputs["mlm_labels"])
-    short = trimmed(batch)
-    mask = short["text_masks"]
-    text, image = model.encode_text(short["text_ids"], mask), model.encode_image(batch["image"][0])
-    pair = model.pool(model.fuse(text, mask, image, pooled_only=True))
+    pair = pooled(model, batch)
     yield "cls_feats", pair
     yield "itm_logits_true_image", model.itm_score(pair)
+    short = trimmed(batch)
     for name, value in saliency_outputs(model, "clean.", short):
         if name == "clean.saliency_alpha_masked":
-            yield name, F.pad(torch.as_tensor(value), (0, batch["text_ids"].shape[1] - mask.shape[1]))
+            yield name, F.pad(torch.as_tensor(value), (0, batch["text_ids"].shape[1] - short["text_ids"].shape[1]))
 
 
 def training_losses(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:

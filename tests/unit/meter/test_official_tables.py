@@ -25,12 +25,16 @@ from vlp.nn.attention import AttentionProjections
 
 PRETRAIN = "task_mlm_itm_clip_bert"
 RETRIEVAL = "task_finetune_irtr_f30k_clip_bert"
+VQA, NLVR2, SNLI = (f"task_finetune_{task}_clip_bert" for task in ("vqa", "nlvr2", "snli"))
 LINES: dict[str, tuple[list[str], int]] = {
     "pretrain": ([PRETRAIN, "clip16", "text_roberta"], 288),
     "pretrain_clip32_224": ([PRETRAIN, "clip32", "text_roberta"], 224),
     "pretrain_clip32_bert_224": ([PRETRAIN, "clip32"], 224),
     "pretrain_swin_base_384": ([PRETRAIN, "swin32_base384", "text_roberta"], 384),
     "irtr": ([RETRIEVAL, "clip16", "text_roberta"], 384),
+    "vqa": ([VQA, "clip16", "text_roberta"], 576),
+    "nlvr2": ([NLVR2, "clip16", "text_roberta"], 288),
+    "snli": ([SNLI, "clip16", "text_roberta"], 384),
 }
 
 
@@ -61,9 +65,9 @@ def test_number_of_values() -> None:
     [
         ("pretrain", "optimiser_groups"),
         ("pretrain_clip32_224", "optimiser_groups_clip32_224"),
-        ("pretrain_clip32_bert_224", "optimiser_groups_clip32_224"),
+        ("pretrain_clip32_bert_224", "optimiser_groups_clip32_bert_224"),
         ("pretrain_swin_base_384", "optimiser_groups_swin_base_384"),
-        ("irtr", "optimiser_groups_irtr"),
+        *((task, f"optimiser_groups_{task}") for task in ("irtr", "vqa", "nlvr2", "snli")),
     ],
 )
 def test_optimiser_groups_of_every_parameter(variant: str, name: str) -> None:
@@ -97,7 +101,12 @@ def test_groups_stand_in_the_official_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variant", "name"), [("pretrain", "norms_dropouts"), ("pretrain_swin_base_384", "norms_dropouts_swin_base_384")]
+    ("variant", "name"),
+    [
+        ("pretrain", "norms_dropouts"),
+        ("pretrain_swin_base_384", "norms_dropouts_swin_base_384"),
+        ("vqa", "norms_dropouts_vqa"),
+    ],
 )
 def test_layer_norms_and_dropouts(variant: str, name: str) -> None:
     official = {(row["module"], row["kind"]): row["value"] for row in table(name)}

@@ -1,0 +1,47 @@
+"""METER's VQAv2 logits, loss and soft score (SPEC §7.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from meter.modules.meter_module import METERTransformerSS
+from meter.modules.meter_utils import soft_score
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.meter_models import Batch, batch_of, built_outputs, described_pass, filled_model, pooled
+
+
+@replay("meter", "vqa", modes=(PLAIN, TRAINING_PATH))
+@torch.no_grad()
+def vqa(fixture: Fixture, mode: str) -> Outputs:
+    model, batch = filled_model(fixture), batch_of(fixture)
+    where, values = (fixture.inputs[f"vqa_targets_{part}"] for part in ("nonzero", "value"))
+    yield from built_outputs(fixture, model)
+    yield from _plain(model, batch, where, values) if mode == PLAIN else _training(model, batch, where, values)
+
+
+def _plain(model: METERTransformerSS, batch: Batch, where: np.ndarray, values: np.ndarray) -> Outputs:
+    result, outputs = described_pass(model, "last", batch, batch["image"][0])
+    yield from outputs
+    yield "cls_feats", result["cls_feats"]
+    logits = model.vqa_classifier(result["cls_feats"])
+    targets = torch.zeros_like(logits)
+    targets[where[:, 0], where[:, 1]] = torch.from_numpy(values).to(targets)
+    yield "vqa_logits", logits
+    yield "vqa_loss", F.binary_cross_entropy_with_logits(logits, targets) * logits.shape[1]
+    yield "vqa_score", sum(targets[row, best] for row, best in enumerate(logits.argmax(dim=1)))  # type: ignore[misc]
+
+
+def _training(model: METERTransformerSS, batch: Batch, where: np.ndarray, values: np.ndarray) -> Outputs:
+    def of_each_sample(column: np.ndarray) -> list[Sequence[float]]:
+        return [column[where[:, 0] == row].tolist() for row in range(len(batch["text_ids"]))]
+
+    answers = {"vqa_labels": of_each_sample(where[:, 1]), "vqa_scores": of_each_sample(values)}
+    outputs = model({**batch, **answers})
+    yield "cls_feats", pooled(model, batch)
+    yield "vqa_logits", outputs["vqa_logits"]
+    yield "vqa_loss", outputs["vqa_loss"]
+    yield "vqa_score", soft_score(outputs["vqa_logits"], outputs["vqa_labels"]) * len(batch["text_ids"])
