@@ -24,6 +24,7 @@ from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
 from vlp.data.tokenizers import load_tokenizer
+from vlp.nn.rows import PackedRows, Rows
 from vlp.training.rng import gathered
 from vlp.training.weights import saved_config
 
@@ -61,24 +62,27 @@ class MeterTeacher(METERTransformerSS):
 
 
 def saliency_query_key(
-    model: METERTransformerSS, batch: dict[str, Any], layer: int, pool: str
+    model: METERTransformerSS, batch: dict[str, Any], layer: int, pool: str, *, packed: bool = True
 ) -> tuple[Tensor, Tensor]:
     """q (B, h, d_h) of the image and K (B, h, n, d_h) of the text in fusion layer ``layer``'s image stream.
 
     Nothing after that layer's cross-attention scores is computed. ``pool`` "first" takes the query of image token 0
-    ([CLS]), "mean" that of the mean token (the query is affine, so it is the mean of the queries).
+    ([CLS]), "mean" that of the mean token (the query is affine, so it is the mean of the queries). ``packed`` leaves
+    out padding, whose keys are zero then.
     """
     mask = batch["text_masks"].bool()
-    x, y = model.encode_text(batch["text_ids"], mask), model.encode_image(batch["image"][0])
+    rows, image_rows = PackedRows(mask) if packed else Rows(mask), Rows()
+    x = rows.gather(model.encode_text(batch["text_ids"], mask, packed=packed))
+    y = model.encode_image(batch["image"][0])
     layers = list(zip(model.cross_modal_text_layers, model.cross_modal_image_layers, strict=True))
     last = range(len(layers))[layer]
     for text_layer, image_layer in layers[:last]:
-        x, y = text_layer(x, y, mask, None), image_layer(y, x, None, mask)
+        x, y = text_layer(x, y, rows, image_rows), image_layer(y, x, image_rows, rows)
     fusion: Any = layers[last][1]
     asking = y[:, :1] if pool == "first" else y
-    states = fusion.attention(asking, y, None).mean(dim=1, keepdim=True)
+    states = fusion.attention(asking, y, image_rows, image_rows).mean(dim=1, keepdim=True)
     cross = fusion.crossattention.self
-    return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(cross.key(x))
+    return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(rows.spread(cross.key(x)))
 
 
 class MeterEpic(Epic):

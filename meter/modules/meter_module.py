@@ -21,6 +21,8 @@ from vlp.evaluation.vqa import Predictions
 from vlp.nn.attention import CoAttentionLayer, init_std, init_weights, trim_padding
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
+from vlp.nn.packed_text import packed_text_states
+from vlp.nn.rows import PackedRows, Rows
 from vlp.training.losses import total_loss
 from vlp.training.rng import gathered, random_state, set_random_state
 
@@ -106,21 +108,36 @@ class METERTransformerSS(L.LightningModule):
         features = self.cross_modal_image_transform(self.vit_model(images))
         return features + self.token_type_embeddings.weight[token_type]
 
-    def encode_text(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """ids (B, n), mask (B, n), 1 = valid -> text states that enter the fusion (B, n, d)."""
-        features = self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state
+    def encode_text(self, ids: Tensor, mask: Tensor, *, packed: bool = True) -> Tensor:
+        """ids (B, n), mask (B, n), 1 = valid -> text states that enter the fusion (B, n, d).
+
+        ``packed`` computes the valid tokens alone: the same numbers there, zeros at padding.
+        """
+        if packed:
+            rows = PackedRows(mask)
+            return rows.spread(self._entering(packed_text_states(self.text_transformer, ids, rows)))
+        return self._entering(self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state)
+
+    def _entering(self, features: Tensor) -> Tensor:
         return self.cross_modal_text_transform(features) + self.token_type_embeddings.weight[0]
 
     def fuse(
-        self, text: Tensor, text_mask: Tensor, image: Tensor, *, image_stream: bool = True, pooled_only: bool = False
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        image: Tensor,
+        *,
+        image_stream: bool = True,
+        pooled_only: bool = False,
+        packed: bool = True,
     ) -> Fused:
         """Co-attention layers over text (B, n, d), text_mask (B, n), image (B, P, d).
 
         ``image_stream=False`` leaves out the last image layer, which only the ITM and retrieval heads read;
-        ``pooled_only`` computes of the last layer just what the poolers read.
+        ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding.
         """
-        mask = text_mask.bool()
-        x, y = text, image
+        text_rows, image_rows = PackedRows(text_mask) if packed else Rows(text_mask.bool()), Rows()
+        x, y = text_rows.gather(text), image
         last = len(self.cross_modal_text_layers) - 1
         first_token = [False, False]
         for i, (text_layer, image_layer) in enumerate(
@@ -129,12 +146,12 @@ class METERTransformerSS(L.LightningModule):
             if i == last and pooled_only:
                 # Swin has no class token: its pooled image feature is the mean over all tokens.
                 first_token = [True, self.image_pool == "first"]
-            x1 = self._layer(text_layer, x, y, mask, None, first_token[0])
+            x1 = self._layer(text_layer, x, y, text_rows, image_rows, first_token[0])
             if i == last and not image_stream:
-                return Fused(x1, None)
-            y = self._layer(image_layer, y, x, None, mask, first_token[1])
+                return Fused(text_rows.spread(x1), None)
+            y = self._layer(image_layer, y, x, image_rows, text_rows, first_token[1])
             x = x1
-        return Fused(x, y)
+        return Fused(x if first_token[0] else text_rows.spread(x), y)
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         if self.config["gradient_checkpointing"] and self.training:
@@ -170,7 +187,8 @@ class METERTransformerSS(L.LightningModule):
         if img is None:
             key = f"image_{image_token_type_idx - 1}"
             img = batch[key if key in batch else "image"][0]
-        fused = self.fuse(self.encode_text(ids, mask), mask, self.encode_image(img, image_token_type_idx))
+        text, image = self.encode_text(ids, mask, packed=False), self.encode_image(img, image_token_type_idx)
+        fused = self.fuse(text, mask, image, packed=False)
         return {
             "text_feats": fused.text,
             "image_feats": fused.image,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vlp.nn.rows import Rows
+
 
 class AttentionProjections(nn.Module):
     """The q, k, v projections of one attention and the attention itself.
@@ -34,19 +36,23 @@ class AttentionProjections(nn.Module):
         """(B, n, d) -> (B, heads, n, d / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
-        """x (B, n, d), context (B, m, c), context_mask (B, m) bool (True = attend) -> (B, n, d)."""
+    def forward(self, x: Tensor, context: Tensor, x_rows: Rows, context_rows: Rows) -> Tensor:
+        """x (B, n, d), context (B, m, c), stored as their rows say -> as x; ``context_rows.mask`` hides keys."""
         q, k, v = (
-            self.split_heads(projection(source))
-            for projection, source in ((self.query, x), (self.key, context), (self.value, context))
+            self.split_heads(rows.spread(projection(source)))
+            for projection, source, rows in (
+                (self.query, x, x_rows),
+                (self.key, context, context_rows),
+                (self.value, context, context_rows),
+            )
         )
-        mask = None if context_mask is None else context_mask[:, None, None, :]
+        mask = None if context_rows.mask is None else context_rows.mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
         if self.keep_map:
             attended = self._explicit(q, k, v, mask, dropout)
         else:
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return attended.transpose(1, 2).flatten(2)
+        return x_rows.gather(attended.transpose(1, 2).flatten(2))
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
@@ -82,9 +88,9 @@ class AttentionBlock(nn.Module):
         self.self = AttentionProjections(width, heads, dropout, context_width)
         self.output = ResidualOutput(width, width, dropout, layer_norm_eps)
 
-    def forward(self, x: Tensor, context: Tensor, context_mask: Tensor | None) -> Tensor:
-        """x (B, n, d), context (B, m, c), context_mask (B, m) bool -> (B, n, d)."""
-        return self.output(self.self(x, context, context_mask), x)
+    def forward(self, x: Tensor, context: Tensor, x_rows: Rows, context_rows: Rows) -> Tensor:
+        """x (B, n, d), context (B, m, c), stored as their rows say -> as x."""
+        return self.output(self.self(x, context, x_rows, context_rows), x)
 
 
 class Intermediate(nn.Module):
@@ -113,17 +119,15 @@ class CoAttentionLayer(nn.Module):
         self.intermediate = Intermediate(width, mlp_width)
         self.output = ResidualOutput(mlp_width, width, dropout, layer_norm_eps)
 
-    def forward(
-        self, x: Tensor, y: Tensor, x_mask: Tensor | None, y_mask: Tensor | None, first_token_only: bool = False
-    ) -> Tensor:
-        """x (B, n, d), y (B, m, d), masks bool (True = valid) or None -> (B, n, d).
+    def forward(self, x: Tensor, y: Tensor, x_rows: Rows, y_rows: Rows, first_token_only: bool = False) -> Tensor:
+        """x (B, n, d), y (B, m, d), stored as their rows say -> as x.
 
         ``first_token_only`` computes the output of token 0 alone, (B, 1, d): the same numbers for less work
         where nothing else is read.
         """
-        queries = x[:, :1] if first_token_only else x
-        hidden = self.attention(queries, x, x_mask)
-        hidden = self.crossattention(hidden, y, y_mask)
+        queries, query_rows = (x_rows.first(x), Rows()) if first_token_only else (x, x_rows)
+        hidden = self.attention(queries, x, query_rows, x_rows)
+        hidden = self.crossattention(hidden, y, query_rows, y_rows)
         return self.output(self.intermediate(hidden), hidden)
 
 

@@ -133,7 +133,7 @@ def described_pass(
     outputs = [output for point, value in states.items() for output in summaries(f"{name}.{point}", value)]
     # The saliency asks for one picture per text, with the token type of a true image; NLVR2's second has its own.
     with patch.object(model, "encode_image", partial(model.encode_image, token_type=token_type)):
-        outputs += saliency_outputs(model, f"{name}.", {**batch, "image": [images]})
+        outputs += saliency_outputs(model, f"{name}.", {**batch, "image": [images]}, packed=False)
     return result, outputs
 
 
@@ -145,12 +145,14 @@ def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_
     return model.pool(model.fuse(text, mask, model.encode_image(batch[image][0], token_type), pooled_only=True))
 
 
-def saliency_outputs(model: METERTransformerSS, prefix: str, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+def saliency_outputs(
+    model: METERTransformerSS, prefix: str, batch: Batch, *, packed: bool = True
+) -> Iterator[tuple[str, Tensor]]:
     """Eq. 8 with the query of image token 0 and with the mean query, whatever pooling the tower has."""
     valid = batch["text_masks"].bool()
     scores = {}
     for pool, name in (("first", "saliency_score"), ("mean", "saliency_score_mean_query")):
-        query, key = saliency_query_key(model, batch, layer=-2, pool=pool)
+        query, key = saliency_query_key(model, batch, layer=-2, pool=pool, packed=packed)
         scores[name] = torch.einsum("bhd,bhnd->bhn", query, key).mean(dim=1)
         yield prefix + name, scores[name]
         if pool == "first":

@@ -100,15 +100,16 @@ def test_the_split_follows_the_stage_and_draws_nothing(testing: bool) -> None:
 def test_towers_run_once_per_image_and_per_caption() -> None:
     model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
     attach(model, images)
-    rows = {"vision": 0, "text": 0}
+    seen: dict[str, int] = {"images": 0, "tokens": 0}
 
-    def count(name: str) -> Any:
-        def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            rows[name] += len(args[0] if args else kwargs["input_ids"])
+    def images_in(_: Any, args: tuple[Any, ...]) -> None:
+        seen["images"] += len(args[0])
 
-        return hook
+    def tokens_in(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        seen["tokens"] += int((kwargs["input_ids"] != TOKENIZER.pad_token_id).sum())
 
-    model.vit_model.register_forward_pre_hook(count("vision"), with_kwargs=True)
-    model.text_transformer.register_forward_pre_hook(count("text"), with_kwargs=True)
+    model.vit_model.register_forward_pre_hook(images_in)
+    model.text_transformer.get_submodule("embeddings").register_forward_pre_hook(tokens_in, with_kwargs=True)
     recall.compute_irtr_recall(model)
-    assert rows == {"vision": 4, "text": 7}
+    tokens = sum(map(sum, encode(TOKENIZER, CAPTIONS, 12).masks))
+    assert seen == {"images": 4, "tokens": tokens}

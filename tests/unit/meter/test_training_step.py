@@ -144,10 +144,12 @@ def test_every_distinct_image_goes_through_the_tower_once(vision: str, itm_label
 
 def test_retrieval_encodes_an_image_once_for_all_its_captions() -> None:
     model = meter(tasks=("itm", "irtr"))
-    watch = Watch(model, vision=model.vit_model, text=model.text_transformer)
-    model(batch_of([5, 4], false_texts=2), torch.tensor([0, 1]))
+    watch = Watch(model, vision=model.vit_model, text=model.cross_modal_text_transform)
+    batch = batch_of([5, 4], false_texts=2)
+    model(batch, torch.tensor([0, 1]))
     assert watch.shapes["vision"] == [(3, 3, 32, 32)]
-    assert sorted(shape[0] for shape in watch.shapes["text"]) == [2, 6]
+    candidates = sum(int(batch[f"{name}_masks"].sum()) for name in ("text", "false_text_0", "false_text_1"))
+    assert sorted(shape[0] for shape in watch.shapes["text"]) == [9, candidates]
 
 
 def test_vocabulary_logits_at_masked_positions_alone() -> None:
@@ -159,12 +161,19 @@ def test_vocabulary_logits_at_masked_positions_alone() -> None:
     assert outputs["mlm_logits"].shape == (3, 40) and len(outputs["mlm_labels"]) == 3
 
 
-def test_columns_of_padding_alone_are_cut() -> None:
+def test_no_linear_layer_sees_padding() -> None:
     model = meter()
-    watch = Watch(model, text=model.text_transformer, fusion=model.cross_modal_text_layers[0])
+    text, fusion = model.text_transformer, model.cross_modal_text_layers[0]
+    parts: dict[str, Any] = {
+        "encoder": text.get_submodule("encoder.layer.0.intermediate"),
+        "entering": model.cross_modal_text_transform,
+        "fusion": fusion.get_submodule("intermediate"),
+        "keys": model.cross_modal_image_layers[0].get_submodule("crossattention.self.key"),
+    }
+    watch = Watch(model, **parts)
     model(batch_of([5, 7], padded_to=30), torch.tensor([0, 1]))
-    assert watch.shapes["text"] == [(2, 7), (2, 7)]
-    assert {shape[1] for shape in watch.shapes["fusion"]} == {7}
+    assert watch.shapes.pop("encoder") == 2 * [(1, 12, 16)]  # both sentences in one row
+    assert all(shapes == 2 * [(12, 16)] for shapes in watch.shapes.values())
 
 
 def test_what_no_head_reads_is_not_computed() -> None:
@@ -174,7 +183,7 @@ def test_what_no_head_reads_is_not_computed() -> None:
     watch = Watch(model, image=last.intermediate, text=model.cross_modal_text_layers[-1].intermediate)
     model(batch_of([5, 7]), torch.tensor([0, 1]))
     assert watch.shapes["image"] == [(2, 1, 16)]
-    assert watch.shapes["text"] == [(2, 7, 16), (2, 1, 16)]
+    assert watch.shapes["text"] == [(12, 16), (2, 1, 16)]
 
 
 # Corners -------------------------------------------------------------------------------------------------

@@ -1,0 +1,101 @@
+"""Packed rows and the packed text encoder against the padded computation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tests.unit.meter.small import EOS, PAD, VOCAB, text_tower
+from tests.unit.nn.test_attention import WIDTH, layer
+from vlp.nn import packed_text
+from vlp.nn.packed_text import packed_text_states
+from vlp.nn.rows import PackedRows, Rows
+
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
+
+
+def mask_of(lengths: list[int], padding: int) -> Tensor:
+    return torch.arange(max(lengths) + padding) < torch.tensor(lengths)[:, None]
+
+
+@given(LENGTHS, st.integers(0, 4))
+def test_packing_stores_the_valid_tokens_row_after_row(lengths: list[int], padding: int) -> None:
+    mask = mask_of(lengths, padding)
+    rows = PackedRows(mask)
+    states = torch.randn(*mask.shape, 3)
+    packed = rows.gather(states)
+    assert torch.equal(packed, torch.cat([states[b, :n] for b, n in enumerate(lengths)]))
+    assert torch.equal(rows.spread(packed), states * mask[..., None])
+    assert torch.equal(rows.first(packed), states[:, :1])
+
+
+@settings(max_examples=15, deadline=None)
+@given(LENGTHS, LENGTHS, st.booleans(), st.integers(0, 9))
+def test_a_layer_over_packed_rows_is_the_layer_over_padded_ones(
+    x_lengths: list[int], y_lengths: list[int], first_token_only: bool, seed: int
+) -> None:
+    """Outputs and gradients, whichever of the two streams is packed."""
+    size = min(len(x_lengths), len(y_lengths))
+    co, x_mask, y_mask = layer(seed), mask_of(x_lengths[:size], 2), mask_of(y_lengths[:size], 1)
+    x, y = (torch.randn(*m.shape, WIDTH, dtype=torch.float64) for m in (x_mask, y_mask))
+    results = []
+    for x_rows, y_rows in ((Rows, Rows), (PackedRows, Rows), (Rows, PackedRows), (PackedRows, PackedRows)):
+        stored = x_rows(x_mask), y_rows(y_mask)
+        inputs = [t.clone().requires_grad_() for t in (x, y)]
+        out = co(*(r.gather(t) for r, t in zip(stored, inputs, strict=True)), *stored, first_token_only)
+        valid = out if first_token_only else stored[0].spread(out) * x_mask[..., None]
+        valid.pow(3).sum().backward()
+        gradients = [t.grad for t in inputs if t.grad is not None]
+        results.append([valid, *(g * m[..., None] for g, m in zip(gradients, (x_mask, y_mask), strict=True))])
+    for packed in results[1:]:
+        assert all(torch.allclose(a, b, atol=1e-10) for a, b in zip(results[0], packed, strict=True))
+
+
+def encoder_of(family: str) -> PreTrainedModel:
+    torch.manual_seed(0)
+    encoder = text_tower(family, num_hidden_layers=2, max_position_embeddings=60).double().eval()
+    for parameter in encoder.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return encoder
+
+
+@pytest.mark.parametrize("tokens_per_row", [1, 11, 128])
+@pytest.mark.parametrize("family", ["roberta", "bert"])
+@settings(max_examples=15, deadline=None)
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=9), padding=st.integers(0, 4), seed=st.integers(0, 99))
+def test_the_packed_encoder_is_the_encoder(
+    family: str, tokens_per_row: int, lengths: list[int], padding: int, seed: int
+) -> None:
+    """States and gradients, for any lengths, also with a padding id inside a sentence (MLM draws one at times)."""
+    encoder, mask = encoder_of(family), mask_of(lengths, padding)
+    ids = torch.randint(0, VOCAB, mask.shape, generator=torch.Generator().manual_seed(seed))
+    ids[:, 0] = EOS
+    ids = ids.masked_fill(~mask, PAD)
+    weights = torch.randn(*mask.shape, 16, dtype=torch.float64) * mask[..., None]
+    expected = encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+    (expected * weights).sum().backward()
+    wanted = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
+    encoder.zero_grad()
+    rows = PackedRows(mask)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packed_text, "TOKENS_PER_ROW", tokens_per_row)
+        states = rows.spread(packed_text_states(encoder, ids, rows))
+    assert torch.allclose(states, expected, atol=1e-8)
+    (states * weights).sum().backward()
+    for name, gradient in wanted.items():
+        got = encoder.get_parameter(name).grad
+        assert got is not None and torch.allclose(got, gradient, atol=1e-8), name
+
+
+def test_rows_of_the_encoder_are_filled_evenly() -> None:
+    """Captions of real lengths waste little of a row."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = (torch.randn(32, generator=generator) * 6 + 16).clamp(5, 40).long().tolist()
+    rows = PackedRows(mask_of(lengths, 0))
+    slot, count, length = packed_text._places(rows)
+    assert len(set(slot.tolist())) == sum(lengths)
+    assert count * length < 1.1 * sum(lengths)

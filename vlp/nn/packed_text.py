@@ -1,0 +1,68 @@
+"""Run a BERT or RoBERTa encoder without its padding: several sentences share a row, each attending to itself alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from vlp.nn.rows import PackedRows
+
+# Longer rows waste attention between sentences, shorter ones fit worse: the rest of a row is padding again.
+TOKENS_PER_ROW = 128
+
+
+def packed_text_states(encoder: PreTrainedModel, ids: Tensor, rows: PackedRows) -> Tensor:
+    """The encoder's last hidden states of the valid tokens of ids (B, n) -> (T, d).
+
+    The numbers are those of ``encoder(input_ids=ids, attention_mask=mask)``: same positions, same neighbours.
+    """
+    slot, row_count, row_length = _places(rows)
+
+    def laid_out(per_token: Tensor, fill: int) -> Tensor:
+        flat = per_token.new_full((row_count * row_length,), fill)
+        return flat.index_copy(0, slot, per_token.flatten()[rows.index]).view(row_count, row_length)
+
+    sentence = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
+    sentences = laid_out(sentence, -1)
+    pad = encoder.config.pad_token_id or 0
+    states = encoder.get_submodule("embeddings")(
+        input_ids=laid_out(ids, pad), position_ids=laid_out(_positions(encoder, ids), pad)
+    )
+    strangers = sentences[:, None, :, None] != sentences[:, None, None, :]
+    # Added to the scores: the one form of mask that every attention of transformers takes.
+    mask = torch.zeros_like(strangers, dtype=states.dtype).masked_fill(strangers, torch.finfo(states.dtype).min)
+    states = encoder.get_submodule("encoder")(states, attention_mask=mask).last_hidden_state
+    return states.flatten(0, 1).index_select(0, slot)
+
+
+def _positions(encoder: PreTrainedModel, ids: Tensor) -> Tensor:
+    """Position ids (B, n): BERT counts from 0, RoBERTa counts the tokens that are not padding from pad_id + 1."""
+    if encoder.config.model_type == "bert":
+        return torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    pad = encoder.config.pad_token_id
+    real = ids.ne(pad).long()
+    return real.cumsum(dim=1) * real + pad
+
+
+def _places(rows: PackedRows) -> tuple[Tensor, int, int]:
+    """Where every valid token goes: (T,) places in rows of equal length, the number of rows, their length.
+
+    Sentences are dealt out to the rows by falling length, forth and back, so that the rows come out alike.
+    """
+    lengths, size = rows.lengths, len(rows.lengths)
+    row_count = min(max(round(len(rows.index) / TOKENS_PER_ROW), 1), size)
+    rounds = -(-size // row_count)
+    order = lengths.argsort(descending=True, stable=True)
+    dealt = lengths.new_zeros(rounds * row_count)
+    dealt[:size] = lengths[order]
+    dealt = dealt.view(rounds, row_count)
+    dealt[1::2] = dealt[1::2].flip(1)
+    start = dealt.cumsum(dim=0) - dealt
+    row = torch.arange(row_count, device=lengths.device).repeat(rounds, 1)
+    start[1::2], row[1::2] = start[1::2].flip(1), row[1::2].flip(1)
+    row_length = int(dealt.sum(dim=0).max())
+    begin = torch.empty_like(lengths)
+    begin[order] = (row * row_length + start).flatten()[:size]
+    offset = torch.arange(rows.mask.shape[1], device=lengths.device)
+    return (begin[:, None] + offset).flatten()[rows.index], row_count, row_length
