@@ -32,8 +32,8 @@ setup(
     description="EPIC: per image-token consistency for vision-language pre-training (CVPR 2023)",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["epic_common*", "vlp*", "meter*", "demo*", "patches*"]),
-    package_data={"demo": ["templates/*"], "patches": ["*.patch"]},
+    packages=find_packages(include=["epic_common*", "vlp*", "meter*", "demo*", "patches*", "benchmarks*"]),
+    package_data={"demo": ["templates/*"], "patches": ["*.patch"], "benchmarks": ["*.json"]},
     install_requires=CORE,
     extras_require={"meter": METER, "test": TEST},
 )

@@ -1,0 +1,41 @@
+"""What a baseline gives to the step benchmark, so that the next baseline is one file more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+
+# The first is what the others are measured against.
+VARIANTS = {
+    "vanilla_official": "vanilla as the official code computes it: everything anew for every objective, padded",
+    "vanilla": "vanilla as we do",
+    "epic_naive": "official vanilla, and EPIC's passes of teacher, generator and student in full beside it",
+    "epic": "EPIC as we do",
+    "epic_cached": "EPIC as we do, saliency from the cache instead of the teacher",
+}
+
+
+class Variant(NamedTuple):
+    """One way to compute the training step."""
+
+    step: Callable[[Batch], Tensor]  # batch -> loss
+    parts: Mapping[str, Sequence[nn.Module]]  # modules whose FLOPs are shown together
+
+
+class Steps(Protocol):
+    """A baseline's models with random weights, in train mode, and the steps that are made of them."""
+
+    tokenizer_family: str  # whose caption lengths the batches have: "roberta" or "bert"
+    max_text_len: int
+
+    def __init__(self, size: str) -> None: ...
+
+    def variant(self, name: str) -> Variant:
+        """One of ``VARIANTS``; what it needs is built when it is first asked for."""
+
+    def batch(self, lengths: Sequence[int]) -> Batch:
+        """A batch as the baseline's loader gives it, with sentences of ``lengths`` tokens, special ones included."""
