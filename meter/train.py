@@ -17,7 +17,10 @@ from meter.config import ex
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
+from meter.modules.meter_utils import HEAD_NAMES
 from vlp.data.errors import DataError
+from vlp.data.registry import get_spec
+from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
 from vlp.training.launch import build_trainer, prepare_process
 from vlp.training.run_log import run_directory, write_run_header
@@ -30,7 +33,8 @@ from meter.modules.epic_meter import attach_epic  # isort: skip
 
 log = logging.getLogger(__name__)
 
-BUILT_TASKS = ("mlm", "itm", "irtr")
+# Every task that is built, and the kind of data that it learns from.
+TASK_DATA = {"mlm": "caption", "itm": "caption", "irtr": "caption", "vqa": "vqa", "nlvr2": "nlvr2", "snli": "snli"}
 
 
 def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -> None:
@@ -53,7 +57,7 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
     if config["test_only"]:
         trainer.test(model, datamodule=datamodule, verbose=False)
         if trainer.is_global_zero and directory is not None:
-            write_results(trainer, directory, config)
+            write_results(trainer, directory, config, write_answers(model, datamodule))
     else:
         trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
     if directory is not None:
@@ -77,14 +81,28 @@ def build(
     attach_epic(model, datamodule.tokenizer, trainer.global_rank)
     # < EPIC
     if config["load_path"]:
-        load_checkpoint(model, config["load_path"])
+        missing = load_checkpoint(model, config["load_path"])
+        heads = [name.split(".")[0] for name in missing if name.startswith(tuple(HEAD_NAMES))]
+        if config["test_only"] and heads:
+            raise WeightsError(f"{config['load_path']} has no {heads[0]}: fine-tune it for this task first")
     if "irtr" in model.current_tasks:
         freeze_itm_head(model)
     return trainer, model, datamodule
 
 
-def write_results(trainer: L.Trainer, directory: Path, config: dict[str, Any]) -> None:
-    """Print the official recall tuple and write ``results.json``: metrics, checkpoint, split and protocol."""
+def write_answers(model: METERTransformerSS, datamodule: MTDataModule) -> dict[str, Any]:
+    """VQAv2: write ``{log_dir}/vqa_submit_{stem}.json`` for its evaluation server; what results.json says of it."""
+    if "vqa" not in model.current_tasks:
+        return {}
+    stem = Path(model.config["load_path"]).name[:-5]  # as in the run's name
+    path = Path(model.config["log_dir"]) / f"vqa_submit_{stem}.json"
+    write_submission(path, model.vqa_predictions, datamodule.answers)
+    print(f"answers: {path}")
+    return {"submission": str(path), "questions": len(model.vqa_predictions.of_question)}
+
+
+def write_results(trainer: L.Trainer, directory: Path, config: dict[str, Any], more: dict[str, Any]) -> None:
+    """Print the official recall tuple and write ``results.json``: metrics, checkpoint, split, protocol and ``more``."""
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     if config["get_recall_metric"]:
         order = ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10")
@@ -99,6 +117,7 @@ def write_results(trainer: L.Trainer, directory: Path, config: dict[str, Any]) -
             "eval_split": config["eval_split"],
             "zero_shot_protocol": config["zero_shot_protocol"],
             "metrics": metrics,
+            **more,
         },
     )
     print(f"results: {path}")
@@ -117,9 +136,11 @@ def check_config(config: dict[str, Any]) -> None:
         raise ValueError(f"resume_from={config['resume_from']}: no such file")
     if not any(value > 0 for value in config["loss_names"].values()):
         raise ValueError("loss_names: every task is off; set at least one, e.g. loss_names.mlm=1")
-    unbuilt = [task for task, value in config["loss_names"].items() if value > 0 and task not in BUILT_TASKS]
-    if unbuilt:
-        raise ValueError(f"loss_names.{unbuilt[0]}: only {', '.join(BUILT_TASKS)} can be trained or evaluated here")
+    for task in (task for task, value in config["loss_names"].items() if value > 0):
+        if task not in TASK_DATA:
+            raise ValueError(f"loss_names.{task}: only {', '.join(TASK_DATA)} can be trained or evaluated here")
+        if unfit := [key for key in config["datasets"] if get_spec(key).kind != TASK_DATA[task]]:
+            raise ValueError(f"loss_names.{task} needs {TASK_DATA[task]} data, which datasets={unfit} is not")
     if config["loss_names"]["irtr"] > 0 and config["draw_false_text"] < 1:
         raise ValueError("irtr ranks against false captions: draw_false_text must be at least 1 (official: 15)")
     if config["loss_names"]["itm"] > 0 and config["draw_false_image"] < 1:

@@ -14,6 +14,7 @@ from vlp.data.datasets import build_dataset
 from vlp.data.masking import MlmMasker
 from vlp.data.registry import Split, get_spec
 from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.task_datasets import VqaDataset
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.transforms import build_transform
 
@@ -38,6 +39,7 @@ class MTDataModule(L.LightningDataModule):
         self.collate = Collator(self.tokenizer, masker, config["max_text_len"])
         splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
         self.sets = {split: self._mixed(split) for split in splits}
+        self.answers = self._vqa_answers() if "vqa" in config["datasets"] else {}
         self.train_sampler: ResumableDistributedSampler | None = None
         self._resumed: dict[str, Any] | None = None
 
@@ -61,6 +63,19 @@ class MTDataModule(L.LightningDataModule):
             image_only=image_only,
             eval_split=c["eval_split"],
         )
+
+    def _vqa_answers(self) -> dict[int, str]:
+        """VQAv2's vocabulary, id -> answer, from the tables that have answers, whatever split the run reads.
+
+        Raises:
+            ValueError: an id for which the head has no place.
+        """
+        dataset = self.dataset("vqa", "train")
+        assert isinstance(dataset, VqaDataset)
+        answers, size = dataset.answers(), self.config["vqav2_label_size"]
+        if answers and max(answers) >= size:
+            raise ValueError(f"vqav2_label_size={size}, but the tables of vqa have {max(answers) + 1} answers")
+        return answers
 
     def _mixed(self, split: Split) -> MixedDataset:
         image_only = self.config["image_only"]

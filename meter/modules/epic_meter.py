@@ -169,6 +169,8 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
     settings = EpicConfig.from_dict(config["epic"])
     if not settings.enabled:
         return
+    if not {"mlm", "itm"} & set(model.current_tasks):
+        raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
     settings.check_baseline("METER", image_encoder=True, regions=False)
     if settings.needs_teacher and not config["teacher_path"]:
         raise ValueError("teacher_path must be given: the checkpoint of a METER pre-trained without EPIC")

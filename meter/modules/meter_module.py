@@ -258,7 +258,9 @@ class METERTransformerSS(L.LightningModule):
         meter_utils.epoch_wrapup(self)
 
     def on_test_epoch_end(self) -> None:
-        if "vqa" not in self.current_tasks:
+        if "vqa" in self.current_tasks:
+            self.vqa_predictions.gather()
+        else:
             meter_utils.epoch_wrapup(self)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

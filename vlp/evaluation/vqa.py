@@ -14,28 +14,26 @@ UNKNOWN = "unknown"  # the official answer where an id stands for none
 
 
 class Predictions:
-    """The best answer id of every question that this rank has seen."""
+    """The best answer id of every question: ``of_question`` is question id -> answer id."""
 
     def __init__(self) -> None:
-        self._of_question: dict[int, int] = {}
+        self.of_question: dict[int, int] = {}
 
     def add(self, question_ids: Sequence[int], logits: Tensor) -> None:
         """Take the best of logits (B, C) for each of the B questions."""
         best = logits.argmax(dim=-1).tolist()
-        self._of_question.update(zip(map(int, question_ids), best, strict=True))
+        self.of_question.update(zip(map(int, question_ids), best, strict=True))
 
-    def of_all_ranks(self) -> dict[int, int]:
-        """Question id -> answer id on every rank, sorted; a question that padding gave to two ranks counts once.
+    def gather(self) -> None:
+        """Take in those of all ranks, in the order of the ids; every rank must call it.
 
-        Every rank must call it.
+        A question that the sampler's padding gave to two ranks still counts once.
         """
-        merged = {question: answer for part in gathered(self._of_question) for question, answer in part.items()}
-        return dict(sorted(merged.items()))
+        merged = {question: answer for part in gathered(self.of_question) for question, answer in part.items()}
+        self.of_question = dict(sorted(merged.items()))
 
 
-def write_submission(path: Path, predictions: Mapping[int, int], answers: Mapping[int, str]) -> None:
+def write_submission(path: Path, predictions: Predictions, answers: Mapping[int, str]) -> None:
     """Write ``[{"question_id": …, "answer": …}, …]`` atomically; ``answers`` is the vocabulary, id -> answer."""
-    entries = [
-        {"question_id": question, "answer": answers.get(answer, UNKNOWN)} for question, answer in predictions.items()
-    ]
-    write_json(path, entries)
+    chosen = predictions.of_question.items()
+    write_json(path, [{"question_id": question, "answer": answers.get(best, UNKNOWN)} for question, best in chosen])

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.unit.scenes.conftest import REQUEST
-from vlp.data.scenes.coco_layout import Request, _new_directory, write_coco
+from vlp.data.scenes.coco_layout import Request, new_directory, write_coco
 from vlp.data.scenes.corpus import write_corpus
 from vlp.data.scenes.sampling import sample_scene, sample_splits
 from vlp.data.scenes.statistics import Statistics
@@ -125,7 +125,7 @@ def test_foreign_files_are_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), _new_directory(tmp_path / "raw") as fresh:
+    with pytest.raises(KeyboardInterrupt), new_directory(tmp_path / "raw") as fresh:
         (fresh / "half").write_text("done")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []

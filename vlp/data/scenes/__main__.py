@@ -1,6 +1,7 @@
 """Make the demo data.
 
 python -m vlp.data.scenes --output RAW_ROOT --train 3000 --val 100 --test 100 --captions 2 --image-size 112 --seed 0
+python -m vlp.data.scenes tasks --scenes RAW_ROOT --output TASKS_ROOT
 python -m vlp.data.scenes corpus --output captions.txt --lines 20000 --seed 7
 """
 
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from vlp.data.scenes.coco_layout import Request, write_coco
 from vlp.data.scenes.corpus import write_corpus
+from vlp.data.scenes.task_layouts import write_tasks
 
 
 def _images_parser() -> argparse.ArgumentParser:
@@ -38,11 +40,24 @@ def _corpus_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _tasks_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m vlp.data.scenes tasks", description="What is asked of the scenes, as VQA v2, NLVR2 and SNLI-VE."
+    )
+    parser.add_argument("--scenes", type=Path, required=True, help="folder of scenes that this command has made")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make, with vqa, nlvr2 and snli in it")
+    return parser
+
+
 def main(argv: Sequence[str]) -> None:
     """Run the command line `argv` (without the program's name)."""
     if argv[:1] == ["corpus"]:
         options = _corpus_parser().parse_args(argv[1:])
         write_corpus(options.output, options.lines, options.seed)
+        return
+    if argv[:1] == ["tasks"]:
+        options = _tasks_parser().parse_args(argv[1:])
+        write_tasks(options.scenes, options.output)
         return
     options = _images_parser().parse_args(argv)
     request = Request(options.train, options.val, options.test, options.captions, options.image_size, options.seed)
@@ -53,5 +68,5 @@ def main(argv: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except (ValueError, FileExistsError) as error:
+    except (ValueError, FileExistsError, FileNotFoundError) as error:
         sys.exit(f"error: {error}")

@@ -88,7 +88,7 @@ def write_coco(root: Path, request: Request, workers: int = 1) -> bool:
     """
     if _already_there(root, request):
         return False
-    with _new_directory(root) as fresh:
+    with new_directory(root) as fresh:
         for folder in ("karpathy", "train2014", "val2014"):
             (fresh / folder).mkdir()
         images = []
@@ -117,7 +117,7 @@ def _already_there(root: Path, request: Request) -> bool:
 
 
 @contextmanager
-def _new_directory(root: Path) -> Iterator[Path]:
+def new_directory(root: Path) -> Iterator[Path]:
     """Yield a temporary directory beside `root` that becomes `root` at the end, and vanishes on an error."""
     fresh = root.with_name(f".{root.name}.{os.getpid()}.tmp")
     fresh.mkdir(parents=True)
