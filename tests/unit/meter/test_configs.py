@@ -60,7 +60,9 @@ def test_one_field_of_epic_can_be_updated_alone() -> None:
     [
         ({"data_root": ""}, "data_root must be given"),
         ({"image_size": "abc"}, "image_size='abc': expected a number, like 224"),
-        ({"loss_names": {"vqa": 1}}, r"loss_names\.vqa: only mlm, itm, irtr can"),
+        ({"loss_names": {"vcr": 1}}, r"loss_names\.vcr: only mlm, itm, irtr, vqa, nlvr2, snli can"),
+        ({"loss_names": {"vqa": 1}}, r"loss_names\.vqa needs vqa data, which datasets=\['coco', 'vg'"),
+        ({"datasets": ["coco", "nlvr2"]}, r"loss_names\.itm needs caption data, which datasets=\['nlvr2'\] is not"),
         ({"loss_names": {"irtr": 1}}, "draw_false_text must be at least 1"),
         ({"draw_false_image": 0}, "draw_false_image must be at least 1"),
         ({"get_recall_metric": True}, "get_recall_metric needs the retrieval task"),
