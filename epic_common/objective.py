@@ -39,8 +39,9 @@ class Epic(nn.Module):
         hidden_size: width of the student's text states.
         language_model: f_L where ``config.replacement == "lm"``, from ``load_language_model``.
         image_width: width of the student's image [CLS] feature, for ``config.image_conditioned``.
-        teacher: gives saliency; a :class:`Teacher` for "VLM (SAS)", else anything with ``saliency(batch)``.
+        teacher: gives saliency; anything with ``saliency(batch)``.
         seed, rank: key of the random stream.
+        first_snapshot: for "VLM (SAS)", whose first snapshot it is; by default ``teacher``.
 
     Raises:
         ValueError: the parts do not fit the configuration.
@@ -59,6 +60,7 @@ class Epic(nn.Module):
         teacher: SaliencyTeacher | None = None,
         seed: int = 0,
         rank: int = 0,
+        first_snapshot: Teacher | None = None,
     ) -> None:
         super().__init__()
         if not config.enabled:
@@ -73,9 +75,10 @@ class Epic(nn.Module):
         object.__setattr__(self, "teacher", teacher)
         self.snapshot: SasSnapshot | None = None
         if config.replacement == "vlm":
-            if not isinstance(teacher, Teacher):
+            first = first_snapshot or teacher
+            if not isinstance(first, Teacher):
                 raise ValueError("epic.replacement='vlm' needs a Teacher: its model is the first snapshot")
-            self.snapshot = SasSnapshot(teacher)
+            self.snapshot = SasSnapshot(first)
         self.generator = _build_generator(config, vocabulary, language_model, image_width, self.snapshot)
         self.head = ConsistencyHead(hidden_size, config.itc_head_bias, dense=config.itc_head == "dense")
         self.train_metrics, self.eval_metrics = EpicMetrics(), EpicMetrics()

@@ -95,6 +95,9 @@ def config() -> None:
     # EPIC >
     epic = EpicConfig().to_dict()
     teacher_path = ""  # checkpoint of the frozen teacher, a METER pre-trained without EPIC
+    saliency_cache = (
+        ""  # folder of the teacher's scores, from epic_saliency_cache.py; teacher_path can be left out then
+    )
     # < EPIC
 
 

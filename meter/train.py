@@ -28,6 +28,7 @@ from vlp.training.sacred_cli import check_types
 from vlp.training.weights import WeightsError
 
 # EPIC >
+from meter.modules.epic_cache import identify_pairs  # isort: skip
 from meter.modules.epic_meter import attach_epic  # isort: skip
 # < EPIC
 
@@ -79,6 +80,7 @@ def build(
     trainer = build_trainer(config, datamodule.has_validation, environment)
     # EPIC >
     attach_epic(model, datamodule.tokenizer, trainer.global_rank)
+    identify_pairs(model, datamodule)
     # < EPIC
     if config["load_path"]:
         missing = load_checkpoint(model, config["load_path"])

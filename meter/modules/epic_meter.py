@@ -21,6 +21,7 @@ from epic_common.objective import Epic
 from epic_common.saliency import saliency_scores
 from epic_common.teacher import Teacher
 from meter.modules.checkpoints import load_checkpoint
+from meter.modules.epic_cache import load_cached_teacher
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
 from vlp.data.tokenizers import load_tokenizer
@@ -162,7 +163,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
     """Build EPIC's parts for an already built student, so that its initial weights are those of the vanilla run.
 
     Raises:
-        ValueError: a bad ``epic.<field>``, or no ``teacher_path`` where one is needed.
+        ValueError: a bad ``epic.<field>``, no ``teacher_path`` where one is needed, or a cache that does not fit.
         WeightsError: a teacher that does not fit.
     """
     config = model.config
@@ -172,18 +173,21 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
     if not {"mlm", "itm"} & set(model.current_tasks):
         raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
     settings.check_baseline("METER", image_encoder=True, regions=False)
-    if settings.needs_teacher and not config["teacher_path"]:
+    cached = load_cached_teacher(config, settings, tokenizer) if config["saliency_cache"] else None
+    needs_weights = settings.replacement == "vlm" or (settings.needs_teacher and cached is None)
+    if needs_weights and not config["teacher_path"]:
         raise ValueError("teacher_path must be given: the checkpoint of a METER pre-trained without EPIC")
-    teacher = load_teacher(config, settings, tokenizer) if settings.needs_teacher else None
+    teacher = load_teacher(config, settings, tokenizer) if needs_weights else None
     model.epic = MeterEpic(
         settings,
         Vocabulary.from_tokenizer(tokenizer),
         config["hidden_size"],
         load_language_model(settings, config["tokenizer"], tokenizer),
         image_width=config["hidden_size"],
-        teacher=teacher,
+        teacher=cached or teacher,
         seed=config["seed"],
         rank=rank,
+        first_snapshot=teacher,
     )
     log.info("[epic] %s", settings)
 

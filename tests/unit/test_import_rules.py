@@ -16,7 +16,7 @@ OURS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
     "xvlm",
     "reproduce",
 }
-METHOD_MAY_USE = {"epic_common", "torch", "transformers", "tokenizers", "rich"}
+METHOD_MAY_USE = {"epic_common", "torch", "transformers", "tokenizers", "safetensors", "rich"}
 
 
 def imported(path: Path, package: str) -> Iterator[str]:

@@ -52,6 +52,7 @@ class ArrowDataset(Dataset[Sample]):
             raise ValueError(f"dataset {spec.key}: at least one image transform is needed")
         self.spec, self.split, self.tables, self.transforms = spec, split, tables, list(transforms)
         self.seed, self.image_only = seed, image_only
+        self.identify = False  # True: a caption sample says which file its image is (file_digest, origin)
         self.guard = ReadGuard(f"{spec.key} ({split})", strict=split != "train")
         self._mode = "RGBA" if any(transform.mode == "RGBA" for transform in transforms) else "RGB"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -124,3 +125,9 @@ class MixedDataset(ConcatDataset[Sample]):
         for dataset in self.datasets:
             assert isinstance(dataset, ArrowDataset)
             dataset.set_epoch(epoch)
+
+    def identify(self) -> None:
+        """Make the caption samples of every dataset say which file their image is."""
+        for dataset in self.datasets:
+            assert isinstance(dataset, ArrowDataset)
+            dataset.identify = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +24,8 @@ class CaptionDataset(ArrowDataset):
 
     ``false_image_i`` (i < ``draw_false_image``) and ``false_text_i`` are uniform over the texts of this dataset, so an
     image with more captions is likelier and a draw may be a true match, as in the official code. COCO's test split
-    adds ``iid``, the number in the file name. ``image_only`` leaves out all texts.
+    adds ``iid``, the number in the file name. ``image_only`` leaves out all texts. ``identify`` adds ``file_digest``,
+    the BLAKE2b-128 of the stored image file in hexadecimal, and ``origin``, its table, row and name.
     ``forced`` fixes the draws of single samples, by flat index.
     """
 
@@ -58,6 +60,9 @@ class CaptionDataset(ArrowDataset):
         if self.spec.key == "coco" and self.split == "test":
             name = self.tables.cell(row, "image_id")
             sample["iid"] = int(name.split(".")[0].split("_")[-1])
+        if self.identify:
+            digest = hashlib.blake2b(self.tables.cell(row, "image"), digest_size=16)
+            sample |= {"file_digest": digest.hexdigest(), "origin": self.tables.describe(row)}
         return sample
 
     def _draw(self, rng: random.Random) -> FalseDraws:

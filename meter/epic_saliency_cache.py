@@ -1,0 +1,34 @@
+"""Compute the teacher's saliency (Eq. 8) of every training and validation pair once, for run.py to read.
+
+The command line of the run, with the teacher and the folder to build:
+    python epic_saliency_cache.py with data_root=<ARROW_ROOT> num_gpus=8 num_nodes=1 task_mlm_itm_clip_bert \
+        per_gpu_batchsize=32 clip16 text_roberta image_size=288 epic teacher_path=<TEACHER> saliency_cache=<FOLDER>
+Processes and nodes are those of run.py, with a folder that all of them see. After a kill the same command goes on where
+it stopped. The run then needs saliency_cache=<FOLDER> and no teacher_path.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from meter.config import ex
+from meter.modules.epic_cache_build import build_cache
+from vlp.data.errors import DataError
+from vlp.training.sacred_cli import check_command_line
+from vlp.training.weights import WeightsError
+
+
+@ex.main
+def main(_config: dict[str, Any]) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        build_cache(_config)
+    except (DataError, WeightsError, FloatingPointError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    check_command_line(ex, sys.argv)
+    ex.run_commandline()

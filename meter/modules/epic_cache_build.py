@@ -1,0 +1,218 @@
+"""Build METER's saliency cache: every training and validation pair through the teacher once, on all processes."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import transformers
+from lightning.fabric.strategies import DDPStrategy
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from epic_common.config import EpicConfig
+from epic_common.saliency_cache import SaliencyCache
+from epic_common.saliency_cache_writer import CacheWriter, scores_of
+from epic_common.teacher import SaliencyTeacher
+from meter.datamodules.multitask_datamodule import MTDataModule
+from meter.modules.epic_cache import COMMAND, identity, pairs_of
+from meter.modules.epic_meter import load_teacher
+from meter.modules.meter_module import trimmed
+from meter.train import check_config
+from vlp.data.arrow_dataset import ArrowDataset, Sample
+from vlp.data.collate import Batch
+from vlp.data.manifest import footer_sha256
+from vlp.data.registry import Split, get_spec, table_files
+from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
+from vlp.training.progress import clock
+
+SPLITS: tuple[Split, ...] = ("train", "val")
+MAX_CHUNK = 4096  # pairs of which a kill loses at most so many per process
+
+
+class EveryPair(Dataset[Sample | None]):
+    """Every pair of ``sets`` (``image_only``, with ``identify``), table by table; None where the image is broken.
+
+    An image's captions stand one after the other, so it is read and decoded once for all of them.
+    """
+
+    def __init__(self, sets: Sequence[ArrowDataset]) -> None:
+        self.sets = list(sets)
+        self._starts = np.cumsum([0] + [dataset.tables.num_texts for dataset in sets])
+        self._place: tuple[int, int] | None = None
+        self._image: Sample | None = None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> Sample | None:
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        dataset, text = self.sets[number], index - int(self._starts[number])
+        row = int(dataset.tables.rows[text])
+        if self._place != (number, row):
+            sample = dataset[row]
+            # Training takes the next row instead of a broken image; here that row comes anyway.
+            self._place, self._image = (number, row), sample if sample["img_index"] == row else None
+        return self._image and {**self._image, "text": dataset.tables.text(text)}
+
+
+class Readable:
+    """Samples -> the batch of those that are not None (None if there are none), and how many there were in all."""
+
+    def __init__(self, collate: Callable[[Sequence[Sample]], Batch]) -> None:
+        self.collate = collate
+
+    def __call__(self, samples: Sequence[Sample | None]) -> tuple[Batch | None, int]:
+        readable = [sample for sample in samples if sample is not None]
+        return self.collate(readable) if readable else None, len(samples)
+
+
+def build_cache(config: dict[str, Any]) -> None:
+    """Build, or go on building, the folder ``saliency_cache`` of a run; one process of it.
+
+    Raises:
+        ValueError: the run cannot have a cache, or the folder holds that of another run.
+        DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
+    """
+    check_config(config)
+    for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
+        if not config[key]:
+            raise ValueError(f"{key} must be given: {what}")
+    prepare_process()
+    transformers.logging.set_verbosity_error()
+    fabric = fabric_of(config)
+    fabric.launch()
+    datamodule = MTDataModule({**config, "test_only": True})  # whose training sets would draw false images
+    settings = EpicConfig.from_dict(config["epic"])
+    sets = [datamodule.dataset(k, s, image_only=True, false_draws=False) for k in config["datasets"] for s in SPLITS]
+    for dataset in sets:
+        dataset.identify = True
+    pairs = EveryPair(sets)
+    chunks = chunks_of(len(pairs))
+    needed = identity(config, settings, datamodule.tokenizer)
+    writer = CacheWriter(config["saliency_cache"], COMMAND, needed, source_of(config), len(chunks))
+    # One answer for all: a process that looks later might find chunks that another has written meanwhile.
+    todo = fabric.broadcast(writer.missing())
+    if len(todo) < len(chunks):
+        fabric.print(f"{config['saliency_cache']}: {len(chunks) - len(todo)} of {len(chunks)} chunks are there already")
+    own = {number: chunks[number] for number in todo[fabric.global_rank :: fabric.world_size]}
+    if own:
+        teacher = load_teacher(config, settings, datamodule.tokenizer)
+        loader = loader_of(pairs, datamodule.collate, own.values(), config)
+        batches = ((fabric.to_device(batch), seen) for batch, seen in loader)
+        with fabric.autocast():
+            write_chunks(writer, teacher, own, batches, show=fabric.is_global_zero)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        report(writer.finish({"precision": config["precision"], "versions": versions()}))
+
+
+def fabric_of(config: dict[str, Any]) -> L.Fabric:
+    """Processes, device and precision of the run; they exchange nothing but when they are done."""
+    cuda = torch.cuda.is_available()
+    devices = config["num_gpus"] if cuda else processes_per_node(config)
+    alone = processes_per_node(config) * config["num_nodes"] == 1
+    waiting = datetime.timedelta(days=7)  # a process may have hours more to do than another
+    return L.Fabric(
+        accelerator="gpu" if cuda else "cpu",
+        devices=devices,
+        num_nodes=config["num_nodes"],
+        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=waiting),
+        precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
+    )
+
+
+def source_of(config: dict[str, Any]) -> list[Any]:
+    """Where the pairs come from: the tables with the hash of their footers; and the precision, which is one for all."""
+    tables = [
+        [split, name, footer_sha256(path)]
+        for key in config["datasets"]
+        for split in SPLITS
+        for name, path in table_files(get_spec(key), split, config["data_root"], config["eval_split"])
+    ]
+    return [tables, str(config["precision"])]
+
+
+def chunks_of(pairs: int) -> list[range]:
+    """The pairs cut into equal parts: small enough to lose little, and some for each of 16 processes."""
+    if not pairs:
+        raise ValueError("datasets have no pairs to compute saliency of")
+    size = min(MAX_CHUNK, -(-pairs // 16))
+    return [range(start, min(start + size, pairs)) for start in range(0, pairs, size)]
+
+
+def loader_of(
+    pairs: EveryPair, collate: Callable[[Sequence[Sample]], Batch], chunks: Iterable[range], config: dict[str, Any]
+) -> DataLoader[Any]:
+    """The batches of the chunks, one after the other; a batch belongs to one chunk."""
+    size = config["per_gpu_batchsize"]
+    batches = [chunk[start : start + size] for chunk in chunks for start in range(0, len(chunk), size)]
+    return DataLoader(
+        pairs,
+        batch_sampler=batches,  # type: ignore[arg-type]  # ranges, not lists: no Python object for each pair
+        num_workers=config["num_workers"],
+        collate_fn=Readable(collate),
+    )
+
+
+def write_chunks(
+    writer: CacheWriter,
+    teacher: SaliencyTeacher,
+    chunks: Mapping[int, range],
+    batches: Iterator[tuple[Batch | None, int]],
+    show: bool,
+) -> None:
+    """Write each of ``chunks``, by number, as soon as the last of its ``batches`` went through the teacher."""
+    progress = PairProgress(sum(map(len, chunks.values())), show)
+    for number, chunk in chunks.items():
+        keys: list[bytes] = []
+        scores: list[Tensor] = []
+        seen = 0
+        while seen < len(chunk):
+            batch, size = next(batches)
+            if batch is not None:
+                batch = trimmed(batch)
+                pairs = pairs_of(batch)
+                keys += pairs.keys
+                scores += scores_of(teacher, batch, pairs)
+            seen += size
+            progress.advance(size)
+        writer.write(number, keys, scores, skipped=len(chunk) - len(keys))
+
+
+class PairProgress:
+    """Prints ``saliency: 1200/5000 pairs · 81 pairs/s · 0:47 left`` every 10 s, of one process's share."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self.total, self.show, self.done = total, show, 0
+        self._started = self._shown = time.monotonic()
+
+    def advance(self, pairs: int) -> None:
+        """Count ``pairs`` more."""
+        self.done += pairs
+        now = time.monotonic()
+        if self.show and (now - self._shown > 10 or self.done == self.total):
+            self._shown = now
+            speed = self.done / (now - self._started)
+            left = clock((self.total - self.done) / speed)
+            print(f"saliency: {self.done}/{self.total} pairs · {speed:.3g} pairs/s · {left} left", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that scores depend on."""
+    return {name: version(name) for name in ("torch", "torchvision", "transformers", "tokenizers", "pillow")}
+
+
+def report(cache: SaliencyCache) -> None:
+    """Print how many pairs the cache has and its size."""
+    facts, size = cache.manifest, cache.manifest["bytes"]
+    print(
+        f"saliency cache {cache.folder}: {facts['pairs']} distinct pairs, {facts['tokens']} tokens, "
+        f"{size / 1e6:.1f} MB; {facts['skipped_pairs']} pairs left out, their images cannot be read"
+    )
