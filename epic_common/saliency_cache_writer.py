@@ -61,7 +61,7 @@ class CacheWriter:
         return self._parts / f"{number:06d}.safetensors"
 
     def write(self, number: int, keys: Sequence[bytes], scores: Sequence[Tensor], skipped: int = 0) -> None:
-        """Write chunk ``number``: the pairs' keys, their scores (float32, one a valid token), how many were left out."""
+        """Write chunk ``number``: the pairs' keys, their float32 scores (one a valid token), how many were left out."""
         index = torch.tensor([halves(key) for key in keys], dtype=torch.int64).reshape(-1, 2)
         tensors = {
             "high": index[:, 0].contiguous(),
@@ -156,7 +156,10 @@ def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> N
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.tmp")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode  # of the umask; safetensors makes files that other users cannot read
         save_file(tensors, partial, metadata=metadata)
+        partial.chmod(mode)
         _publish(partial, path)
     finally:
         partial.unlink(missing_ok=True)

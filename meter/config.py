@@ -95,9 +95,7 @@ def config() -> None:
     # EPIC >
     epic = EpicConfig().to_dict()
     teacher_path = ""  # checkpoint of the frozen teacher, a METER pre-trained without EPIC
-    saliency_cache = (
-        ""  # folder of the teacher's scores, from epic_saliency_cache.py; teacher_path can be left out then
-    )
+    saliency_cache = ""  # folder of its scores, built by epic_saliency_cache.py, instead of the teacher itself
     # < EPIC
 
 

@@ -28,7 +28,7 @@ def code_blocks(text: str) -> Iterator[str]:
 def launcher_commands() -> list[list[str]]:
     """Every printed call of a METER launcher, as the items behind ``with``."""
     lines = [line for block in code_blocks(README) for line in block.replace("\\\n", " ").splitlines()]
-    words = [shlex.split(line, comments=True) for line in lines if "run.py with" in line]
+    words = [shlex.split(line, comments=True) for line in lines if ".py with" in line]
     return [line[line.index("with") + 1 :] for line in words]
 
 
@@ -46,7 +46,7 @@ def test_every_printed_command_is_accepted(items: list[str]) -> None:
     check_config(config)
     assert accumulation(config) >= 1 and config["precision"] in PRECISIONS
     epic = EpicConfig.from_dict(config["epic"])
-    assert bool(config["teacher_path"]) == epic.needs_teacher
+    assert bool(config["teacher_path"] or config["saliency_cache"]) == epic.needs_teacher
     assert bool(epic.generator) == (epic.generator_training == "trained")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from collections.abc import Sequence
@@ -95,6 +96,21 @@ def test_false_draws_are_uniform_over_texts(tmp_path: Path) -> None:
         texts += sample["false_text_0"] == "a"
     assert 330 < second < 420  # 3 of 4 texts belong to the second image
     assert 200 < texts < 300  # 2 of 4 texts are "a"
+
+
+def test_a_sample_says_which_file_it_is_when_asked(tmp_path: Path) -> None:
+    """The file that was read: that of the next row where one is broken."""
+    write_vg(tmp_path, [picture(0), BROKEN, picture(2)])
+    for image_only in (False, True):
+        dataset = build(tmp_path, image_only=image_only)
+        assert not {"file_digest", "origin"} & dataset[0].keys()
+        MixedDataset([dataset]).identify()
+        digests = [hashlib.blake2b(picture(i), digest_size=16).hexdigest() for i in range(3)]
+        samples = [dataset[i] for i in range(0, len(dataset), len(dataset) // 3)]
+        assert [sample["file_digest"] for sample in samples] == [digests[0], digests[2], digests[2]]
+        assert [sample["origin"].partition("vg.arrow, ")[2] for sample in samples] == [
+            *("row 0 (x_0.jpg)", "row 2 (x_2.jpg)", "row 2 (x_2.jpg)")
+        ]
 
 
 def test_forced_draws_and_image_only(tmp_path: Path) -> None:

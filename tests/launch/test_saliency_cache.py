@@ -1,0 +1,60 @@
+"""The saliency cache from the command line: built by its launcher, read by run.py, the numbers those of the teacher."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.launch.launcher import PRETRAIN, Launcher, Result
+
+SCRIPT = "epic_saliency_cache.py"
+
+
+@pytest.fixture(scope="module")
+def cache(launcher: Launcher, vanilla: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of the vanilla run's saliency."""
+    folder = tmp_path_factory.mktemp("cache") / "scores"
+    run = build(launcher, vanilla, folder)
+    pairs = 2 * (32 + 8)  # training, and the test split, which METER validates on
+    assert f"saliency: {pairs}/{pairs} pairs" in run.output and "0:00 left" in run.output
+    assert re.search(rf"saliency cache .*: {pairs} distinct pairs, \d+ tokens, 0\.0 MB; 0 pairs left out", run.output)
+    return folder
+
+
+def build(launcher: Launcher, vanilla: Result, folder: Path, *items: str, check: bool = True) -> Result:
+    given = ("epic", f"teacher_path={vanilla.checkpoint}", f"saliency_cache={folder}", *items)
+    return launcher.run(*PRETRAIN, *launcher.items(*given), script=SCRIPT, check=check)
+
+
+def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
+    launcher: Launcher, cache: Path, epic: Result
+) -> None:
+    run = launcher.pretrain("val_check_interval=3", "epic", f"saliency_cache={cache}", "epic.mask_ratio=0.5")
+    assert re.search(rf"\[epic\] teacher read from {re.escape(str(cache))}, 80 pairs, sha256 \w{{64}}\n", run.output)
+    assert "[load]" not in run.output  # no checkpoint at all
+    assert len(run.metrics) == len(epic.metrics)
+    for ours, theirs in zip(run.metrics, epic.metrics, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, nan_ok=True)
+    assert len(run.values("epic/train/epic_itc")) == 3 and len(run.values("epic/val/epic_itc")) == 1
+
+
+def test_two_processes_build_the_cache_of_one(launcher: Launcher, vanilla: Result, cache: Path, tmp_path: Path) -> None:
+    run = build(launcher, vanilla, tmp_path, "num_gpus=2")
+    assert "saliency: 40/40 pairs" in run.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in cache.iterdir())
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (cache / path.name).read_bytes()
+
+
+def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache: Path, vanilla: Result) -> None:
+    for items, message in (
+        (["image_size=96"], "image_size is 64 in the cache and 96 in this run"),
+        (["clip_randaug"], "train_transform_keys has 'clip_randaug', another view of an image each time"),
+    ):
+        run = launcher.run(*PRETRAIN, *launcher.items("epic", f"saliency_cache={cache}", *items), check=False)
+        assert run.status == 1 and "Traceback" not in run.output and not run.log_dir.exists()
+        assert run.output.rstrip().splitlines()[-1].startswith("error: saliency_cache") and message in run.output
+    run = build(launcher, vanilla, cache, "epic.saliency_layer=-1", check=False)
+    assert run.status == 1 and "epic.saliency_layer is -2 in the cache and -1 in this run" in run.output
