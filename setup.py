@@ -9,7 +9,7 @@ CORE = [
     "tokenizers>=0.19",
     "safetensors>=0.4",
     "numpy>=1.26",
-    "pillow>=10.1",
+    "pillow>=10.3",
     "rich>=13",
 ]
 # sacred 0.8 imports pkg_resources, which setuptools 81 starts to remove.

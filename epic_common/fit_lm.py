@@ -218,7 +218,12 @@ class _Fit:
     def predict(self, lines: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Logits (K, V) and targets (K,) of freshly masked captions; K >= 1 unless they hold special tokens alone."""
         encoded = self.tokenizer(
-            list(lines), padding=True, truncation=True, max_length=self.settings.max_length, return_tensors="pt"
+            list(lines),
+            padding=True,
+            truncation=True,
+            max_length=self.settings.max_length,
+            split_special_tokens=True,  # "<mask>" in a caption is text, as the baselines read it
+            return_tensors="pt",
         )
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
         selected = self._select(maskable_positions(ids, mask, torch.tensor(self.vocabulary.special_ids)))

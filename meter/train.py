@@ -22,6 +22,7 @@ from vlp.data.errors import DataError
 from vlp.data.registry import get_spec
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
+from vlp.training.failures import plain_failures
 from vlp.training.launch import build_trainer, prepare_process
 from vlp.training.run_log import run_directory, write_run_header
 from vlp.training.sacred_cli import check_types
@@ -55,12 +56,13 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
         write_run_header(directory, config)
     # From here on ranks differ in their dropout and their matching labels; the models above are equal.
     torch.manual_seed(config["seed"] + trainer.global_rank)
-    if config["test_only"]:
-        trainer.test(model, datamodule=datamodule, verbose=False)
-        if trainer.is_global_zero and directory is not None:
-            write_results(trainer, directory, config, write_answers(model, datamodule))
-    else:
-        trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
+    with plain_failures(trainer.global_rank):
+        if config["test_only"]:
+            trainer.test(model, datamodule=datamodule, verbose=False)
+            if trainer.is_global_zero and directory is not None:
+                write_results(trainer, directory, config, write_answers(model, datamodule))
+        else:
+            trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
     if directory is not None:
         log.info("run directory: %s", directory)
 

@@ -204,9 +204,7 @@ def load_teacher(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTra
         "load_path": path,
         "gradient_checkpointing": False,
     }
-    name = teacher_config["tokenizer"]
-    if name != config["tokenizer"] and load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
-        raise ValueError(f"the teacher {path} has tokenizer={name}, this run {config['tokenizer']}: other token ids")
+    teacher_config["tokenizer"] = _tokenizer_of(path, teacher_config["tokenizer"], config["tokenizer"], tokenizer)
     if teacher_config["num_top_layer"] < -settings.saliency_layer:
         raise ValueError(
             f"the teacher {path} has {teacher_config['num_top_layer']} fusion layers, epic.saliency_layer="
@@ -218,3 +216,21 @@ def load_teacher(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTra
     teacher = Teacher(model, settings.saliency_layer, path)
     log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
     return teacher
+
+
+def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The name of the teacher's tokenizer and text encoder: this run's if the teacher's folder is not here.
+
+    Raises:
+        ValueError: the teacher has other token ids.
+    """
+    if theirs == ours:
+        return ours
+    try:
+        vocabulary = load_tokenizer(theirs).get_vocab()
+    except OSError:
+        log.warning("[epic] the teacher %s has tokenizer=%s, which is not here: taken to be %s", path, theirs, ours)
+        return ours
+    if vocabulary != tokenizer.get_vocab():
+        raise ValueError(f"the teacher {path} has tokenizer={theirs}, this run {ours}: other token ids")
+    return theirs

@@ -38,6 +38,7 @@ class ArrowDataset(Dataset[Sample]):
     """
 
     image_columns: tuple[str, ...] = ("image",)
+    label_columns: tuple[str, ...] = ()  # what else every table must have
 
     def __init__(
         self,
@@ -53,6 +54,7 @@ class ArrowDataset(Dataset[Sample]):
         self.spec, self.split, self.tables, self.transforms = spec, split, tables, list(transforms)
         self.seed, self.image_only = seed, image_only
         self.identify = False  # True: a caption sample says which file its image is (file_digest, origin)
+        tables.require(self.image_columns + self.label_columns)
         self.guard = ReadGuard(f"{spec.key} ({split})", strict=split != "train")
         self._mode = "RGBA" if any(transform.mode == "RGBA" for transform in transforms) else "RGB"
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
@@ -119,6 +121,11 @@ class MixedDataset(ConcatDataset[Sample]):
 
     def __init__(self, datasets: Iterable[ArrowDataset]) -> None:
         super().__init__(datasets)
+
+    @property
+    def guards(self) -> dict[str, ReadGuard]:
+        """The count of images read and not readable, by dataset key."""
+        return {dataset.spec.key: dataset.guard for dataset in self.datasets}  # type: ignore[attr-defined]
 
     def set_epoch(self, epoch: int) -> None:
         """Make the draws of every dataset those of ``epoch``."""

@@ -43,6 +43,9 @@ class CaptionDataset(ArrowDataset):
         super().__init__(spec, split, tables, transforms, seed, image_only)
         self.draw_false_image, self.draw_false_text = draw_false_image, draw_false_text
         self.forced: dict[int, FalseDraws] = {}
+        self._has_iid = spec.key == "coco" and split == "test"
+        if self._has_iid:
+            tables.require(("image_id",))
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample; the false indices are drawn before the transforms use the generator."""
@@ -57,7 +60,7 @@ class CaptionDataset(ArrowDataset):
             sample[f"false_image_{i}"] = self.read(false, rng)[1][0]
         for i, false in enumerate(draws.texts):
             sample[f"false_text_{i}"] = self.tables.text(false)
-        if self.spec.key == "coco" and self.split == "test":
+        if self._has_iid:
             name = self.tables.cell(row, "image_id")
             sample["iid"] = int(name.split(".")[0].split("_")[-1])
         if self.identify:

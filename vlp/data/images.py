@@ -7,8 +7,10 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+# Pillow's other plugins are left out: bytes from the web must not reach a PostScript interpreter.
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 # What Pillow raises on broken bytes; MemoryError is left out on purpose.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
@@ -20,17 +22,20 @@ class ImageError(ValueError):
 def decode_image(data: bytes, mode: str) -> Image.Image:
     """Decode ``data`` and convert it to ``mode`` ("RGB" or "RGBA").
 
-    Greyscale, palette, CMYK and alpha images work. 16-bit greyscale is scaled to 8 bits (Pillow alone would clip it
-    to white). Pillow's limit against decompression bombs stays on.
+    Greyscale, palette, CMYK, 16-bit and alpha images work. 16-bit greyscale is scaled to 8 bits (Pillow alone would
+    clip it to white). Pillow's limit against decompression bombs stays on; the header alone is read to apply it.
 
     Raises:
-        ImageError: the bytes are empty, no image, truncated, or decode to more pixels than Pillow's limit.
+        ImageError: the bytes are empty, none of :data:`FORMATS`, truncated, of 32-bit numbers, or decode to more
+            pixels than Pillow's limit.
     """
     if not data:
         raise ImageError("zero bytes")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return _to_8_bits(image).convert(mode)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"no {', '.join(FORMATS)} image") from error
     except Image.DecompressionBombError as error:
         raise ImageError(f"too large: {error}") from error
     except _BROKEN as error:
@@ -43,6 +48,8 @@ def check_image(data: bytes) -> None:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError(f"pixels of mode {image.mode}, which have no known range")
     if not image.mode.startswith("I;16"):
         return image
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 
 from vlp.data.errors import DataError
 
+_ADVICE = "convert its dataset again (python -m vlp.data.arrow, see docs/data.md) or copy the file anew"
+
 
 class ArrowTables:
     """The rows of several table files, one after the other, and the flat index of their texts (SPEC §3.3).
@@ -53,6 +55,12 @@ class ArrowTables:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()  # a spawned worker maps the files itself instead of receiving their bytes
+
+    def require(self, columns: Sequence[str]) -> None:
+        """Raise a DataError that names the file if a table lacks one of ``columns``."""
+        for table, path in zip(self._tables, self._paths, strict=True):
+            for column in columns:
+                _require(table, path, column)
 
     @property
     def num_rows(self) -> int:
@@ -107,20 +115,26 @@ def open_table(path: Path, text_column: str) -> pa.Table:
     """Map an Arrow IPC file into memory.
 
     Raises:
-        DataError: it is absent, empty, cut off, no Arrow file, or lacks ``text_column``.
+        DataError: it is absent, empty, cut off, no Arrow file, or lacks ``text_column``, a column of lists.
     """
-    advice = "convert its dataset again (python -m vlp.data.arrow, see docs/data.md) or copy the file anew"
     if not path.is_file():
-        raise DataError(f"{path} does not exist; {advice}")
+        raise DataError(f"{path} does not exist; {_ADVICE}")
     if path.stat().st_size == 0:
-        raise DataError(f"{path} has zero bytes; {advice}")
+        raise DataError(f"{path} has zero bytes; {_ADVICE}")
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
     except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a complete Arrow file ({error}); {advice}") from error
-    if text_column not in table.column_names:
-        raise DataError(f"{path} has no column {text_column!r} (it has {', '.join(table.column_names)}); {advice}")
+        raise DataError(f"{path} is not a complete Arrow file ({error}); {_ADVICE}") from error
+    _require(table, path, text_column)
+    kind = table.schema.field(text_column).type
+    if not any(is_kind(kind) for is_kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_null)):
+        raise DataError(f"{path}: column {text_column!r} is of type {kind}, not a list of texts in each row; {_ADVICE}")
     return table
+
+
+def _require(table: pa.Table, path: Path, column: str) -> None:
+    if column not in table.column_names:
+        raise DataError(f"{path} has no column {column!r} (it has {', '.join(table.column_names)}); {_ADVICE}")
 
 
 def _flatten(column: pa.ChunkedArray, path: Path) -> tuple[pa.ChunkedArray, np.ndarray]:

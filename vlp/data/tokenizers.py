@@ -53,8 +53,14 @@ def tokenizer_from_files(vocab: str | Path, merges: str | Path | None = None) ->
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Encoding:
-    """Encode texts as the official loaders do: special tokens added, cut and padded to `max_length`."""
-    encoded = tokenizer(list(texts), padding="max_length", truncation=True, max_length=max_length)
+    """Encode texts as the official loaders do: special tokens added, cut and padded to `max_length`.
+
+    A caption that spells a special token ("<mask>", "[SEP]") holds these characters, not the token: otherwise a caption
+    from the web could end its own sentence, or show the model a mask where nothing is masked.
+    """
+    encoded = tokenizer(
+        list(texts), padding="max_length", truncation=True, max_length=max_length, split_special_tokens=True
+    )
     return Encoding(encoded["input_ids"], encoded["attention_mask"])
 
 

@@ -17,6 +17,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
+from vlp.training.skipped_images import SkippedImages
 
 PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true"}
 
@@ -124,5 +125,6 @@ def _callbacks(has_validation: bool) -> list[L.Callback]:
         ModelCheckpoint(save_top_k=1, verbose=True, **monitor),
         LastCheckpoint(),
         LearningRateMonitor(logging_interval="step"),
+        SkippedImages(),
         progress_callback(),
     ]

@@ -9,6 +9,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
+from vlp.training.skipped_images import TAG
+
 
 def clock(seconds: float) -> str:
     """75 -> "1:15", 3700 -> "1:01:40"."""
@@ -39,9 +41,14 @@ class PlainProgress(Callback):
         loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs) * trainer.accumulate_grad_batches
         print(
             f"step {trainer.global_step}/{total} · loss {loss:.3f} · {speed:.2g} steps/s · "
-            f"{clock((total - trainer.global_step) / speed)} left",
+            f"{clock((total - trainer.global_step) / speed)} left{_skipped(trainer)}",
             flush=True,
         )
+
+
+def _skipped(trainer: L.Trainer) -> str:
+    skipped = sum(int(value) for name, value in trainer.callback_metrics.items() if name.startswith(TAG))
+    return f" · {skipped:,} images skipped" if skipped else ""
 
 
 def _total_steps(trainer: L.Trainer) -> int:

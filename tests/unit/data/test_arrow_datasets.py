@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import picture, write_table
@@ -20,7 +18,7 @@ from vlp.data.arrow_dataset import MixedDataset
 from vlp.data.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.datasets import build_dataset
 from vlp.data.errors import DataError
-from vlp.data.images import ImageError, decode_image
+from vlp.data.images import ImageError
 from vlp.data.read_guard import ReadGuard
 from vlp.data.registry import Split
 from vlp.data.transforms import build_transform
@@ -174,28 +172,6 @@ def test_the_share_of_failures_is_limited_and_the_log_too(caplog: pytest.LogCapt
         with pytest.raises(DataError, match=r"12 of 1102 images failed \(limit 1\.0%\).*vlp\.data\.arrow check"):
             guard.failure("row 1101", ImageError("truncated"))
     assert len(caplog.records) == 5
-
-
-@pytest.mark.parametrize(
-    ("mode", "kind"), [("L", "JPEG"), ("CMYK", "JPEG"), ("P", "GIF"), ("1", "PNG"), ("RGBA", "PNG"), ("LA", "PNG")]
-)
-@pytest.mark.parametrize("target", ["RGB", "RGBA"])
-def test_every_kind_of_picture(mode: str, kind: str, target: str) -> None:
-    image = decode_image(picture(5, mode, kind), target)
-    assert (image.mode, image.size) == (target, (40, 30))
-
-
-def test_sixteen_bit_greyscale_is_not_clipped_to_white() -> None:
-    buffer = io.BytesIO()
-    Image.new("I;16", (2, 2), 40_000).save(buffer, "PNG")
-    assert decode_image(buffer.getvalue(), "RGB").getpixel((0, 0)) == (156, 156, 156)
-
-
-def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Image.MAX_IMAGE_PIXELS is not None
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
-    with pytest.raises(ImageError, match="too large"):
-        decode_image(picture(), "RGB")
 
 
 def test_a_picture_that_a_transform_refuses_counts_as_broken(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.unit.data.raw import coco, write_coco, write_table
 from vlp.data.arrow import convert
-from vlp.data.arrow.table import CAPTION, SNLI, vqa_schema
+from vlp.data.arrow.table import CAPTION, NLVR2, SNLI, vqa_schema
 from vlp.data.datasets import build_dataset
 from vlp.data.errors import DataError
 from vlp.data.registry import EvalSplit, Split, get_spec, table_files
@@ -120,6 +120,10 @@ def test_a_pickled_reader_carries_no_images(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"hello" * 100), "is not a complete Arrow file"),
         (lambda path: path.unlink(), "does not exist"),
         (lambda path: write_table(path, [{"caption_": "x"}], pa.schema([("caption_", pa.string())])), "has no column"),
+        (
+            lambda path: write_table(path, [{"caption": "x"}], pa.schema([("caption", pa.string())])),
+            "of type string",
+        ),
         (lambda path: write_table(path, [caption_row("a", "x"), caption_row("b", None)], CAPTION), "row 1: a text is"),  # type: ignore[arg-type]
     ],
 )
@@ -128,6 +132,25 @@ def test_a_broken_file_is_named(tmp_path: Path, damage: object, message: str) ->
     damage(tmp_path / "bad.arrow")  # type: ignore[operator]
     with pytest.raises(DataError, match=rf"bad\.arrow.*{message}.*convert"):
         tables(tmp_path, "bad")
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "schema", "column"),
+    [
+        ("vg", "vg", CAPTION, "image"),
+        ("nlvr2", "nlvr2_train", NLVR2, "image_1"),
+        ("nlvr2", "nlvr2_train", NLVR2, "answers"),
+        ("snli", "snli_train", SNLI, "labels"),
+        ("vqa", "vqav2_train", vqa_schema(True), "question_id"),
+    ],
+)
+def test_a_column_that_samples_need_is_missed_at_once(
+    key: str, name: str, schema: pa.Schema, column: str, tmp_path: Path
+) -> None:
+    write_table(tmp_path / "vqav2_val.arrow", [], vqa_schema(True))
+    write_table(tmp_path / f"{name}.arrow", [], schema.remove(schema.get_field_index(column)))
+    with pytest.raises(DataError, match=rf"{name}\.arrow has no column '{column}' \(it has .*convert"):
+        build_dataset(key, "train", tmp_path, [build_transform("clip", 16)])
 
 
 def test_shards_without_a_manifest(tmp_path: Path) -> None:

@@ -1,0 +1,209 @@
+"""Bad captions, images, tables and teachers, as a user of the launcher meets them."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.launch.launcher import Launcher, Result
+from tests.launch.test_refusals import refused
+from tests.unit.data.raw import read_table, write_table
+from vlp.data.arrow.table import CAPTION
+from vlp.data.datasets import build_dataset
+from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.transforms import build_transform
+
+Rows = list[dict[str, Any]]
+TRAIN = "coco_caption_karpathy_train.arrow"
+
+
+@pytest.fixture
+def rows(launcher: Launcher) -> Rows:
+    """The rows of the training table."""
+    return read_table(launcher.data / "arrow" / TRAIN)
+
+
+@pytest.fixture
+def arrow(launcher: Launcher, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the tables, without a manifest."""
+    for path in (launcher.data / "arrow").glob("*.arrow"):
+        shutil.copy(path, tmp_path)
+    write_table(tmp_path / TRAIN.replace("train", "restval"), [], CAPTION)
+    yield tmp_path
+    shutil.rmtree(tmp_path)
+
+
+def stopped(run: Result, message: str) -> None:
+    """A run that had begun ends with status 1 and one line about it."""
+    assert run.status == 1, run.output
+    assert "Traceback" not in run.output
+    (line,) = [line for line in run.output.splitlines() if line.startswith("error: ")]
+    assert re.search(message, line), line
+
+
+# Captions ------------------------------------------------------------------------------------------------
+
+CAPTIONS = ["", "dog", "a red circle " * 100, "<mask> </s>", "<s><pad><unk>", " ", "\n\t", "日本 \u0000 🐶", "two cats"]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_odd_captions_go_through_a_whole_epic_step(
+    batch: int, launcher: Launcher, vanilla: Result, rows: Rows, arrow: Path
+) -> None:
+    """Each alone, where the empty one leaves nothing to mask, and in fours, where the last batch of an epoch is of
+    one. A row whose list of captions is empty takes no part."""
+    odd = [{**rows[i], "caption": [text]} for i, text in enumerate(CAPTIONS)]
+    write_table(arrow / TRAIN, [{**rows[0], "caption": []}, *odd], CAPTION)
+    steps = -(-len(CAPTIONS) // batch)
+    run = launcher.pretrain(
+        *(f"data_root={arrow}", "epic", f"teacher_path={vanilla.checkpoint}", f"max_steps={steps}"),
+        *(f"per_gpu_batchsize={batch}", f"batch_size={batch}", "datasets=['coco']"),
+    )
+    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen"):
+        assert len(run.values(tag)) == steps and all(math.isfinite(value) for value in run.values(tag)), tag
+    for tag in ("epic/train/epic_itc", "epic/train/epic_gen"):
+        assert run.values(tag).count(0.0) == (batch == 1), tag  # the empty caption alone
+    assert len(run.values("itm/train/accuracy")) == steps
+    state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
+    assert all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
+
+
+@pytest.mark.parametrize(("ratio", "share"), [("0", 0.0), ("1", 1.0)])
+def test_the_ends_of_the_mask_ratio(ratio: str, share: float, launcher: Launcher, vanilla: Result) -> None:
+    run = launcher.pretrain(
+        "epic", f"teacher_path={vanilla.checkpoint}", f"epic.mask_ratio={ratio}", "max_steps=2", "warmup_steps=0"
+    )
+    assert run.values("epic/train/epic_masked_share") == [share, share]
+    assert all(value > 0 for value in run.values("epic/train/epic_itc"))
+    assert all((value > 0) == (share > 0) for value in run.values("epic/train/epic_gen"))
+    assert all(math.isfinite(value) for value in run.values("epic/train/epic_gen"))
+
+
+# Images --------------------------------------------------------------------------------------------------
+
+
+def truncated(rows: Rows, count: int) -> Rows:
+    """``count`` images in a row cut in the middle; the first row is left."""
+    return [
+        {**row, "image": row["image"][: len(row["image"]) // 2]} if 1 <= i <= count else row
+        for i, row in enumerate(rows)
+    ]
+
+
+def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    write_table(arrow / TRAIN, truncated(rows, 3), CAPTION)
+    run = launcher.pretrain(f"data_root={arrow}")
+    shown = [int(value) for value in run.values("data/skipped/coco")]
+    assert len(shown) == 3 and shown == sorted(shown)
+
+    # The same samples, read by hand.
+    dataset = build_dataset("coco", "train", arrow, [build_transform("clip", 64)], draw_false_image=1)
+    order = list(ResumableDistributedSampler(dataset, seed=0))
+    counts = []
+    for step in range(3):
+        for index in order[8 * step : 8 * step + 8]:
+            dataset[index]
+        counts.append((dataset.guard.failures, dataset.guard.reads))
+    assert shown == [failures for failures, _ in counts] and shown[-1] > 0
+    failures, reads = counts[-1]
+    assert f"skipped {failures} of {reads} images (coco): they could not be read" in run.output
+    assert re.search(rf"step 3/3 .* left · {failures} images skipped\n", run.output)
+    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*truncated", run.output)  # each is named
+
+
+def test_nothing_is_said_where_nothing_was_skipped(vanilla: Result) -> None:
+    assert "skipped" not in vanilla.output
+    assert not any(tag.startswith("data/") for line in vanilla.metrics for tag in line)
+
+
+def test_broken_images_beyond_the_limit_stop_the_run(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    """In a loader worker, whose traceback nobody wants to read."""
+    write_table(arrow / TRAIN, truncated(rows, len(rows)), CAPTION)
+    run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", check=False)
+    stopped(run, rf"dataset coco \(train\): .*{TRAIN}, row \d+ \(COCO_.*20 images in a row failed.*arrow check")
+    assert len(run.output.splitlines()) < 40
+
+
+def test_a_broken_image_stops_an_evaluation(launcher: Launcher, arrow: Path) -> None:
+    name = TRAIN.replace("train", "test")
+    test = read_table(arrow / name)
+    test[5]["image"] = b""
+    write_table(arrow / name, test, CAPTION)
+    run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", "val_check_interval=3", check=False)
+    stopped(run, rf"dataset coco \(val\): .*{name}, row 5 .*zero bytes; an evaluation must see every sample")
+
+
+# Tables --------------------------------------------------------------------------------------------------
+
+
+def no_images(path: Path) -> None:
+    rows = [{name: value for name, value in row.items() if name != "image"} for row in read_table(path)]
+    write_table(path, rows, CAPTION.remove(CAPTION.get_field_index("image")))
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "missing": (Path.unlink, rf"lacks 1 of 2 tables: .*{TRAIN}; write them with: python -m vlp\.data\.arrow coco"),
+    "half": (
+        lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+        rf"{TRAIN} is not a complete Arrow file",
+    ),
+    "without images": (no_images, rf"{TRAIN} has no column 'image' \(it has caption, image_id, split\)"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: Launcher, arrow: Path) -> None:
+    damage, message = DAMAGE[what]
+    damage(arrow / TRAIN)
+    run = launcher.pretrain(f"data_root={arrow}", check=False)
+    refused(run, "error: ", status=1)
+    stopped(run, message)
+
+
+# Teachers ------------------------------------------------------------------------------------------------
+
+
+def other_teacher(vanilla: Result, folder: Path, **changes: Any) -> Path:
+    """The vanilla run's checkpoint with another config inside."""
+    checkpoint = torch.load(vanilla.checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["config"].update(changes)
+    torch.save(checkpoint, folder / "teacher.ckpt")
+    return folder / "teacher.ckpt"
+
+
+def test_a_teacher_with_too_few_fusion_layers(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    path = other_teacher(vanilla, tmp_path, num_top_layer=1)
+    run = launcher.pretrain("epic", f"teacher_path={path}", check=False)
+    refused(run, "error: ", status=1)
+    stopped(run, r"teacher\.ckpt has 1 fusion layers, epic\.saliency_layer=-2 needs more")
+
+
+def test_a_teacher_with_another_tokenizer(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    """The same number of tokens, two of them exchanged: no shape would tell."""
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(launcher.data / "roberta-tiny", folder)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).unlink()
+    content = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["a"], vocabulary["b"] = vocabulary["b"], vocabulary["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    path = other_teacher(vanilla, tmp_path, tokenizer=str(folder))
+    run = launcher.pretrain("epic", f"teacher_path={path}", check=False)
+    refused(run, "error: ", status=1)
+    stopped(run, rf"teacher\.ckpt has tokenizer={folder}, this run .*: other token ids")
+
+
+def test_a_teacher_whose_tokenizer_is_elsewhere_now(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    path = other_teacher(vanilla, tmp_path, tokenizer="/gone/roberta-tiny")
+    run = launcher.pretrain("epic", f"teacher_path={path}", "max_steps=1")
+    mine = launcher.data / "roberta-tiny"
+    assert f"teacher.ckpt has tokenizer=/gone/roberta-tiny, which is not here: taken to be {mine}" in run.output
