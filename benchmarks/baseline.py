@@ -32,10 +32,16 @@ class Steps(Protocol):
     tokenizer_family: str  # whose caption lengths the batches have: "roberta" or "bert"
     max_text_len: int
 
-    def __init__(self, size: str) -> None: ...
+    def __init__(self, size: str, device: str = "cpu") -> None: ...
 
     def variant(self, name: str) -> Variant:
         """One of ``VARIANTS``; what it needs is built when it is first asked for."""
 
     def batch(self, lengths: Sequence[int]) -> Batch:
         """A batch as the baseline's loader gives it, with sentences of ``lengths`` tokens, special ones included."""
+
+    def clear_gradients(self) -> None:
+        """Free the gradients of a step."""
+
+    def needed_gib(self, pairs: int) -> float:
+        """Memory that the largest variant takes, a rough upper bound."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from sacred.initialize import create_run
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from transformers import (
     AutoModel,
     AutoModelForMaskedLM,
@@ -44,6 +45,9 @@ class Size(NamedTuple):
     named_configs: Sequence[str]
     updates: Mapping[str, Any]
     text: PretrainedConfig
+    # Peak memory of the naive EPIC step, measured and rounded up: weights and gradients, and each pair's activations.
+    base_gib: float
+    gib_per_pair: float
 
 
 _TINY_TEXT = RobertaConfig(
@@ -55,14 +59,12 @@ _TINY_TEXT = RobertaConfig(
     max_position_embeddings=34,
     type_vocab_size=1,
 )
+_BASE_TEXT = TEXT_CONFIGS["roberta-base"]
+_PRETRAIN = "task_mlm_itm_clip_bert"
 SIZES = {
-    "official": Size(
-        ("task_mlm_itm_clip_bert", "clip16", "text_roberta"), {"image_size": 288}, TEXT_CONFIGS["roberta-base"]
-    ),
-    "ablation": Size(
-        ("task_mlm_itm_clip_bert", "clip32", "text_roberta"), {"image_size": 224}, TEXT_CONFIGS["roberta-base"]
-    ),
-    "tiny": Size(("task_mlm_itm_clip_bert", "tiny"), {"vocab_size": 1000, "drop_rate": 0.1}, _TINY_TEXT),
+    "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.0, 1.8),
+    "ablation": Size((_PRETRAIN, "clip32", "text_roberta"), {"image_size": 224}, _BASE_TEXT, 5.0, 0.8),
+    "tiny": Size((_PRETRAIN, "tiny"), {"vocab_size": 1000, "drop_rate": 0.1}, _TINY_TEXT, 0.7, 0.02),
 }
 
 
@@ -71,11 +73,11 @@ class MeterSteps(Steps):
 
     tokenizer_family = "roberta"
 
-    def __init__(self, size: str) -> None:
-        recipe = SIZES[size]
-        run = create_run(ex, "print_config", dict(recipe.updates), named_configs=list(recipe.named_configs))
+    def __init__(self, size: str, device: str = "cpu") -> None:
+        self.recipe, self.device = SIZES[size], device
+        named = list(self.recipe.named_configs)
+        run = create_run(ex, "print_config", dict(self.recipe.updates), named_configs=named)
         self.config: dict[str, Any] = copy.deepcopy(run.config)
-        self.text_config = recipe.text
         self.max_text_len = self.config["max_text_len"]
         # A sentence of k letters is k tokens: the alphabet of bytes alone, no merges.
         self.tokenizer: PreTrainedTokenizerBase = train_tokenizer([], 0, self.config["max_text_len"])
@@ -94,17 +96,16 @@ class MeterSteps(Steps):
             }
             for row, length in enumerate(lengths)
         ]
-        return Collator(self.tokenizer, masker, c["max_text_len"])(samples)
+        batch = Collator(self.tokenizer, masker, c["max_text_len"])(samples)
+        return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
 
     def variant(self, name: str) -> Variant:
         m = self.student
         parts: dict[str, list[nn.Module]] = {
             "image tower": [m.vit_model],
-            "text encoder": [m.text_transformer],
-            "fusion, text stream": [m.cross_modal_text_transform, m.cross_modal_text_layers, m.cross_modal_text_pooler],
-            "fusion, image stream": [
-                *(m.cross_modal_image_transform, m.cross_modal_image_layers, m.cross_modal_image_pooler)
-            ],
+            "text encoder": [m.text_transformer, m.token_type_embeddings],
+            "fusion: text": [m.cross_modal_text_transform, m.cross_modal_text_layers, m.cross_modal_text_pooler],
+            "fusion: image": [m.cross_modal_image_transform, m.cross_modal_image_layers, m.cross_modal_image_pooler],
             "heads": [m.mlm_score, m.itm_score],
         }
         if name == "vanilla_official":
@@ -121,6 +122,13 @@ class MeterSteps(Steps):
         parts["heads"].append(epic.head)
         parts["generator"] = [epic.generator]
         return Variant(partial(self._naive if name == "epic_naive" else self._ours, epic), parts)
+
+    def clear_gradients(self) -> None:
+        for model in (self.student, self.language_model):
+            model.zero_grad(set_to_none=True)
+
+    def needed_gib(self, pairs: int) -> float:
+        return self.recipe.base_gib + pairs * self.recipe.gib_per_pair
 
     def _official(self, batch: Batch) -> Tensor:
         """Two full passes: MLM with logits at every position, ITM with its images encoded anew (SPEC §5)."""
@@ -147,7 +155,7 @@ class MeterSteps(Steps):
 
     @cached_property
     def student(self) -> METERTransformerSS:
-        return METERTransformerSS(self.config, self._encoders()).train()
+        return METERTransformerSS(self.config, self._encoders()).to(self.device).train()
 
     @cached_property
     def teacher(self) -> Teacher:
@@ -156,16 +164,17 @@ class MeterSteps(Steps):
 
     @cached_property
     def language_model(self) -> PreTrainedModel:
-        return AutoModelForMaskedLM.from_config(self.text_config)
+        return AutoModelForMaskedLM.from_config(self.recipe.text).to(self.device)
 
     def _encoders(self) -> Encoders:
         tower = ClipVisualTower(CLIP_SIZES[self.config["vit"]], self.config["image_size"])
-        return Encoders(tower, AutoModel.from_config(self.text_config))
+        return Encoders(tower, AutoModel.from_config(self.recipe.text))
 
     def _epic(self, teacher: SaliencyTeacher) -> MeterEpic:
         vocabulary = Vocabulary.from_tokenizer(self.tokenizer)
         config, width = EpicConfig(enabled=True), self.config["hidden_size"]
-        return StandaloneEpic(config, vocabulary, width, self.language_model, image_width=width, teacher=teacher)
+        epic = StandaloneEpic(config, vocabulary, width, self.language_model, image_width=width, teacher=teacher)
+        return epic.to(self.device)
 
 
 class StandaloneEpic(MeterEpic):

@@ -1,7 +1,7 @@
-"""``python -m benchmarks.step --baseline meter``: the cost of a training pair, as ratios to the official step.
+"""``python -m benchmarks.step --baseline meter``: what a training pair costs, as ratios to the official step.
 
-FLOPs are those of matrix products and convolutions, forward and backward, in train mode with dropout and in float32,
-without optimiser; one multiply-add is two.
+FLOPs are those of matrix products and convolutions, forward and backward, in float32 and train mode with dropout,
+without optimiser; a multiply-add is two. Seconds and peak memory are measured with fused attention where they fit.
 """
 
 from __future__ import annotations
@@ -9,50 +9,33 @@ from __future__ import annotations
 import argparse
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 import torch
 import transformers
-from rich.console import Console
-from rich.table import Table
+from torch import Tensor
 
-from benchmarks.baseline import VARIANTS, Steps
+from benchmarks.baseline import VARIANTS, Batch, Steps, Variant
 from benchmarks.counting import count_flops
 from benchmarks.lengths import caption_lengths
+from benchmarks.measuring import Memory, available_memory, measure_memory, time_steps
 from benchmarks.meter_step import MeterSteps
+from benchmarks.table import print_tables
 from vlp.files import write_json
 
-BASELINES: dict[str, type[Steps]] = {"meter": MeterSteps}
-LENGTHS = {
-    "captions": "those of real captions (caption_lengths.json)",
-    "full": "every sentence as long as max_text_len allows",
-}
+BASELINES: dict[str, Callable[[str, str], Steps]] = {"meter": MeterSteps}
+PAIRS = 8
+CPU_PAIRS = 2  # of a timed step on a CPU, but of the tiny size
+TIME_BUDGET = 100.0  # seconds
 
 
 def main(argv: Sequence[str]) -> None:
     """Measure, print the tables, write the JSON."""
     arguments = parse(argv)
-    torch.manual_seed(0)
-    steps = BASELINES[arguments.baseline](arguments.size)
-    lengths = sentence_lengths(steps, arguments.lengths, arguments.batch)
-    parts = {name: count(steps, name, lengths) for name in VARIANTS}
-    flops = {name: sum(found.values()) for name, found in parts.items()}
-    nothing = dict.fromkeys(VARIANTS)
-    result = {
-        "flops": ratios(flops),
-        "seconds": nothing,
-        "memory": nothing,
-        "gflops_per_pair": flops,
-        "gflops_per_pair_by_part": parts,
-        "settings": {
-            "baseline": arguments.baseline,
-            "size": arguments.size,
-            "lengths": arguments.lengths,
-            "tokens": lengths,
-        },
-        "machine": machine(),
-    }
+    result = measure(arguments)
     print_tables(result)
     if arguments.json:
         write_json(arguments.json, result)
@@ -63,61 +46,154 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.step", description=__doc__)
     parser.add_argument("--baseline", choices=sorted(BASELINES), required=True)
-    parser.add_argument("--size", choices=("official", "ablation", "tiny"), default="official")
-    parser.add_argument("--lengths", choices=sorted(LENGTHS), default="captions", help=str(LENGTHS))
-    parser.add_argument("--batch", type=int, default=8, help="pairs of a step, 2 or more; default 8")
+    parser.add_argument(
+        "--size",
+        choices=("official", "ablation", "tiny"),
+        default="official",
+        help="official = the paper's main setting, ablation = that of its ablations, tiny = for a look at the command",
+    )
+    parser.add_argument(
+        "--lengths",
+        choices=("captions", "full"),
+        default="captions",
+        help="sentences as long as real captions (caption_lengths.json), or all of max_text_len",
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"pairs of a step, 2 or more; default {PAIRS}, timed on a CPU {CPU_PAIRS} but for the tiny size",
+    )
+    parser.add_argument("--flops-only", action="store_true", help="count FLOPs; measure neither time nor memory")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     arguments = parser.parse_args(argv)
-    if arguments.batch < 2:
+    if arguments.batch is not None and arguments.batch < 2:
         parser.error(f"--batch {arguments.batch}: image-text matching needs 2 pairs or more")
     return arguments
 
 
-def sentence_lengths(steps: Steps, kind: str, batch: int) -> list[int]:
-    """Tokens of each sentence of the batch, special ones included."""
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The whole result: ratios to the first variant, and what they are made of."""
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    build, size = BASELINES[arguments.baseline], arguments.size
+    on_cpu = build(size, "cpu")
+    counted = sentence_lengths(on_cpu, arguments.lengths, arguments.batch or PAIRS)
+    small = device == "cpu" and size != "tiny"
+    timed = sentence_lengths(on_cpu, arguments.lengths, arguments.batch or (CPU_PAIRS if small else PAIRS))
+    refused = refusal(on_cpu, device, len(timed), arguments.flops_only)
+    memory: dict[str, Memory | None] = dict.fromkeys(VARIANTS)
+    seconds: dict[str, float | None] = dict.fromkeys(VARIANTS)
+    repetitions = 0
+    if not refused:
+        memory = {name: memory_of(build, size, device, name, timed) for name in VARIANTS}
+    parts = {name: count(on_cpu, name, counted) for name in VARIANTS}
+    if not refused:
+        steps = on_cpu if device == "cpu" else build(size, device)
+        found, repetitions = time_steps(runnable(steps, timed), device, TIME_BUDGET, say)
+        seconds = {name: found[name] / len(timed) for name in VARIANTS}
+    flops = {name: sum(found.values()) for name, found in parts.items()}
+    peak = {name: m and m.peak for name, m in memory.items()}
+    return {
+        "flops": ratios(flops),
+        "seconds": ratios(seconds),
+        "memory": ratios(peak),
+        "gflop_per_pair": flops,
+        "gflop_per_pair_by_part": parts,
+        "seconds_per_pair": seconds,
+        "peak_gib": peak,
+        "activations_gib_per_pair": {name: m and m.activations / len(timed) for name, m in memory.items()},
+        "not_measured": refused,
+        "parameters": {name: parameters(on_cpu.variant(name)) for name in VARIANTS},
+        "settings": {
+            **{name: getattr(arguments, name) for name in ("baseline", "size", "lengths")},
+            "counted_tokens": counted,
+            "timed_tokens": timed,
+            "repetitions": repetitions,
+        },
+        "machine": machine(device),
+    }
+
+
+def sentence_lengths(steps: Steps, kind: str, pairs: int) -> list[int]:
+    """Tokens of each sentence of a batch, special ones included."""
     longest = steps.max_text_len
     if kind == "full":
-        return [longest] * batch
-    return [min(length, longest) for length in caption_lengths(steps.tokenizer_family, batch)]
+        return [longest] * pairs
+    return [min(length, longest) for length in caption_lengths(steps.tokenizer_family, pairs)]
+
+
+def refusal(steps: Steps, device: str, pairs: int, flops_only: bool) -> str:
+    """Why neither time nor memory is measured; "" if they are."""
+    if flops_only:
+        return "--flops-only"
+    if sys.platform != "linux":
+        return f"memory is read from Linux's /proc, this is {sys.platform}"
+    needed, available = steps.needed_gib(pairs), available_memory(device)
+    if needed > available:
+        return f"about {needed:.1f} GiB are needed for {pairs} pairs, {available:.1f} are free: try a smaller --batch"
+    return ""
 
 
 def count(steps: Steps, name: str, lengths: Sequence[int]) -> dict[str, float]:
     """GFLOP per pair of one variant, by part."""
+    say(f"count the FLOPs of {name}")
     variant, batch = steps.variant(name), steps.batch(lengths)
-    print(f"counting {name}", flush=True)
     flops = count_flops(lambda: variant.step(batch), variant.parts)
     return {part: value / len(lengths) / 1e9 for part, value in flops.items()}
 
 
-def ratios(values: Mapping[str, float]) -> dict[str, float]:
-    """Each value over the first."""
+def parameters(variant: Variant) -> dict[str, int]:
+    """Numbers of trained and of frozen parameters."""
+    found = {p for roots in variant.parts.values() for root in roots for p in root.parameters()}
+    trained = sum(p.numel() for p in found if p.requires_grad)
+    return {"trained": trained, "frozen": sum(p.numel() for p in found) - trained}
+
+
+def memory_of(
+    build: Callable[[str, str], Steps], size: str, device: str, name: str, lengths: Sequence[int]
+) -> Memory | None:
+    """Memory of one variant, None if its process was killed."""
+    say(f"measure the memory of {name}")
+    try:
+        return measure_memory(build, size, device, name, lengths)
+    except BrokenProcessPool:
+        say("  killed: the machine has too little memory for it")
+        return None
+
+
+def runnable(steps: Steps, lengths: Sequence[int]) -> dict[str, Callable[[], None]]:
+    """Forward and backward of every variant on one batch."""
+    batch = steps.batch(lengths)
+
+    def run(step: Callable[[Batch], Tensor]) -> None:
+        step(batch).backward()
+        steps.clear_gradients()
+
+    return {name: partial(run, steps.variant(name).step) for name in VARIANTS}
+
+
+def ratios(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Each value over the first; None where either is unknown."""
     first = next(iter(values.values()))
-    return {name: value / first for name, value in values.items()}
+    return {name: value / first if value and first else None for name, value in values.items()}
 
 
-def machine() -> dict[str, Any]:
-    """Where this was measured."""
+def machine(device: str) -> dict[str, Any]:
+    """Where this was measured, and with what."""
     return {
-        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine(),
         "cpu_threads": torch.get_num_threads(),
+        "platform": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
 
 
-def print_tables(result: Mapping[str, Any]) -> None:
-    """Ratios, and GFLOP per pair by part."""
-    table = Table("step", "ratio of FLOPs", "GFLOP per pair", title=str(result["settings"]))
-    for name, ratio in result["flops"].items():
-        table.add_row(name, f"{ratio:.3f}", f"{result['gflops_per_pair'][name]:.2f}")
-    by_part = result["gflops_per_pair_by_part"]
-    names = list(dict.fromkeys(part for found in by_part.values() for part in found))
-    parts = Table("GFLOP per pair", *VARIANTS)
-    for part in names:
-        parts.add_row(part, *(f"{by_part[name].get(part, 0):.2f}" for name in VARIANTS))
-    console = Console()
-    console.print(table, parts)
+def say(message: str) -> None:
+    """Progress."""
+    print(message, flush=True)
 
 
 if __name__ == "__main__":
