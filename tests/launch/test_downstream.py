@@ -38,7 +38,7 @@ def command(launcher: Launcher, task: str, *items: str) -> list[str]:
 @pytest.fixture(scope="module")
 def finetuned(tasks: Launcher, vanilla: Result) -> dict[str, Result]:
     """Each task fine-tuned for one epoch of whatever length, from the vanilla pre-training."""
-    last = ("max_steps=None", "max_epoch=1", "per_gpu_batchsize=16", "batch_size=16", f"load_path={vanilla.checkpoint}")
+    last = ("max_steps=None", "max_epoch=1", "per_gpu_batchsize=32", "batch_size=32", f"load_path={vanilla.checkpoint}")
     return {task: tasks.run(*command(tasks, task, *last)) for task in TASKS}
 
 
@@ -66,7 +66,7 @@ def test_fine_tuning(task: str, finetuned: dict[str, Result], vanilla: Result) -
     run = finetuned[task]
     assert run.directory.parent.name == f"finetune_{task}_seed0_from_last"
     losses = run.values(f"{task}/train/loss")
-    assert len(losses) == len(run.values(f"{task}/train/{METRIC[task]}")) > 3 and all(map(math.isfinite, losses))
+    assert len(losses) == len(run.values(f"{task}/train/{METRIC[task]}")) > 1 and all(map(math.isfinite, losses))
     for part in ("dev", "test") if task != "vqa" else ("val",):
         for quantity in ("loss", METRIC[task]):
             assert len(run.values(f"{task}/{part}/{quantity}_epoch")) == 1
@@ -120,11 +120,6 @@ def test_a_checkpoint_without_the_head_cannot_be_evaluated(tasks: Launcher, vani
 def test_more_answers_than_the_head_has(tasks: Launcher) -> None:
     run = tasks.run(*command(tasks, "vqa", "vqav2_label_size=2"), check=False)
     assert run.status == 1 and "vqav2_label_size=2, but the tables of vqa have" in run.output
-
-
-def test_epic_is_for_pre_training(tasks: Launcher, vanilla: Result) -> None:
-    run = tasks.run(*command(tasks, "snli", f"teacher_path={vanilla.checkpoint}", "epic.enabled=True"), check=False)
-    assert run.status == 1 and "error: epic.enabled: EPIC is a pre-training objective" in run.output
 
 
 @pytest.mark.slow

@@ -16,11 +16,14 @@ from torch.nn import functional as F
 from meter.modules import meter_utils
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
+from meter.modules.epic_meter import attach_epic
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import soft_score
+from tests.parity.fixture import FIXTURES
 from tests.unit.meter.small import Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.meter.test_checkpoints import save
 from tests.unit.meter.test_training_step import gradients
+from vlp.data.tokenizers import tokenizer_from_files
 from vlp.training.losses import total_loss
 
 ANSWERS = 7
@@ -139,6 +142,13 @@ def test_a_fine_tuned_checkpoint_is_restored_whole(task: str, tmp_path: Path) ->
     assert load_checkpoint(target, save(source, tmp_path)) == []
     state = target.state_dict()
     assert all(torch.equal(state[name], value) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_epic_is_for_pre_training(task: str) -> None:
+    model = model_of(task, epic={"enabled": True})
+    with pytest.raises(ValueError, match=r"epic\.enabled: EPIC is a pre-training objective"):
+        attach_epic(model, tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt"), 0)
 
 
 # Metrics -------------------------------------------------------------------------------------------------
