@@ -17,7 +17,11 @@ from vlp.training.sacred_cli import check_command_line
 
 @ex.main
 def main(_config: dict[str, Any]) -> None:
-    run(_config, OpenMPIEnvironment())
+    try:
+        environment = OpenMPIEnvironment()
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")
+    run(_config, environment)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,22 @@ class Launcher:
 
     def run(self, *items: str, script: str = "run.py", check: bool = True) -> Result:
         """Run the command line of exactly ``items`` (and a ``log_dir``), from the warm process."""
+        return self.together([{}], *items, script=script, check=check)[0]
+
+    def together(
+        self, environments: Sequence[dict[str, str]], *items: str, script: str = "run.py", check: bool = True
+    ) -> list[Result]:
+        """The same command line once for each of ``environments``, at the same time, with one ``log_dir``."""
         log_dir = self.log_dir()
         argv = [script, "with", *items, f"log_dir={log_dir}"]
+        logs = [f"{log_dir}.{i}.txt" for i in range(len(environments))]
+        requests = [{"argv": argv, "log": log, "environment": e} for log, e in zip(logs, environments, strict=True)]
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"argv": argv, "log": f"{log_dir}.txt"}) + "\n")
+        self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
-        status = int(self._process.stdout.readline())
-        return checked(Result(status, Path(f"{log_dir}.txt").read_text(), log_dir), check)
+        statuses = map(int, self._process.stdout.readline().split())
+        results = [Result(status, Path(log).read_text(), log_dir) for status, log in zip(statuses, logs, strict=True)]
+        return [checked(result, check) for result in results]
 
     def pretrain(self, *items: str, check: bool = True) -> Result:
         return self.run(*PRETRAIN, *self.items(*items), check=check)

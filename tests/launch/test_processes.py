@@ -3,58 +3,93 @@
 from __future__ import annotations
 
 import math
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
+import torch
 
-from tests.launch.launcher import ENVIRONMENT, METER, PRETRAIN, Launcher, Result
+from tests.launch.launcher import PRETRAIN, Launcher, Result
 
 
-def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, vanilla: Result) -> None:
-    items = launcher.items("num_gpus=2", "batch_size=16", "max_steps=2", f"teacher_path={vanilla.checkpoint}")
-    run = launcher.cold(*PRETRAIN, "epic", *items)
-    assert run.output.count("num_gpus=2 runs 2 process(es) on the CPU with gloo") == 1
+@pytest.fixture(scope="module")
+def items(launcher: Launcher, vanilla: Result) -> list[str]:
+    """Three steps of EPIC on 8 pairs for each of two processes."""
+    return [*PRETRAIN, "epic", *launcher.items("batch_size=16", "drop_rate=0.1", f"teacher_path={vanilla.checkpoint}")]
+
+
+@pytest.fixture(scope="module")
+def one_node(launcher: Launcher, items: list[str]) -> Result:
+    """``run.py`` with num_gpus=2, which starts its second process itself."""
+    return launcher.run(*items, "num_gpus=2")
+
+
+def test_two_processes_train_epic_on_the_cpu(one_node: Result) -> None:
+    assert one_node.output.count("num_gpus=2 runs 2 process(es) on the CPU with gloo") == 1
     for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen"):
-        values = run.values(tag)
-        assert len(values) == 2 and all(math.isfinite(value) for value in values), tag
-    assert run.output.count("run directory:") >= 1 and run.checkpoint.exists()
+        values = one_node.values(tag)
+        assert len(values) == 3 and all(math.isfinite(value) for value in values), tag
+    assert one_node.output.count("run directory:") >= 1 and one_node.checkpoint.exists()
 
 
-def free_port() -> int:
+def test_one_process_on_each_of_two_nodes(launcher: Launcher, items: list[str], one_node: Result) -> None:
+    meet = address()
+    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
+    first, _ = launcher.together(nodes, *items, "num_gpus=1", "num_nodes=2")
+    same_training(first, one_node)
+
+
+def test_openmpi_starts_the_processes(launcher: Launcher, items: list[str], one_node: Result) -> None:
+    """azure_distributed_run.py under the variables of `mpirun -np 2`, without OpenMPI itself."""
+    meet = address()
+    ranks = [{**meet, **openmpi(rank)} for rank in range(2)]
+    first, _ = launcher.together(ranks, *items, "num_gpus=2", script="azure_distributed_run.py")
+    same_training(first, one_node)
+
+
+def same_training(run: Result, other: Result) -> None:
+    """Bit-equal metrics and weights, whoever started the processes."""
+    assert run.metrics == other.metrics
+    ours, theirs = (torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (run, other))
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def address() -> dict[str, str]:
+    """MASTER_ADDR and MASTER_PORT of this machine, on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
 
 
-@pytest.mark.slow
-def test_openmpi_starts_the_processes(launcher: Launcher) -> None:
-    """azure_distributed_run.py under the variables of `mpirun -np 2`, without OpenMPI itself."""
-    log_dir = launcher.log_dir()
-    items = launcher.items("num_gpus=2", "batch_size=16", "max_steps=2", f"log_dir={log_dir}")
-    command = [sys.executable, "azure_distributed_run.py", "with", *PRETRAIN, *items]
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = []
-    for rank in range(2):
-        own = {"SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_SIZE": "2", "NODE_RANK": str(rank)}
-        environment = {**ENVIRONMENT, **address, **{f"OMPI_COMM_WORLD_{name}": value for name, value in own.items()}}
-        processes.append(
-            subprocess.Popen(
-                command, cwd=METER, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    outputs = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    run = Result(0, outputs[0], log_dir)
-    assert len(run.values("mlm/train/loss")) == 2 and run.checkpoint.exists()
+def openmpi(rank: int, size: int = 2) -> dict[str, str]:
+    """What `mpirun -np <size>` on one node exports for process ``rank``."""
+    own = {"SIZE": size, "RANK": rank, "LOCAL_RANK": rank, "LOCAL_SIZE": size, "NODE_RANK": rank}
+    return {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in own.items()}
 
 
-def test_openmpis_launcher_outside_openmpi(launcher: Launcher) -> None:
-    assert not any(name.startswith("OMPI_") for name in os.environ)
-    run = launcher.run(*PRETRAIN, *launcher.items(), script="azure_distributed_run.py", check=False)
-    assert run.status != 0 and "OMPI_COMM_WORLD_SIZE" in run.output and "start this script with mpirun" in run.output
+@pytest.mark.parametrize(
+    ("script", "keys", "environment", "message"),
+    [
+        ("azure_distributed_run.py", [], {}, "error: MASTER_ADDR, MASTER_PORT, OMPI_COMM_WORLD_SIZE"),
+        (
+            *("azure_distributed_run.py", ["num_gpus=2", "num_nodes=2"], {**address(), **openmpi(0)}),
+            "error: the launcher started 2 processes, but num_gpus=2 x num_nodes=2 is 4",
+        ),
+        (
+            *("run.py", ["num_nodes=2"], {"MASTER_ADDR": "127.0.0.1"}),
+            "error: num_nodes=2, but MASTER_PORT, NODE_RANK not set: export MASTER_ADDR, MASTER_PORT, NODE_RANK",
+        ),
+        (
+            *("run.py", ["num_nodes=2"], {**address(), "NODE_RANK": "2"}),
+            "error: NODE_RANK=2, but num_nodes=2: it must be one of 0 to 1",
+        ),
+    ],
+    ids=["outside OpenMPI", "another world size", "a variable missing", "no such node"],
+)
+def test_a_start_that_contradicts_the_config_is_refused(
+    script: str, keys: list[str], environment: dict[str, str], message: str, launcher: Launcher
+) -> None:
+    (run,) = launcher.together([environment], *PRETRAIN, *launcher.items(*keys), script=script, check=False)
+    assert run.status == 1 and message in run.output and "Traceback" not in run.output
 
 
 def test_bf16(launcher: Launcher, vanilla: Result) -> None:

@@ -1,6 +1,7 @@
 """Runs METER's launcher again and again from a process that has imported it once: every run is a fork of its own.
 
-Each line of standard input is a JSON object {"argv": […], "log": path}; the run's exit status is printed when it ends.
+Each line of standard input is a JSON list of objects {"argv": […], "log": path, "environment": {…}}, which run at the
+same time; their exit statuses are printed when all have ended. One that fails ends the others, which would wait for it.
 The import is most of what a short run costs.
 """
 
@@ -10,6 +11,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import sys
 from typing import Any
 
@@ -18,12 +20,20 @@ def main() -> None:
     importlib.import_module("meter.train")
     print("ready", flush=True)
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            become(json.loads(line))
-            return
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        statuses: dict[int, int | None] = {}
+        for request in json.loads(line):
+            child = os.fork()
+            if child == 0:
+                become(request)
+                return
+            statuses[child] = None
+        while running := [child for child, status in statuses.items() if status is None]:
+            child, status = os.wait()
+            statuses[child] = os.waitstatus_to_exitcode(status)
+            for other in running if status else ():
+                if other != child:
+                    os.kill(other, signal.SIGKILL)
+        print(*statuses.values(), flush=True)
 
 
 def become(request: dict[str, Any]) -> None:
@@ -31,6 +41,7 @@ def become(request: dict[str, Any]) -> None:
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    os.environ.update(request["environment"])
     sys.argv = request["argv"]
     runpy.run_path(sys.argv[0], run_name="__main__")
 

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from vlp.training.processes import check_processes
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
 from vlp.training.skipped_images import SkippedImages
@@ -64,14 +65,14 @@ def build_trainer(
         environment: of processes that another launcher (MPI) has started.
 
     Raises:
-        ValueError: unknown precision or missing ``per_gpu_batchsize``.
+        ValueError: unknown precision, missing ``per_gpu_batchsize``, or processes that contradict the config.
     """
     if config["precision"] not in PRECISIONS:
         raise ValueError(f"precision={config['precision']!r}: choose 32, 'bf16' or 16")
     logger = TensorBoardLogger(save_dir=config["log_dir"], name=run_name(config))
     max_steps = config["max_steps"]
     accelerator, devices = _devices(config)
-    return L.Trainer(
+    trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=config["num_nodes"],
@@ -92,6 +93,11 @@ def build_trainer(
         enable_model_summary=False,
         enable_progress_bar=sys.stdout.isatty(),
     )
+    # Lightning has found out by now whether SLURM or torchrun started this process.
+    found = environment or getattr(trainer.strategy, "cluster_environment", None)
+    if found is not None:
+        check_processes(found, processes_per_node(config), config["num_nodes"])
+    return trainer
 
 
 def _devices(config: Mapping[str, Any]) -> tuple[str, Any]:

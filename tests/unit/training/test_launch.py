@@ -10,11 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
 from vlp.training.launch import accumulation, build_trainer, processes_per_node, run_name
 from vlp.training.mpi import OpenMPIEnvironment
+from vlp.training.processes import check_processes
 from vlp.training.run_log import LastCheckpoint, run_directory
 
 CONFIG: dict[str, Any] = {
@@ -68,6 +70,44 @@ def test_run_names(load_path: str, name: str) -> None:
     assert run_name({**CONFIG, "load_path": load_path}) == name
 
 
+# Processes -----------------------------------------------------------------------------------------------
+
+NODE = {"MASTER_ADDR": "node-a", "MASTER_PORT": "1234", "NODE_RANK": "1"}
+
+
+@pytest.mark.parametrize("missing", NODE)
+def test_a_missing_variable_of_a_node_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NODE.items():
+        monkeypatch.setenv(name, "" if name == missing else value)
+    with pytest.raises(ValueError, match=rf"num_nodes=2, but {missing} not set: export MASTER_ADDR, MASTER_PORT"):
+        check_processes(LightningEnvironment(), 8, 2)
+
+
+@pytest.mark.parametrize(("node", "nodes"), [("2", 2), ("-1", 2), ("b", 2), ("1", 1)])
+def test_a_node_that_cannot_be_is_refused(node: str, nodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**NODE, "NODE_RANK": node}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(
+        ValueError, match=rf"NODE_RANK={node}, but num_nodes={nodes}: it must be one of 0 to {nodes - 1}"
+    ):
+        check_processes(LightningEnvironment(), 8, nodes)
+
+
+@pytest.mark.parametrize("node", ["0", "1"])
+def test_a_complete_node_is_taken(node: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**NODE, "NODE_RANK": node}.items():
+        monkeypatch.setenv(name, value)
+    check_processes(LightningEnvironment(), 8, 2)
+
+
+@pytest.mark.usefixtures("mpi")
+def test_a_launcher_that_started_another_number_of_processes_is_refused() -> None:
+    check_processes(OpenMPIEnvironment(), 8, 3)
+    for per_node, nodes in ((8, 2), (24, 2), (1, 1)):
+        with pytest.raises(ValueError, match=rf"started 24 processes, but num_gpus={per_node} x num_nodes={nodes} is"):
+            check_processes(OpenMPIEnvironment(), per_node, nodes)
+
+
 # The Trainer ---------------------------------------------------------------------------------------------
 
 
@@ -117,7 +157,11 @@ class TestTrainer:
         # An epoch without a validation set must not be cut for it.
         assert trainer.val_check_interval == (0.25 if has_validation else 1.0)
 
-    def test_several_processes_talk_by_gloo(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_several_processes_talk_by_gloo(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name, value in NODE.items():
+            monkeypatch.setenv(name, value)
         config = {**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 2}
         trainer = build_trainer(config, has_validation=True)
         assert isinstance(trainer.strategy, DDPStrategy)
