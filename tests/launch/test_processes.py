@@ -31,6 +31,14 @@ def test_two_processes_train_epic_on_the_cpu(one_node: Result) -> None:
     assert one_node.output.count("run directory:") >= 1 and one_node.checkpoint.exists()
 
 
+def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
+    """Dropout and ITM labels come from the global state, M and replacements from EPIC's."""
+    checkpoint = torch.load(one_node.checkpoint, weights_only=True)
+    ranks, epic = [state["torch"] for state in checkpoint["random_states"]], checkpoint["epic"]["rng"]
+    assert len(ranks) == len(epic) == 2
+    assert not torch.equal(*ranks) and not torch.equal(*epic)
+
+
 def test_one_process_on_each_of_two_nodes(launcher: Launcher, items: list[str], one_node: Result) -> None:
     meet = address()
     nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
