@@ -91,6 +91,7 @@ def config() -> None:
     eval_split = "test"  # official validation reads the Karpathy TEST split; "val" reads val
     zero_shot_protocol = "pretrained"  # or "coco_finetuned"; says in results.json which model a zero-shot run scored
     gradient_checkpointing = False
+    shard_optimizer = False  # optimiser states divided among the processes, for large encoders
     log_every_n_steps = 10
     # EPIC >
     epic = EpicConfig().to_dict()

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.nn.functional as F
-from torch.optim import SGD, Adam
 from torchmetrics import MeanMetric
 
 from meter.modules.recall import compute_irtr_recall
-from vlp.training.optim import AdamW
+from vlp.training.optim import build_optimizer
 from vlp.training.param_groups import six_groups
 from vlp.training.schedules import schedule
 
@@ -131,15 +129,7 @@ def set_schedule(model: METERTransformerSS) -> tuple[list[Any], list[dict[str, A
     if model.epic is not None:
         groups = model.epic.own_groups(groups, model)
     # < EPIC
-    optimizer: torch.optim.Optimizer
-    if c["optim_type"] == "adamw":
-        optimizer = AdamW(groups, lr=c["learning_rate"])
-    elif c["optim_type"] == "adam":
-        optimizer = Adam(groups, lr=c["learning_rate"])
-    elif c["optim_type"] == "sgd":
-        optimizer = SGD(groups, lr=c["learning_rate"], momentum=0.9)
-    else:
-        raise ValueError(f"optim_type={c['optim_type']!r}: choose adamw, adam or sgd")
+    optimizer = build_optimizer(groups, c["optim_type"], c["learning_rate"], c["shard_optimizer"])
     scheduler = schedule(
         optimizer,
         learning_rate=c["learning_rate"],
@@ -148,7 +138,9 @@ def set_schedule(model: METERTransformerSS) -> tuple[list[Any], list[dict[str, A
         decay_power=c["decay_power"],
         end_lr=c["end_lr"],
     )
-    return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+    # The tag of the official logs, also where another optimiser wraps it.
+    name = f"lr-{type(getattr(optimizer, 'optim', optimizer)).__name__}"
+    return [optimizer], [{"scheduler": scheduler, "interval": "step", "name": name}]
 
 
 def total_steps(model: METERTransformerSS) -> int:

@@ -54,6 +54,18 @@ def test_openmpi_starts_the_processes(launcher: Launcher, items: list[str], one_
     same_training(first, one_node)
 
 
+def test_divided_optimiser_states(launcher: Launcher, items: list[str], one_node: Result) -> None:
+    meet = address()
+    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
+    first, second = launcher.together(nodes, *items, "num_gpus=1", "num_nodes=2", "shard_optimizer=True")
+    assert all("[optim] states divided among 2 processes" in run.output for run in (first, second))
+    same_training(first, one_node)
+    ours, theirs = (torch.load(r.checkpoint, weights_only=True)["optimizer_states"][0] for r in (first, one_node))
+    assert ours["param_groups"] == theirs["param_groups"] and ours["state"].keys() == theirs["state"].keys()
+    for key, state in theirs["state"].items():
+        assert all(torch.equal(ours["state"][key][name], state[name]) for name in ("exp_avg", "exp_avg_sq"))
+
+
 def same_training(run: Result, other: Result) -> None:
     """Bit-equal metrics and weights, whoever started the processes."""
     assert run.metrics == other.metrics

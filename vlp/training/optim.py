@@ -1,13 +1,18 @@
-"""The AdamW update that METER and ViLT were trained with (METER SPEC §6)."""
+"""The optimisers of METER and ViLT (METER SPEC §6), their states on every process or divided among all."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.optim import SGD, Adam, Optimizer
+
+log = logging.getLogger(__name__)
 
 
 class AdamW(Optimizer):
@@ -63,3 +68,33 @@ class AdamW(Optimizer):
         torch._foreach_addcdiv_(params, m, denominator, sizes)
         if group["weight_decay"] > 0:
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+
+
+KINDS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "adamw": (AdamW, {}),
+    "adam": (Adam, {}),
+    "sgd": (SGD, {"momentum": 0.9}),
+}
+
+
+def build_optimizer(groups: list[dict[str, Any]], kind: str, learning_rate: float, shard: bool = False) -> Optimizer:
+    """The optimiser ``optim_type`` over parameter groups, after the process group is set up.
+
+    Args:
+        shard: every process keeps the states of its share of the parameters alone, updates them and sends them to the
+            others: the same numbers for less memory. Its checkpoints hold all states, in the unsharded format.
+
+    Raises:
+        ValueError: an unknown ``kind``.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"optim_type={kind!r}: choose {', '.join(KINDS)}")
+    optimizer_class, settings = KINDS[kind]
+    if not shard:
+        return optimizer_class(groups, lr=learning_rate, **settings)  # type: ignore[call-arg]
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        log.info("[optim] shard_optimizer=True changes nothing: one process holds all states")
+        return build_optimizer(groups, kind, learning_rate)
+    optimizer = ZeroRedundancyOptimizer(groups, optimizer_class, lr=learning_rate, **settings)
+    log.info("[optim] states divided among %d processes", dist.get_world_size())
+    return optimizer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from epic_common.corruption import Corruption
 from epic_common.generator import LanguageModelGenerator
@@ -39,7 +39,14 @@ from vlp.training.losses import total_loss
 
 Gradients = dict[str, Tensor | None]
 RUNS = {"vanilla": False, "epic": True}
-RANKS, STEPS = 2, 4
+# EPIC with the optimiser's states divided, and runs that go on after SAVED steps: (divided?, whose checkpoint)
+SHARDED: dict[str, tuple[bool, str]] = {
+    "sharded": (True, ""),
+    "sharded from sharded": (True, "sharded"),
+    "plain from sharded": (False, "sharded"),
+    "sharded from plain": (True, "epic"),
+}
+RANKS, STEPS, SAVED = 2, 4, 2
 # Step 0: as many pairs, masked and valid tokens on both ranks. Step 1: other counts.
 LENGTHS = [([7, 5, 6, 4], [4, 7, 5, 6]), ([7, 3, 4, 3], [7, 7, 6, 7]), ([5, 7, 4, 6], [7, 4, 4, 5])]
 MASKED = [([(0, 1), (1, 2)], [(1, 3), (2, 1)]), ([(0, 2)], [(0, 1), (1, 5), (3, 3)]), ([(0, 1)], [(0, 3)])]
@@ -87,39 +94,61 @@ def fix_draws(step: int, rank: int) -> None:
     torch.manual_seed(100 * step + rank)
 
 
+class FromStep(Sampler[int]):
+    """The steps from ``start`` on; as long as the whole epoch, as Lightning wants it of a resumed one."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start, STEPS))
+
+    def __len__(self) -> int:
+        return STEPS
+
+
 class Shards(L.LightningDataModule):
     """Gives a rank its batches, where METER asks for its data module."""
 
     train_sampler = SimpleNamespace(consumed=lambda _: None)
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, start: int = 0) -> None:
         super().__init__()
-        self.rank = rank
+        self.rank, self.start = rank, start
 
     def train_dataloader(self) -> DataLoader[Any]:
         batches: Any = [shard(step, self.rank) for step in range(STEPS)]
-        return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+        return DataLoader(batches, batch_size=None, sampler=FromStep(self.start), collate_fn=lambda batch: batch)
 
 
 class Recorder(L.Callback):
-    """Keeps the gradients of every step as the optimiser gets them, and the names of what DDP synchronises."""
+    """Keeps what the optimiser gets in every step, what DDP synchronises, and how much state this rank holds."""
 
-    def __init__(self, rank: int) -> None:
-        self.rank = rank
+    def __init__(self, rank: int, checkpoint: Path) -> None:
+        self.rank, self.checkpoint = rank, checkpoint
         self.gradients: list[Gradients] = []
         self.synchronised: list[str] = []
+        self.state_size = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         assert isinstance(trainer.strategy.model, DistributedDataParallel)
         self.synchronised = [name for name, _ in trainer.strategy.model.module.named_parameters()]
 
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         fix_draws(batch_idx, self.rank)
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
         self.gradients.append(gradients_of(pl_module))
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == SAVED:
+            fix_draws(SAVED, self.rank)  # a resumed run starts from the saved random state
+            trainer.save_checkpoint(self.checkpoint)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        optimizer: Any = trainer.optimizers[0]
+        states = getattr(optimizer, "optim", optimizer).state.values()
+        self.state_size = sum(state["exp_avg"].numel() for state in states)
 
 
 def gradients_of(model: nn.Module) -> Gradients:
@@ -129,28 +158,32 @@ def gradients_of(model: nn.Module) -> Gradients:
 # Two processes -------------------------------------------------------------------------------------------
 
 
-def work(rank: int, folder: str, port: int) -> None:
-    """Train vanilla and EPIC as rank ``rank`` of two."""
+def work(rank: int, folder: Path, port: int) -> None:
+    """Train all the runs as rank ``rank`` of two."""
     torch.set_num_threads(1)
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     os.environ.update(where)
     for name, epic in RUNS.items():
-        model, recorder = model_of(epic, rank), Recorder(rank)
-        train(model, rank, Path(folder) / name, recorder)
-        result = {
-            "gradients": recorder.gradients,
-            "weights": {key: p.detach() for key, p in model.named_parameters()},
-            "synchronised": recorder.synchronised,
-            "teacher": model.epic.teacher.module.state_dict() if model.epic else {},
-        }
-        torch.save(result, Path(folder) / f"{name}{rank}.pt")
+        run(name, model_of(epic, rank), rank, folder)
+    for name, (shard_optimizer, source) in SHARDED.items():
+        run(name, model_of(True, rank, shard_optimizer=shard_optimizer), rank, folder, source)
 
 
-def train(model: METERTransformerSS, rank: int, folder: Path, *callbacks: L.Callback) -> None:
+def run(name: str, model: METERTransformerSS, rank: int, folder: Path, source: str = "") -> None:
+    """Train ``model``, from the checkpoint of run ``source`` on if there is one, and save what the tests look at."""
     config = {**model.config, "num_gpus": RANKS, "per_gpu_batchsize": 4, "batch_size": 8, "log_dir": str(folder)}
-    trainer = build_trainer(config, has_validation=False)
-    trainer.callbacks.extend(callbacks)  # type: ignore[attr-defined]
-    trainer.fit(model, datamodule=Shards(rank))
+    trainer, recorder = build_trainer(config, has_validation=False), Recorder(rank, folder / f"{name}.ckpt")
+    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    checkpoint = folder / f"{source}.ckpt" if source else None
+    trainer.fit(model, datamodule=Shards(rank, SAVED if source else 0), ckpt_path=checkpoint, weights_only=True)
+    result = {
+        "gradients": recorder.gradients,
+        "weights": {key: p.detach() for key, p in model.named_parameters()},
+        "synchronised": recorder.synchronised,
+        "state_size": recorder.state_size,
+        "teacher": model.epic.teacher.module.state_dict() if model.epic else {},
+    }
+    torch.save(result, folder / f"{name}{rank}.pt")
 
 
 Results = list[dict[str, Any]]
@@ -163,9 +196,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     multiprocessing.set_forkserver_preload([__name__])  # the imports once for both
-    mp.start_processes(work, (str(folder), port), nprocs=RANKS, start_method="forkserver")
+    mp.start_processes(work, (folder, port), nprocs=RANKS, start_method="forkserver")
+    names = (*RUNS, *SHARDED)
     return {
-        name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(RANKS)] for name in RUNS
+        name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(RANKS)] for name in names
     }
 
 
@@ -269,3 +303,22 @@ def test_ranks_draw_their_own_masks_and_replacements() -> None:
     first, second = (corruption_of(model_of(True, rank), shard(0, 0)) for rank in range(RANKS))
     assert torch.equal(first.log_alpha, second.log_alpha)
     assert not torch.equal(first.masked, second.masked) and not torch.equal(first.input_ids, second.input_ids)
+
+
+# Divided optimiser states --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_divided_states_give_equal_weights_also_across_a_resume(name: str, results: dict[str, Results]) -> None:
+    expected = results["epic"][0]["weights"]
+    for result in results[name]:
+        assert len(result["gradients"]) == (STEPS - SAVED if SHARDED[name][1] else STEPS)
+        assert all(torch.equal(result["weights"][key], value) for key, value in expected.items())
+
+
+def test_every_rank_holds_its_share_of_the_states(results: dict[str, Results]) -> None:
+    (whole, again), shares = ([r["state_size"] for r in results[name]] for name in ("epic", "sharded"))
+    assert whole == again == sum(shares)
+    assert max(shares) < 0.6 * whole
+    assert [r["state_size"] for r in results["sharded from plain"]] == shares
+    assert [r["state_size"] for r in results["plain from sharded"]] == [whole, whole]

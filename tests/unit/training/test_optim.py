@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vlp.training.losses import total_loss
-from vlp.training.optim import AdamW
+from vlp.training.optim import AdamW, build_optimizer
 from vlp.training.param_groups import six_groups
 
 GROUPS = [{"lr": 1e-2, "weight_decay": 0.1}, {"lr": 5e-2, "weight_decay": 0.0}]
@@ -115,6 +115,27 @@ def test_the_closure_is_run_with_gradients_and_its_loss_returned() -> None:
 
     assert optimizer.step(closure) == 3.0
     assert float(p.detach()) == pytest.approx(0.9)
+
+
+# The optimiser of a run ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "made"), [("adamw", AdamW), ("adam", torch.optim.Adam), ("sgd", torch.optim.SGD)])
+def test_kinds(kind: str, made: type[torch.optim.Optimizer]) -> None:
+    optimizer = build_optimizer([{**GROUPS[0], "params": parameters()}], kind, 1e-5)
+    assert type(optimizer) is made and optimizer.param_groups[0]["lr"] == 1e-2
+    assert optimizer.param_groups[0].get("momentum") == (0.9 if kind == "sgd" else None)
+
+
+def test_an_unknown_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="optim_type='lamb': choose adamw, adam, sgd"):
+        build_optimizer([{"params": parameters()}], "lamb", 1e-5)
+
+
+def test_one_process_has_nothing_to_divide(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        optimizer = build_optimizer([{"params": parameters()}], "adamw", 1e-5, shard=True)
+    assert type(optimizer) is AdamW and "shard_optimizer=True changes nothing: one process" in caplog.text
 
 
 # Parameter groups ----------------------------------------------------------------------------------------
