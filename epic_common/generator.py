@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
-from epic_common.language_model import masked_logits
+from epic_common.language_model import Encode, encode_padded, masked_logits
 from epic_common.masking import mask_tokens
 
 
@@ -90,13 +90,20 @@ class LanguageModelGenerator(TokenGenerator):
     """f_L, the masked language model: "LM (fine-tune)", "LM (fixed)" and "LM (trained)".
 
     One forward serves the draws and L_GEN. A frozen one stays in eval mode, takes no gradient and has no L_GEN.
+    ``encode`` runs its encoder; a baseline may know a cheaper way than the encoder's own forward.
     """
 
     forbidden: Tensor
 
-    def __init__(self, language_model: PreTrainedModel, vocabulary: Vocabulary, config: EpicConfig) -> None:
+    def __init__(
+        self,
+        language_model: PreTrainedModel,
+        vocabulary: Vocabulary,
+        config: EpicConfig,
+        encode: Encode = encode_padded,
+    ) -> None:
         super().__init__()
-        self.language_model, self.vocabulary, self.config = language_model, vocabulary, config
+        self.language_model, self.vocabulary, self.config, self.encode = language_model, vocabulary, config, encode
         size = language_model.config.vocab_size
         if size < vocabulary.size:
             raise ValueError(
@@ -133,7 +140,7 @@ class LanguageModelGenerator(TokenGenerator):
         sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)
         if self.config.append_sep:
             sentence, mask, masked = append_sep(sentence, mask, masked, self.vocabulary)
-        return masked_logits(self.language_model, sentence, mask, masked, first_embedding).float()
+        return masked_logits(self.language_model, sentence, mask, masked, first_embedding, self.encode).float()
 
 
 class ConditionedGenerator(LanguageModelGenerator):

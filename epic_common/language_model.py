@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -30,8 +31,22 @@ def vocabulary_head(language_model: nn.Module) -> nn.Module:
     )
 
 
+# (encoder, ids (B, n), mask (B, n)) -> its last hidden states (B, n, d); what stands at padding does not matter.
+Encode = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
+
+
+def encode_padded(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """The encoder's own forward."""
+    return encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+
+
 def masked_logits(
-    language_model: PreTrainedModel, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None
+    language_model: PreTrainedModel,
+    ids: Tensor,
+    mask: Tensor,
+    masked: Tensor,
+    first_embedding: Tensor | None = None,
+    encode: Encode = encode_padded,
 ) -> Tensor:
     """Vocabulary logits of a masked language model at the positions in M, and nowhere else.
 
@@ -43,6 +58,7 @@ def masked_logits(
         mask: (B, n), 1 = a real token.
         masked: (B, n) bool, M.
         first_embedding: (B, d), what replaces the word embedding of token 0 ("LM (cond.)"), or None.
+        encode: a baseline's cheaper way to the same states; without ``first_embedding`` only.
 
     Returns:
         (K, V), the K = |M| positions in row-major order.
@@ -50,11 +66,12 @@ def masked_logits(
     used = mask.any(dim=0).nonzero()
     longest = int(used.max()) + 1 if len(used) else 1
     ids, mask, masked = ids[:, :longest], mask[:, :longest], masked[:, :longest]
-    inputs: dict[str, Tensor] = {"input_ids": ids}
-    if first_embedding is not None:
+    if first_embedding is None:
+        states = encode(cast(PreTrainedModel, language_model.base_model), ids, mask)
+    else:
         words = language_model.get_input_embeddings()(ids)
-        inputs = {"inputs_embeds": torch.cat([first_embedding.to(words.dtype)[:, None], words[:, 1:]], dim=1)}
-    states = language_model.base_model(attention_mask=mask, **inputs).last_hidden_state
+        words = torch.cat([first_embedding.to(words.dtype)[:, None], words[:, 1:]], dim=1)
+        states = language_model.base_model(inputs_embeds=words, attention_mask=mask).last_hidden_state
     return vocabulary_head(language_model)(states[masked])
 
 

@@ -20,6 +20,7 @@ from epic_common.generator import (
     VisionLanguageGenerator,
     Vocabulary,
 )
+from epic_common.language_model import Encode, encode_padded
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
 from epic_common.random_stream import RandomStream
@@ -49,6 +50,9 @@ class Epic(nn.Module):
 
     special_ids: Tensor
     teacher: SaliencyTeacher | None
+    encode: Encode = staticmethod(
+        encode_padded
+    )  # how the generator's encoder is run; a baseline may know a cheaper way
 
     def __init__(
         self,
@@ -79,7 +83,7 @@ class Epic(nn.Module):
             if not isinstance(first, Teacher):
                 raise ValueError("epic.replacement='vlm' needs a Teacher: its model is the first snapshot")
             self.snapshot = SasSnapshot(first)
-        self.generator = _build_generator(config, vocabulary, language_model, image_width, self.snapshot)
+        self.generator = _build_generator(config, vocabulary, language_model, image_width, self.snapshot, self.encode)
         self.head = ConsistencyHead(hidden_size, config.itc_head_bias, dense=config.itc_head == "dense")
         self.train_metrics, self.eval_metrics = EpicMetrics(), EpicMetrics()
         self._stream = RandomStream(seed, rank)
@@ -178,6 +182,7 @@ def _build_generator(
     language_model: PreTrainedModel | None,
     image_width: int | None,
     snapshot: SasSnapshot | None,
+    encode: Encode,
 ) -> TokenGenerator:
     if (config.replacement == "lm") != (language_model is not None):
         needed = "needs" if config.replacement == "lm" else "takes no"
@@ -187,7 +192,7 @@ def _build_generator(
     if language_model is None:
         return UniformGenerator(vocabulary, config)
     if not config.image_conditioned:
-        return LanguageModelGenerator(language_model, vocabulary, config)
+        return LanguageModelGenerator(language_model, vocabulary, config, encode)
     if image_width is None:
         raise ValueError("epic.image_conditioned=True needs image_width, the width of the image [CLS] feature")
     return ConditionedGenerator(language_model, vocabulary, config, image_width)

@@ -25,6 +25,7 @@ from meter.modules.epic_cache import load_cached_teacher
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
 from vlp.data.tokenizers import load_tokenizer
+from vlp.nn.packed_text import encode_packed
 from vlp.nn.rows import PackedRows, Rows
 from vlp.training.rng import gathered
 from vlp.training.weights import saved_config
@@ -72,7 +73,7 @@ def saliency_query_key(
     out padding, whose keys are zero then.
     """
     mask = batch["text_masks"].bool()
-    rows, image_rows = PackedRows(mask) if packed else Rows(mask), Rows()
+    rows, image_rows = PackedRows(mask) if packed else Rows(mask), Rows(reorder=packed)
     x = rows.gather(model.encode_text(batch["text_ids"], mask, packed=packed))
     y = model.encode_image(batch["image"][0])
     layers = list(zip(model.cross_modal_text_layers, model.cross_modal_image_layers, strict=True))
@@ -89,6 +90,7 @@ def saliency_query_key(
 class MeterEpic(Epic):
     """EPIC's objective as one entry of METER's step."""
 
+    encode = staticmethod(encode_packed)
     _logged_step = 0
 
     def step(self, model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Tensor]:

@@ -134,9 +134,10 @@ class METERTransformerSS(L.LightningModule):
         """Co-attention layers over text (B, n, d), text_mask (B, n), image (B, P, d).
 
         ``image_stream=False`` leaves out the last image layer, which only the ITM and retrieval heads read;
-        ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding.
+        ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding and
+        reorders the products of attention where that saves some.
         """
-        text_rows, image_rows = PackedRows(text_mask) if packed else Rows(text_mask.bool()), Rows()
+        text_rows, image_rows = PackedRows(text_mask) if packed else Rows(text_mask.bool()), Rows(reorder=packed)
         x, y = text_rows.gather(text), image
         last = len(self.cross_modal_text_layers) - 1
         first_token = [False, False]

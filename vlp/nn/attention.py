@@ -6,6 +6,7 @@ ALBEF and X-VLM are built from these (METER SPEC §4.5).
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,7 +17,8 @@ class AttentionProjections(nn.Module):
     """The q, k, v projections of one attention and the attention itself.
 
     Scores are scaled by 1/sqrt(head width). ``keep_map = True`` computes the attention explicitly and keeps
-    it in ``attention_map`` (B, heads, queries, keys) with its gradient; otherwise PyTorch's fused kernel runs.
+    it in ``attention_map`` (B, heads, queries, keys) with its gradient; otherwise PyTorch's fused kernel runs, or,
+    where few queries ask many tokens, an order of the products that needs fewer of them.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, context_width: int | None = None) -> None:
@@ -38,21 +40,41 @@ class AttentionProjections(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, x_rows: Rows, context_rows: Rows) -> Tensor:
         """x (B, n, d), context (B, m, c), stored as their rows say -> as x; ``context_rows.mask`` hides keys."""
-        q, k, v = (
-            self.split_heads(rows.spread(projection(source)))
-            for projection, source, rows in (
-                (self.query, x, x_rows),
-                (self.key, context, context_rows),
-                (self.value, context, context_rows),
-            )
-        )
+        q = self.split_heads(x_rows.spread(self.query(x)))
         mask = None if context_rows.mask is None else context_rows.mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        if self.keep_map:
-            attended = self._explicit(q, k, v, mask, dropout)
+        if context_rows.reorder and not self.keep_map and self._asks_little(q.shape[2], *context.shape[1:]):
+            attended = self._unprojected(q, context, mask, dropout)
         else:
-            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            k, v = (self.split_heads(context_rows.spread(p(context))) for p in (self.key, self.value))
+            if self.keep_map:
+                attended = self._explicit(q, k, v, mask, dropout)
+            else:
+                attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return x_rows.gather(attended.transpose(1, 2).flatten(2))
+
+    def _asks_little(self, n: int, m: int, c: int) -> bool:
+        """Whether n queries of m tokens of width c cost fewer products without those tokens' keys and values."""
+        width = self.query.out_features
+        projected, unprojected = m * c * width + n * m * width, n * c * width + self.heads * n * m * c
+        return unprojected < projected
+
+    def _unprojected(self, q: Tensor, context: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+        """The same attention in another order: (q W_k) yᵀ for q (y W_kᵀ)ᵀ and (a y) W_vᵀ for a (y W_vᵀ).
+
+        A caption's few queries are projected instead of an image's many tokens.
+        q (B, h, n, d_h), context y (B, m, c) -> (B, h, n, d_h).
+        """
+        w_k, w_v = (p.weight.unflatten(0, (self.heads, -1)) for p in (self.key, self.value))  # (h, d_h, c)
+        b_k, b_v = (p.bias.unflatten(0, (self.heads, 1, -1)) for p in (self.key, self.value))  # (h, 1, d_h)
+        asked = torch.einsum("bhnd,hdc->bhnc", q, w_k)
+        scores = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, q.shape[1:3])
+        scores = (scores + (q * b_k).sum(dim=-1, keepdim=True)) / q.shape[-1] ** 0.5
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        weights = F.dropout(scores.softmax(dim=-1), dropout)
+        mixed = (weights.flatten(1, 2) @ context).unflatten(1, q.shape[1:3])
+        return torch.einsum("bhnc,hdc->bhnd", mixed, w_v) + weights.sum(dim=-1, keepdim=True) * b_v
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5

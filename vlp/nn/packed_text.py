@@ -12,6 +12,12 @@ from vlp.nn.rows import PackedRows
 TOKENS_PER_ROW = 128
 
 
+def encode_packed(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
+    """ids (B, n), mask (B, n), 1 = valid -> the encoder's last hidden states (B, n, d), zeros at padding."""
+    rows = PackedRows(mask)
+    return rows.spread(packed_text_states(encoder, ids, rows))
+
+
 def packed_text_states(encoder: PreTrainedModel, ids: Tensor, rows: PackedRows) -> Tensor:
     """The encoder's last hidden states of the valid tokens of ids (B, n) -> (T, d).
 

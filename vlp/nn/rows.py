@@ -14,10 +14,11 @@ class Rows:
 
     Args:
         mask: (B, n) bool, True = a valid token; None = all are.
+        reorder: attention over these tokens may compute its products in the order that needs fewest.
     """
 
-    def __init__(self, mask: Tensor | None = None) -> None:
-        self.mask = mask
+    def __init__(self, mask: Tensor | None = None, reorder: bool = False) -> None:
+        self.mask, self.reorder = mask, reorder
 
     def spread(self, states: Tensor) -> Tensor:
         """As stored -> (B, n, d), for attention."""

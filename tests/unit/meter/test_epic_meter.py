@@ -20,9 +20,10 @@ from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
 from tests.parity.fixture import FIXTURES
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
-from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, WIDTH, Batch, batch_of, meter, resolved, text_tower
+from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, MASK, WIDTH, Batch, batch_of, meter, resolved, text_tower
 from vlp.data.tokenizers import load_tokenizer, tokenizer_from_files
 from vlp.nn.attention import CoAttentionLayer
+from vlp.nn.packed_text import encode_packed
 from vlp.training.weights import WeightsError
 
 
@@ -290,3 +291,17 @@ def test_fields_of_x_vlm_are_refused(tmp_path: Path) -> None:
     config = small_run(tmp_path, epic={"on_regions": True})
     with pytest.raises(ValueError, match=r"epic\.on_regions=True is not possible with METER"):
         attach_epic(METERTransformerSS(config), load_tokenizer(tmp_path), rank=0)
+
+
+@torch.no_grad()
+@given(st.lists(st.integers(3, 9), min_size=1, max_size=5), st.integers(0, 9))
+@settings(max_examples=10, deadline=None)
+def test_the_generator_runs_without_padding_and_gives_the_same_logits(lengths: list[int], seed: int) -> None:
+    epic = epic_of(epic_model()).eval()
+    batch = batch_of(lengths, padded_to=12, seed=seed)
+    ids, mask = batch["text_ids"], batch["text_masks"].bool()
+    masked = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.5)
+    generator: Any = epic.generator
+    assert generator.encode is encode_packed
+    expected = generator.language_model(input_ids=ids.masked_fill(masked, MASK), attention_mask=mask.long()).logits
+    assert torch.allclose(generator.logits(ids, mask, masked), expected[masked], atol=1e-5)

@@ -7,11 +7,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from tests.unit.meter.small import EOS, PAD, VOCAB, text_tower
 from tests.unit.nn.test_attention import WIDTH, layer
 from vlp.nn import packed_text
+from vlp.nn.attention import AttentionProjections
 from vlp.nn.packed_text import packed_text_states
 from vlp.nn.rows import PackedRows, Rows
 
@@ -99,3 +102,78 @@ def test_rows_of_the_encoder_are_filled_evenly() -> None:
     slot, count, length = packed_text._places(rows)
     assert len(set(slot.tolist())) == sum(lengths)
     assert count * length < 1.1 * sum(lengths)
+
+
+# Attention in the cheaper order --------------------------------------------------------------------------
+
+
+def attention_of(context_width: int = WIDTH, dropout: float = 0.0) -> AttentionProjections:
+    attention = AttentionProjections(WIDTH, 2, dropout, context_width).double()
+    for parameter in attention.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return attention
+
+
+def outcome(attention: AttentionProjections, x: Tensor, context: Tensor, x_rows: Rows, rows: Rows) -> list[Tensor]:
+    """Output and all gradients, with the same units dropped at every call."""
+    attention.zero_grad()
+    torch.manual_seed(7)
+    x, context = x.clone().requires_grad_(), context.clone().requires_grad_()
+    out = attention(x, context, x_rows, rows)
+    out.pow(3).sum().backward()
+    return [out, *(t.grad for t in (x, context, *attention.parameters()) if t.grad is not None)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.integers(1, 4),
+    m=st.integers(8, 20),
+    context_width=st.sampled_from([WIDTH, 5]),
+    dropout=st.sampled_from([0.0, 0.4]),
+    hidden=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_other_order_is_the_same_attention(
+    n: int, m: int, context_width: int, dropout: float, hidden: bool, seed: int
+) -> None:
+    """Against explicit keys and values: outputs, gradients, masks, and which units are dropped."""
+    torch.manual_seed(seed)
+    attention = attention_of(context_width, dropout)
+    x, context = torch.randn(3, n, WIDTH).double(), torch.randn(3, m, context_width).double()
+    mask = (torch.arange(m) < torch.randint(1, m + 1, (3, 1))) if hidden else None
+    attention.keep_map = True
+    expected = outcome(attention, x, context, Rows(), Rows(mask))
+    attention.keep_map = False
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AttentionProjections, "_asks_little", lambda *_: True)
+        got = outcome(attention, x, context, Rows(), Rows(mask, reorder=True))
+    assert len(expected) == len(got) == 2 + 1 + 6
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(expected, got, strict=True))
+
+
+@settings(max_examples=20, deadline=None)
+@given(n=st.integers(1, 12), m=st.integers(1, 40))
+def test_the_order_that_is_taken_needs_fewest_products(n: int, m: int) -> None:
+    attention = attention_of()
+    x, context = torch.randn(2, n, WIDTH).double(), torch.randn(2, m, WIDTH).double()
+
+    def products(*choice: bool) -> int:
+        with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
+            if choice:
+                patch.setattr(AttentionProjections, "_asks_little", lambda *_: choice[0])
+            attention(x, context, Rows(), Rows(reorder=True))
+        return c.get_total_flops()
+
+    assert products() == min(products(True), products(False))
+
+
+def test_without_leave_the_order_stays() -> None:
+    """The plain computation, against which the savings are measured, projects every token."""
+    attention = attention_of()
+    seen: list[int] = []
+    attention.key.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    x, context = torch.randn(2, 1, WIDTH).double(), torch.randn(2, 50, WIDTH).double()
+    attention(x, context, Rows(), Rows(reorder=True))
+    assert not seen
+    attention(x, context, Rows(), Rows())
+    assert seen == [50]
