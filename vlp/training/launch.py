@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from vlp.training.data_wait import DataWait, StepClock
 from vlp.training.processes import check_processes
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
@@ -91,6 +92,7 @@ def build_trainer(
         fast_dev_run=config["fast_dev_run"],
         val_check_interval=config["val_check_interval"] if has_validation else 1.0,
         enable_model_summary=False,
+        profiler=StepClock(),
         enable_progress_bar=sys.stdout.isatty(),
     )
     # Lightning has found out by now whether SLURM or torchrun started this process.
@@ -131,6 +133,7 @@ def _callbacks(has_validation: bool) -> list[L.Callback]:
         ModelCheckpoint(save_top_k=1, verbose=True, **monitor),
         LastCheckpoint(),
         LearningRateMonitor(logging_interval="step"),
+        DataWait(),
         SkippedImages(),
         progress_callback(),
     ]
