@@ -34,7 +34,7 @@ def test_tensorboard_tags(vanilla: Result) -> None:
         tag.replace("train", phase) + end for tag in TASK_TAGS for phase in ("train", "val") for end in ("", "_epoch")
     }
     rates = {f"lr-AdamW/pg{i}" for i in range(1, 7)}
-    assert tags - {"epoch", "hp_metric"} == expected | rates | {"train/the_metric", "val/the_metric"}
+    assert tags - {"epoch", "hp_metric"} == expected | rates | {"train/the_metric", "val/the_metric", "data/wait_share"}
     assert [event.step for event in events.Scalars("mlm/train/loss")] == [0, 1, 2]
     assert [event.value for event in events.Scalars("lr-AdamW/pg1")] == pytest.approx([0, 1e-3, 5e-4])
     assert [event.value for event in events.Scalars("lr-AdamW/pg5")] == pytest.approx([0, 5e-3, 25e-4])
@@ -85,7 +85,7 @@ def test_checkpoint_has_official_keys_and_the_config(vanilla: Result) -> None:
 def test_what_was_loaded_and_where_it_runs_is_printed(vanilla: Result) -> None:
     assert re.search(r"\[init\] text: .*roberta-tiny, sha256 of its tensors [0-9a-f]{64}", vanilla.output)
     assert "no CUDA device: num_gpus=1 runs 1 process(es) on the CPU with gloo" in vanilla.output
-    assert re.search(r"step 3/3 · loss \d\.\d{3} · .* steps/s · 0:00 left", vanilla.output)
+    assert re.search(r"step 3/3 · loss \d\.\d{3} · .* steps/s · data \d+ % · 0:00 left", vanilla.output)
     assert "module(s) in eval mode" not in vanilla.output
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase
 
 from vlp.data.draws import SampleKey
@@ -69,11 +71,12 @@ def pad_images(images: dict[str, list[list[Tensor]]]) -> dict[str, list[Tensor]]
     views = [view for samples in images.values() for sample in samples for view in sample]
     height, width = (max(view.shape[axis] for view in views) for axis in (1, 2))
 
-    def stack(samples: list[list[Tensor]], number: int) -> Tensor:
-        stacked = torch.zeros(len(samples), 3, height, width)
-        for target, sample in zip(stacked, samples, strict=True):
-            view = sample[number]
-            target[:, : view.shape[1], : view.shape[2]] = view
-        return stacked
+    def padded(view: Tensor) -> Tensor:
+        right, below = width - view.shape[2], height - view.shape[1]
+        return F.pad(view, (0, right, 0, below)) if right or below else view
 
-    return {key: [stack(samples, i) for i in range(len(samples[0]))] for key, samples in images.items()}
+    # torch's own collation writes into memory that a loader worker shares with training.
+    return {
+        key: [default_collate([padded(sample[i]) for sample in samples]) for i in range(len(samples[0]))]
+        for key, samples in images.items()
+    }

@@ -19,8 +19,8 @@ class ImageError(ValueError):
     """Bytes that are not a readable image; the message gives the reason."""
 
 
-def decode_image(data: bytes, mode: str) -> Image.Image:
-    """Decode ``data`` and convert it to ``mode`` ("RGB" or "RGBA").
+def decode_image(data: bytes, mode: str | None) -> Image.Image:
+    """Decode ``data`` and convert it to ``mode``: "RGB", "RGBA", or None for RGBA if there is transparency, else RGB.
 
     Greyscale, palette, CMYK, 16-bit and alpha images work. 16-bit greyscale is scaled to 8 bits (Pillow alone would
     clip it to white). Pillow's limit against decompression bombs stays on; the header alone is read to apply it.
@@ -33,7 +33,9 @@ def decode_image(data: bytes, mode: str) -> Image.Image:
         raise ImageError("zero bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _to_8_bits(image).convert(mode)
+            image.load()
+            wanted = mode or ("RGBA" if image.has_transparency_data else "RGB")
+            return _to_8_bits(image).convert(wanted)
     except UnidentifiedImageError as error:
         raise ImageError(f"no {', '.join(FORMATS)} image") from error
     except Image.DecompressionBombError as error:

@@ -31,7 +31,8 @@ class Transform:
     """A picture transform.
 
     Attributes:
-        mode: the PIL mode that a picture is converted to before the call, "RGBA" for the clip keys, else "RGB".
+        mode: the PIL mode that a picture is converted to before the call, "RGBA" for the clip keys, else "RGB". An
+            opaque picture may stay RGB: at alpha 255 both give the same numbers.
     """
 
     def __init__(self, key: str, size: int) -> None:
@@ -53,7 +54,7 @@ class Transform:
         """The picture as float32 (3, H, W): H = W = size, for pixelbert multiples of 32.
 
         Args:
-            image: a picture in mode `mode`.
+            image: a picture in mode `mode`, or RGB.
             rng: the source of RandAugment's draws; only the `_randaug` keys need it.
 
         Raises:
@@ -62,7 +63,7 @@ class Transform:
         if self._augment is not None:
             if rng is None:
                 raise ValueError(f"transform {self.key!r} is random: pass rng, a random.Random")
-            image = self._augment(_to_rgb(image), rng).convert(self.mode)
+            image = self._augment(_to_rgb(image), rng)  # opaque from here on: no need for RGBA
         return self._tensor(self._geometry(image))
 
     def __repr__(self) -> str:
@@ -82,7 +83,7 @@ def build_transform(key: str, size: int) -> Transform:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def pixelbert_size(width: int, height: int, shorter: int) -> tuple[int, int]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import picture, write_table
@@ -18,7 +21,7 @@ from vlp.data.arrow_dataset import MixedDataset
 from vlp.data.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.datasets import build_dataset
 from vlp.data.errors import DataError
-from vlp.data.images import ImageError
+from vlp.data.images import ImageError, decode_image
 from vlp.data.read_guard import ReadGuard
 from vlp.data.registry import Split
 from vlp.data.transforms import build_transform
@@ -94,6 +97,36 @@ def test_false_draws_are_uniform_over_texts(tmp_path: Path) -> None:
         texts += sample["false_text_0"] == "a"
     assert 330 < second < 420  # 3 of 4 texts belong to the second image
     assert 200 < texts < 300  # 2 of 4 texts are "a"
+
+
+def test_only_transparent_pictures_are_resized_with_their_alpha(tmp_path: Path) -> None:
+    """The numbers are those of RGBA throughout, whatever the file holds."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    rgba = Image.fromarray(noise)
+    kinds = {
+        "JPEG": rgba.convert("RGB"),
+        "L": rgba.convert("L"),
+        "P": rgba.convert("RGB").quantize(16),
+        "CMYK": rgba.convert("CMYK"),
+        "RGBA": rgba,
+        "LA": rgba.convert("LA"),
+        "P, transparent": rgba.convert("RGB").quantize(16),
+        "RGB, transparent": rgba.convert("RGB"),
+    }
+    files = []
+    for name, image in kinds.items():
+        buffer = io.BytesIO()
+        colour: Any = image.getpixel((3, 3))
+        transparent = {"transparency": colour} if name.endswith("transparent") else {}
+        image.save(buffer, {"JPEG": "JPEG", "CMYK": "TIFF"}.get(name, "PNG"), **transparent)
+        files.append(buffer.getvalue())
+    write_vg(tmp_path, files, captions=1)
+    dataset, transform = build(tmp_path), build_transform("clip", 16)
+    modes = []
+    for i, data in enumerate(files):
+        modes.append(decode_image(data, None).mode)
+        assert torch.equal(dataset[i]["image"][0], transform(decode_image(data, "RGBA")))
+    assert modes == ["RGB"] * 4 + ["RGBA"] * 4
 
 
 def test_a_sample_says_which_file_it_is_when_asked(tmp_path: Path) -> None:

@@ -57,10 +57,14 @@ def test_unknown_key_names_the_nearest(wrong: str, nearest: str) -> None:
         build_transform(wrong, 224)
 
 
-def test_alpha_of_an_opaque_picture_changes_nothing() -> None:
-    clip, rgb = build_transform("clip", 48), picture(70, 50)
-    assert clip.mode == "RGBA"
-    assert torch.equal(clip(rgb.convert("RGBA")), clip(rgb))
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["clip", "clip_randaug"]), st.integers(3, 200), st.integers(3, 200), st.integers(8, 90))
+def test_alpha_of_an_opaque_picture_changes_nothing(key: str, width: int, height: int, size: int) -> None:
+    """Hence the loaders leave it out."""
+    transform, rgb = build_transform(key, size), picture(width, height)
+    assert transform.mode == "RGBA"
+    views = [transform(image, random.Random(0)) for image in (rgb.convert("RGBA"), rgb)]
+    assert torch.equal(*views)
 
 
 def test_randaugment_draws_from_the_given_source_alone() -> None:

@@ -1,0 +1,202 @@
+"""``python -m benchmarks.input_pipeline``: Arrow tables to batches, against a plain PIL loop over the same files.
+
+The pipeline is METER's data module as pre-training uses it: read, decode and transform the true and the false image,
+tokenise and mask the caption, collate. The plain loop opens, converts, resizes, crops, normalises, and does no more.
+What counts is images per second of processor time, in all processes together: what one core does, whatever else the
+machine is doing; and the ratio of the two ways in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import Subset
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode
+
+from benchmarks.photos import write_photos
+from benchmarks.step import machine
+from epic_common.small_roberta import train_tokenizer
+from meter.config import NAMED_CONFIGS, ex
+from meter.datamodules.multitask_datamodule import MTDataModule
+from vlp.data.arrow_dataset import ArrowDataset
+from vlp.data.transforms import CLIP_MEAN, CLIP_STD
+from vlp.files import write_json
+
+BATCH = 32
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure, print the table, write the JSON."""
+    arguments = parse(argv)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root = arguments.data_root or write_photos(Path(folder), arguments.images, arguments.size)
+        datamodule = open_data(Path(folder), root, arguments)
+        files = write_files(take(datamodule, arguments.images), Path(folder) / "files")
+        result = measure(datamodule, files, arguments)
+    print_table(result)
+    if arguments.json:
+        write_json(arguments.json, result)
+        print(f"written: {arguments.json}")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser("python -m benchmarks.input_pipeline", description=__doc__)
+    parser.add_argument("--images", type=int, default=512, help="how many pictures; default 512")
+    parser.add_argument("--size", type=int, default=480, help="shorter side of the pictures made; default 480 (x 640)")
+    parser.add_argument("--image-size", type=int, default=288, help="side of the model's input; default 288")
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes; default 0 1 2")
+    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts; default 3")
+    parser.add_argument(
+        "--data-root", type=Path, metavar="DIR", help="tables of your own instead of pictures made here"
+    )
+    parser.add_argument("--datasets", nargs="+", default=["vg"], help="which of them; default vg")
+    parser.add_argument("--json", metavar="FILE", help="write the result here")
+    return parser.parse_args(argv)
+
+
+def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> MTDataModule:
+    """METER's data module as ``task_mlm_itm_clip_bert clip16`` configures it, with a tokenizer made here."""
+    captions = ["a man rides a brown horse along the beach", "two dogs play with a red ball in the snow"]
+    train_tokenizer(captions, 300, 50).save_pretrained(folder / "tokenizer")
+    config: dict[str, Any] = {
+        **ex.configurations[0](),
+        **NAMED_CONFIGS["clip16"],
+        **{"image_size": arguments.image_size, "max_text_len": 50, "whole_word_masking": True},
+        **{"tokenizer": str(folder / "tokenizer"), "vocab_size": 50265},
+        **{"data_root": str(root), "datasets": arguments.datasets, "per_gpu_batchsize": BATCH},
+    }
+    return MTDataModule(config)
+
+
+def take(datamodule: MTDataModule, count: int) -> list[bytes]:
+    """Cut the training set to ``count`` pairs, spread over all of it; their picture files."""
+    mixed = datamodule.sets["train"]
+    chosen = torch.linspace(0, len(mixed) - 1, min(count, len(mixed))).long().tolist()
+    datamodule.sets["train"] = Subset(mixed, chosen)  # type: ignore[assignment]
+    files = []
+    for index in chosen:
+        number = bisect.bisect_right(mixed.cumulative_sizes, index)
+        dataset = mixed.datasets[number]
+        assert isinstance(dataset, ArrowDataset)
+        local = index - (mixed.cumulative_sizes[number - 1] if number else 0)
+        files.append(dataset.tables.cell(dataset.row(local), "image"))
+    return files
+
+
+def write_files(contents: Sequence[bytes], folder: Path) -> list[Path]:
+    """Picture files for the plain loop."""
+    folder.mkdir()
+    paths = [folder / str(number) for number in range(len(contents))]
+    for path, content in zip(paths, contents, strict=True):
+        path.write_bytes(content)
+    return paths
+
+
+def plain_loop(files: Sequence[Path], image_size: int) -> Iterator[Tensor]:
+    """What any training loop has to do to a picture, in the fewest words: (3, S, S) tensors."""
+    transform = transforms.Compose(
+        [
+            transforms.Resize(image_size, InterpolationMode.BICUBIC),
+            transforms.CenterCrop(image_size),
+            transforms.ToTensor(),
+            transforms.Normalize(CLIP_MEAN, CLIP_STD),
+        ]
+    )
+    for file in files:
+        with Image.open(file) as image:
+            yield transform(image.convert("RGB"))
+
+
+def pipeline(datamodule: MTDataModule, workers: int) -> int:
+    """Load the training set once, starting the worker processes included; how many images there were."""
+    datamodule.config["num_workers"] = workers
+    loaded = 0
+    for batch in datamodule.train_dataloader():
+        loaded += sum(len(views[0]) for key, views in batch.items() if key in ("image", "false_image_0"))
+    return loaded
+
+
+def measure(datamodule: MTDataModule, files: Sequence[Path], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Images per second of every way, the ways taking turns, and their ratios to the plain loop."""
+    ways: dict[str, Callable[[], int]] = {"plain": lambda: sum(1 for _ in plain_loop(files, arguments.image_size))}
+    for workers in arguments.workers:
+        ways[f"workers_{workers}"] = partial(pipeline, datamodule, workers)
+    rounds = [{name: timed(load) for name, load in ways.items()} for _ in range(arguments.rounds)]
+
+    def median(value: Callable[[dict[str, Speed]], float]) -> float:
+        return statistics.median(map(value, rounds))
+
+    return {
+        "images_per_cpu_second": {name: median(lambda found, name=name: found[name].per_cpu_second) for name in ways},
+        "ratio_to_plain": {
+            name: median(lambda found, name=name: found[name].per_cpu_second / found["plain"].per_cpu_second)
+            for name in ways
+        },
+        "images_per_second": {name: median(lambda found, name=name: found[name].per_second) for name in ways},
+        "settings": {
+            **{"images": len(files), "batch": BATCH, "image_size": arguments.image_size, "rounds": arguments.rounds},
+            "data": str(arguments.data_root) if arguments.data_root else f"made here, shorter side {arguments.size}",
+            "bytes_per_image": round(statistics.mean(path.stat().st_size for path in files)),
+        },
+        "machine": {**machine(), "cores": os.cpu_count()},
+    }
+
+
+class Speed(NamedTuple):
+    """Images per second of processor time, in all processes together, and of the clock on the wall."""
+
+    per_cpu_second: float
+    per_second: float
+
+
+def timed(load: Callable[[], int]) -> Speed:
+    """The speed of one call, which returns how many images it loaded and leaves no process behind."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    images = load()
+    return Speed(images / (cpu_seconds() - cpu), images / (time.perf_counter() - wall))
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of its children that have ended."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def print_table(result: Mapping[str, Any]) -> None:
+    """A row for each way."""
+    settings = result["settings"]
+    grid = Table(
+        title=f"{settings['images']} pictures of {settings['bytes_per_image'] / 1e3:.0f} kB ({settings['data']}) → "
+        f"{settings['image_size']} px",
+        title_justify="left",
+    )
+    for column in ("", "images per CPU second", "to the plain loop", "images per second"):
+        grid.add_column(column, justify="right" if column else "left")
+    for name, value in result["images_per_cpu_second"].items():
+        title = "plain PIL loop" if name == "plain" else f"pipeline, num_workers={name.removeprefix('workers_')}"
+        ratio, wall = result["ratio_to_plain"][name], result["images_per_second"][name]
+        grid.add_row(title, f"{value:.1f}", f"{ratio:.2f}", f"{wall:.1f}")
+    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
