@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import bisect
 import os
+import platform
 import resource
 import statistics
 import sys
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +33,6 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from benchmarks.photos import write_photos
-from benchmarks.step import machine
 from epic_common.small_roberta import train_tokenizer
 from meter.config import NAMED_CONFIGS, ex
 from meter.datamodules.multitask_datamodule import MTDataModule
@@ -142,23 +143,28 @@ def measure(datamodule: MTDataModule, files: Sequence[Path], arguments: argparse
         ways[f"workers_{workers}"] = partial(pipeline, datamodule, workers)
     rounds = [{name: timed(load) for name, load in ways.items()} for _ in range(arguments.rounds)]
 
-    def median(value: Callable[[dict[str, Speed]], float]) -> float:
-        return statistics.median(map(value, rounds))
-
+    cpu = {name: [found[name].per_cpu_second for found in rounds] for name in ways}
+    wall = {name: [found[name].per_second for found in rounds] for name in ways}
+    ratio = {name: [own / plain for own, plain in zip(cpu[name], cpu["plain"], strict=True)] for name in ways}
     return {
-        "images_per_cpu_second": {name: median(lambda found, name=name: found[name].per_cpu_second) for name in ways},
-        "ratio_to_plain": {
-            name: median(lambda found, name=name: found[name].per_cpu_second / found["plain"].per_cpu_second)
-            for name in ways
-        },
-        "images_per_second": {name: median(lambda found, name=name: found[name].per_second) for name in ways},
+        "images_per_cpu_second": medians(cpu),
+        "ratio_to_plain": medians(ratio),
+        "images_per_second": medians(wall),
         "settings": {
             **{"images": len(files), "batch": BATCH, "image_size": arguments.image_size, "rounds": arguments.rounds},
             "data": str(arguments.data_root) if arguments.data_root else f"made here, shorter side {arguments.size}",
             "bytes_per_image": round(statistics.mean(path.stat().st_size for path in files)),
         },
-        "machine": {**machine(), "cores": os.cpu_count()},
+        "machine": {
+            **{"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+            **{name: version(name) for name in ("pillow", "torch", "torchvision", "pyarrow")},
+        },
     }
+
+
+def medians(rounds: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Of every way's rounds."""
+    return {name: statistics.median(values) for name, values in rounds.items()}
 
 
 class Speed(NamedTuple):

@@ -41,7 +41,7 @@ class WaitShare(NamedTuple):
     @classmethod
     def now(cls, trainer: L.Trainer) -> WaitShare:
         """The sums up to now; zeros where the trainer has no :class:`StepClock`."""
-        clock = trainer.profiler
+        clock = trainer.profiler  # type: ignore[attr-defined]
         return cls(clock.seconds[FETCH], clock.seconds[STEP]) if isinstance(clock, StepClock) else cls()
 
     def since(self, before: WaitShare) -> float | None:
