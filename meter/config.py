@@ -91,6 +91,7 @@ def config() -> None:
     eval_split = "test"  # official validation reads the Karpathy TEST split; "val" reads val
     zero_shot_protocol = "pretrained"  # or "coco_finetuned"; says in results.json which model a zero-shot run scored
     gradient_checkpointing = False
+    compile = False  # True, or a backend of torch.compile: every transformer layer is compiled
     shard_optimizer = False  # optimiser states divided among the processes, for large encoders
     log_every_n_steps = 10
     # EPIC >

@@ -22,6 +22,7 @@ from vlp.data.errors import DataError
 from vlp.data.registry import get_spec
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
+from vlp.training.compile import check_backend
 from vlp.training.failures import plain_failures
 from vlp.training.launch import build_trainer, prepare_process
 from vlp.training.run_log import run_directory, write_run_header
@@ -134,6 +135,7 @@ def check_config(config: dict[str, Any]) -> None:
         ValueError: naming the key and what to do.
     """
     check_types(config, ex.configurations[0]())
+    check_backend(config["compile"])
     if not config["data_root"]:
         raise ValueError("data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)")
     if config["resume_from"] and not Path(config["resume_from"]).is_file():

@@ -27,6 +27,7 @@ from meter.modules.meter_utils import phase_of
 from vlp.data.tokenizers import load_tokenizer
 from vlp.nn.packed_text import encode_packed
 from vlp.nn.rows import PackedRows, Rows
+from vlp.training.compile import compile_layers
 from vlp.training.rng import gathered
 from vlp.training.weights import saved_config
 
@@ -191,6 +192,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
         rank=rank,
         first_snapshot=teacher,
     )
+    compile_layers(model.epic, config["compile"])
     log.info("[epic] %s", settings)
 
 

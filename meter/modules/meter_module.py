@@ -23,6 +23,7 @@ from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.packed_text import packed_text_states
 from vlp.nn.rows import PackedRows, Rows
+from vlp.training.compile import compile_layers
 from vlp.training.losses import total_loss
 from vlp.training.rng import gathered, random_state, set_random_state
 
@@ -86,6 +87,7 @@ class METERTransformerSS(L.LightningModule):
         if config["gradient_checkpointing"]:
             self.vit_model.set_grad_checkpointing()
             self.text_transformer.gradient_checkpointing_enable()
+        compile_layers(self, config["compile"])
         # EPIC >
         self.epic: Any = None  # a MeterEpic, set by attach_epic
         # < EPIC

@@ -126,6 +126,16 @@ def test_gradient_checkpointing_gives_the_same_losses(launcher: Launcher, vanill
         assert run.values(tag) == vanilla.values(tag), tag
 
 
+@pytest.mark.slow
+def test_compiled_layers_train_as_eager_ones(launcher: Launcher, vanilla: Result, epic: Result) -> None:
+    teacher = f"teacher_path={vanilla.checkpoint}"
+    run = launcher.pretrain("val_check_interval=3", "epic", teacher, "epic.mask_ratio=0.5", "compile=aot_eager")
+    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen", "mlm/val/loss"):
+        assert run.values(tag) == pytest.approx(epic.values(tag), rel=1e-4), tag
+    ours, theirs = (torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (run, epic))
+    assert list(ours) == list(theirs)
+
+
 def test_accumulated_batches_make_one_step(launcher: Launcher) -> None:
     run = launcher.pretrain("per_gpu_batchsize=4", "batch_size=8", "max_steps=2")
     assert run.values("lr-AdamW/pg1") == pytest.approx([0, 0, 1e-3, 1e-3])  # by batch

@@ -22,6 +22,7 @@ WRONG = {
     "per_gpu_batchsize=0": "per_gpu_batchsize must be given",
     "image_size=abc": "image_size='abc': expected a number",
     "image_size=72": "image_size=72 is not a multiple of the patch size 16",
+    "compile=fastest": "compile='fastest': choose True, False or a backend of torch.compile: ",
     "precision=8": "precision=8: choose 32, 'bf16' or 16",
     "vit=ViT-B/61": "did you mean 'ViT-B/16'?",
     "vocab_size=100": "vocab_size=100, but tokenizer=",

@@ -49,6 +49,13 @@ def test_the_shared_parts_know_neither_a_baseline_nor_the_method(path: Path) -> 
     assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
 
 
+def test_nothing_imports_apex() -> None:
+    """Mixed precision is torch's own; what PyPI calls apex is another project."""
+    paths = [path for package in sorted(OURS) for path in files(package)]
+    assert len(paths) > 100
+    assert not [str(path.relative_to(ROOT)) for path in paths if "apex" in imported(path, path.parent.name)]
+
+
 def test_a_broken_rule_is_seen(tmp_path: Path) -> None:
     source = tmp_path / "bad.py"
     source.write_text("def late():\n    from meter.config import ex\n    import vlp.nn as nn\n", encoding="utf-8")

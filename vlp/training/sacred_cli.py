@@ -59,9 +59,10 @@ def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> st
     return f"unknown {kind} {prefix + name!r}; did you mean {prefix + nearest[0]!r}?" if nearest else f"unknown {kind}"
 
 
-# What may stand for a number: a named alternative, no limit, several of it.
+# What may stand for a number or a switch: a named alternative, no limit, several of it.
 ALTERNATIVES: dict[str, type | tuple[type, ...]] = {
     "precision": str,
+    "compile": str,
     "decay_power": str,
     "max_steps": type(None),
     "num_gpus": (list, tuple),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,15 +158,26 @@ def gradients_of(model: nn.Module) -> Gradients:
 # Two processes -------------------------------------------------------------------------------------------
 
 
-def work(rank: int, folder: Path, port: int) -> None:
-    """Train all the runs as rank ``rank`` of two."""
+def become(rank: int, port: int) -> None:
+    """Take the place of rank ``rank`` of two."""
     torch.set_num_threads(1)
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "LOCAL_RANK": str(rank)}
     os.environ.update(where)
+
+
+def work(rank: int, folder: Path, port: int) -> None:
+    """Train all the runs but the compiled one."""
+    become(rank, port)
     for name, epic in RUNS.items():
         run(name, model_of(epic, rank), rank, folder)
     for name, (shard_optimizer, source) in SHARDED.items():
         run(name, model_of(True, rank, shard_optimizer=shard_optimizer), rank, folder, source)
+
+
+def work_compiled(rank: int, folder: Path, port: int) -> None:
+    """Train EPIC with compiled layers."""
+    become(rank, port)
+    run("compiled", model_of(True, rank, compile="aot_eager"), rank, folder)
 
 
 def run(name: str, model: METERTransformerSS, rank: int, folder: Path, source: str = "") -> None:
@@ -189,18 +200,21 @@ def run(name: str, model: METERTransformerSS, rank: int, folder: Path, source: s
 Results = list[dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
-    folder = tmp_path_factory.mktemp("ranks")
+def results_of(work: Callable[[int, Path, int], None], folder: Path, *names: str) -> dict[str, Results]:
+    """What both ranks saved of the runs ``names``."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     multiprocessing.set_forkserver_preload([__name__])  # the imports once for both
     mp.start_processes(work, (folder, port), nprocs=RANKS, start_method="forkserver")
-    names = (*RUNS, *SHARDED)
     return {
         name: [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(RANKS)] for name in names
     }
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Results]:
+    return results_of(work, tmp_path_factory.mktemp("ranks"), *RUNS, *SHARDED)
 
 
 # One process ---------------------------------------------------------------------------------------------
@@ -303,6 +317,14 @@ def test_ranks_draw_their_own_masks_and_replacements() -> None:
     first, second = (corruption_of(model_of(True, rank), shard(0, 0)) for rank in range(RANKS))
     assert torch.equal(first.log_alpha, second.log_alpha)
     assert not torch.equal(first.masked, second.masked) and not torch.equal(first.input_ids, second.input_ids)
+
+
+@pytest.mark.slow
+def test_compiled_layers_under_ddp(results: dict[str, Results], tmp_path: Path) -> None:
+    first, second = results_of(work_compiled, tmp_path, "compiled")["compiled"]
+    assert all(torch.equal(first["weights"][key], value) for key, value in second["weights"].items())
+    for step in range(2):  # as many as run on the initial weights
+        assert difference(first["gradients"][step], results["epic"][0]["gradients"][step]) < ROUNDING
 
 
 # Divided optimiser states --------------------------------------------------------------------------------
