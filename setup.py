@@ -19,6 +19,7 @@ METER = [
     "timm>=1.0.9",
     "pyarrow>=15",
     "sacred>=0.8.4,<0.9",
+    "pyyaml>=5.4",
     "setuptools<81",
     "tensorboard>=2.14",
     "matplotlib>=3.8",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
@@ -24,6 +26,8 @@ class CommandLineError(SystemExit):
 def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
     """Refuse unknown named configs and unknown (also dotted) keys after ``with``; a config file is a named config.
 
+    Sacred would unpickle a config file, or build the objects that a JSON one names: plain values alone are let through.
+
     Raises:
         CommandLineError: after printing every wrong item with the nearest known name.
         SystemExit: sacred's own usage is broken.
@@ -34,12 +38,38 @@ def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
     base: dict[str, Any] = {}
     for scope in experiment.configurations:
         base.update(scope())
-    problems = [_unknown("named config", name, experiment.named_configs) for name in named if not Path(name).is_file()]
+    problems = []
+    for name in named:
+        if Path(name).is_file():
+            problems += _wrong_in_file(Path(name), base)
+        else:
+            problems.append(_unknown("named config", name, experiment.named_configs))
     problems += _unknown_keys(updates, base)
     if found := [problem for problem in problems if problem]:
         message = "\n".join(found)
         print(message, file=sys.stderr)
         raise CommandLineError(message)
+
+
+def _wrong_in_file(path: Path, known: Mapping[str, Any]) -> list[str]:
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"), object_hook=_plain)
+        else:
+            return [f"config file {path}: only .yaml, .yml and .json are read"]
+    except (ValueError, yaml.YAMLError) as error:
+        return [f"config file {path}: {' '.join(str(error).split())}"]
+    if not isinstance(values, dict):
+        return [f"config file {path}: expected keys with values"]
+    return [f"config file {path}: {problem}" for problem in _unknown_keys(values, known) if problem]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    if objects := [key for key in values if key.startswith("py/")]:
+        raise ValueError(f"{objects[0]!r} names a Python object; plain values alone are read")
+    return values
 
 
 def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.parity.fixture import FIXTURES
 from vlp.data.tokenizers import encode, load_tokenizer, tokenizer_from_files
@@ -16,6 +18,9 @@ from vlp.data.tokenizers import encode, load_tokenizer, tokenizer_from_files
 METER = FIXTURES / "meter"
 BERT_VOCAB = METER / "tokenizer_bert_vocab.txt"
 ROBERTA = (METER / "tokenizer_roberta_vocab.json", METER / "tokenizer_roberta_merges.txt")
+
+ROBERTA_SPECIALS = ("<s>", "</s>", "<pad>", "<mask>", "<unk>")
+TOKENIZERS = (tokenizer_from_files(BERT_VOCAB), tokenizer_from_files(*ROBERTA))
 
 
 def write_bert(folder: Path) -> None:
@@ -45,6 +50,24 @@ def test_byte_level_roberta_knows_every_text() -> None:
     (ids,) = encode(roberta, ["Café 東京"], 40).ids
     assert ids[0] == 0 and ids[-1] == 1 and 2 in ids and 3 not in ids
     assert roberta.decode(ids, skip_special_tokens=True) == "Café 東京"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["<s>", "</s>", "<pad>", "<mask>", "<unk>", "[CLS]", "[SEP]", "[PAD]", "[MASK]", " ", "w1"])
+    )
+)
+def test_a_caption_that_spells_special_tokens_is_text(pieces: list[str]) -> None:
+    """Special tokens frame the sentence and stand nowhere in it, but for BERT's unknown words."""
+    for tokenizer, allowed in ((TOKENIZERS[0], {TOKENIZERS[0].unk_token_id}), (TOKENIZERS[1], set())):
+        encoding = encode(tokenizer, ["".join(pieces), ""], 30)
+        assert encoding.ids[1][:2] == [tokenizer.cls_token_id, tokenizer.sep_token_id]
+        ids = [i for i, valid in zip(encoding.ids[0], encoding.masks[0], strict=True) if valid]
+        assert (ids[0], ids[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
+        assert not (set(ids[1:-1]) & set(tokenizer.all_special_ids)) - allowed
+        pads = encoding.ids[0][len(ids) :]
+        assert pads == [tokenizer.pad_token_id] * (30 - len(ids))
 
 
 def test_a_folder_is_read_by_its_own_files(tmp_path: Path) -> None:

@@ -77,6 +77,45 @@ def test_every_unknown_name_is_told_with_the_nearest(
 def test_a_config_file_is_a_named_config(experiment: Experiment, tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"image_size": 96}')
     check_command_line(experiment, ["run.py", "with", str(tmp_path / "mine.json")])
+    (tmp_path / "mine.yaml").write_text("image_size: 96\nepic:\n  mask_ratio: 0.5\n")
+    check_command_line(experiment, ["run.py", "with", str(tmp_path / "mine.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", b"image_size: !!python/object/apply:os.system ['touch ran']", "could not determine a constructor"),
+        ("a.yml", b"!!python/object/new:os.system ['touch ran']", "could not determine a constructor"),
+        (
+            "a.json",
+            b'{"image_size": {"py/reduce": [{"py/function": "os.system"}, {"py/tuple": ["touch ran"]}]}}',
+            "py/",
+        ),
+        ("a.pickle", b"cposix\nsystem\n(S'touch ran'\ntR.", "only .yaml, .yml and .json are read"),
+        ("a.json", b'{"image_size": ', "Expecting value"),
+        ("a.yaml", b"- 1", "expected keys with values"),
+        (
+            "a.yaml",
+            b"epic:\n  mask_ration: 1",
+            "unknown config key 'epic.mask_ration'; did you mean 'epic.mask_ratio'?",
+        ),
+    ],
+)
+def test_a_config_file_holds_plain_values_of_known_keys(
+    name: str,
+    content: bytes,
+    message: str,
+    experiment: Experiment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(content)
+    with pytest.raises(CommandLineError) as stopped:
+        check_command_line(experiment, ["run.py", "with", name])
+    assert stopped.value.message.startswith(f"config file {name}: ") and message in stopped.value.message
+    assert len(stopped.value.message.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize(
