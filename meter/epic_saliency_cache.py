@@ -25,7 +25,9 @@ def main(_config: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
         build_cache(_config)
-    except (DataError, WeightsError, FloatingPointError, ValueError, OSError) as error:
+    except DataError as error:
+        sys.exit(f"error: {error.plain}")
+    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

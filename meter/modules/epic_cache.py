@@ -8,12 +8,21 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache import CachedTeacher, Pairs, SaliencyCache, pair_key, tokenizer_fingerprint
+from epic_common.saliency_cache import (
+    CachedTeacher,
+    Pairs,
+    SaliencyCache,
+    SaliencyCacheError,
+    pair_key,
+    tokenizer_fingerprint,
+)
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.meter_module import METERTransformerSS
+from vlp.data.errors import DataError
 from vlp.training.weights import sha256_of_file
 
 log = logging.getLogger(__name__)
@@ -55,6 +64,21 @@ def identity(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTrained
     }
 
 
+class MeterCachedTeacher(CachedTeacher):
+    """A pair that the cache does not have is an error of the data, which ends a run in one line."""
+
+    def saliency(self, batch: dict[str, Any]) -> Tensor:
+        """Raw scores of Eq. 8, (B, n).
+
+        Raises:
+            DataError: a pair is not in the cache; names it.
+        """
+        try:
+            return super().saliency(batch)
+        except SaliencyCacheError as error:
+            raise DataError(str(error)) from error
+
+
 def load_cached_teacher(
     config: dict[str, Any], settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
 ) -> CachedTeacher:
@@ -69,7 +93,7 @@ def load_cached_teacher(
     cache.check(expected)
     made_in, wanted = str(cache.manifest["precision"]), str(config["precision"])
     note = f"; computed with precision={made_in}, this run has {wanted}" if made_in != wanted else ""
-    teacher = CachedTeacher(cache, pairs_of)
+    teacher = MeterCachedTeacher(cache, pairs_of)
     log.info("[epic] teacher read from %s, %d pairs, sha256 %s%s", cache.folder, len(cache), teacher.sha256, note)
     return teacher
 

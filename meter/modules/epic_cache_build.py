@@ -30,6 +30,7 @@ from vlp.data.collate import Batch
 from vlp.data.manifest import footer_sha256
 from vlp.data.registry import Split, get_spec, table_files
 from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
+from vlp.training.processes import check_processes
 from vlp.training.progress import clock
 
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -114,18 +115,25 @@ def build_cache(config: dict[str, Any]) -> None:
 
 
 def fabric_of(config: dict[str, Any]) -> L.Fabric:
-    """Processes, device and precision of the run; they exchange nothing but when they are done."""
+    """Processes, device and precision of the run; they exchange nothing but when they are done.
+
+    Raises:
+        ValueError: what started the processes contradicts ``num_gpus`` or ``num_nodes``.
+    """
     cuda = torch.cuda.is_available()
     devices = config["num_gpus"] if cuda else processes_per_node(config)
     alone = processes_per_node(config) * config["num_nodes"] == 1
     waiting = datetime.timedelta(days=7)  # a process may have hours more to do than another
-    return L.Fabric(
+    fabric = L.Fabric(
         accelerator="gpu" if cuda else "cpu",
         devices=devices,
         num_nodes=config["num_nodes"],
         strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=waiting),
         precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
     )
+    if not alone and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:
+        check_processes(found, processes_per_node(config), config["num_nodes"])
+    return fabric
 
 
 def source_of(config: dict[str, Any]) -> list[Any]:

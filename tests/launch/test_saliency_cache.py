@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.launch.launcher import PRETRAIN, Launcher, Result
+from tests.launch.test_processes import address
+from vlp.data.arrow import make_arrow
+from vlp.data.scenes.coco_layout import Request, write_coco
 
 SCRIPT = "epic_saliency_cache.py"
 
@@ -41,8 +44,12 @@ def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
 
 
 def test_two_processes_build_the_cache_of_one(launcher: Launcher, vanilla: Result, cache: Path, tmp_path: Path) -> None:
-    run = build(launcher, vanilla, tmp_path, "num_gpus=2")
-    assert "saliency: 40/40 pairs" in run.output
+    """One on each of two nodes; the second says nothing."""
+    given = ("epic", f"teacher_path={vanilla.checkpoint}", f"saliency_cache={tmp_path}", "num_nodes=2")
+    meet = address()
+    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
+    first, second = launcher.together(nodes, *PRETRAIN, *launcher.items(*given), script=SCRIPT)
+    assert "saliency: 40/40 pairs" in first.output and "pairs" not in second.output
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in cache.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (cache / path.name).read_bytes()
@@ -58,3 +65,19 @@ def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache:
         assert run.output.rstrip().splitlines()[-1].startswith("error: saliency_cache") and message in run.output
     run = build(launcher, vanilla, cache, "epic.saliency_layer=-1", check=False)
     assert run.status == 1 and "epic.saliency_layer is -2 in the cache and -1 in this run" in run.output
+
+
+def test_data_that_the_cache_does_not_have_end_the_run_in_one_line(
+    launcher: Launcher, cache: Path, tmp_path: Path
+) -> None:
+    """The tables of other pictures with the same captions: stale, not wrong."""
+    write_coco(tmp_path / "raw", Request(train=32, val=8, test=8, captions=2, image_size=72, seed=0))
+    make_arrow("coco", tmp_path / "raw", tmp_path / "arrow")
+    given = ("epic", f"saliency_cache={cache}", f"data_root={tmp_path / 'arrow'}", "max_steps=1")
+    run = launcher.pretrain(*given, check=False)
+    assert run.status == 1 and "Traceback" not in run.output
+    last = run.output.rstrip().splitlines()[-1]
+    assert last.startswith(
+        f"error: saliency_cache {cache} has no scores for {tmp_path / 'arrow'}/coco_caption_karpathy_"
+    )
+    assert "build it again: python epic_saliency_cache.py with" in last

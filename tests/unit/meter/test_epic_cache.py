@@ -261,5 +261,5 @@ def test_changed_data_are_not_found(folder: Path, tmp_path: Path) -> None:
     ):
         known = datamodule.collate([samples[0], samples[4 * 2]])
         epic.teacher.saliency(known)
-        with pytest.raises(SaliencyCacheError, match=message):
+        with pytest.raises(DataError, match=message):
             epic.teacher.saliency(datamodule.collate([samples[0], samples[index]]))
