@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -146,7 +147,8 @@ def one_of(known: Mapping[str, object]) -> Callable[[str], str]:
 
     def check(name: str) -> str:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1, cutoff=0)[0]
+            by_lower = {key.lower(): key for key in known}
+            near = by_lower[difflib.get_close_matches(name.lower(), by_lower, 1, cutoff=0)[0]]
             raise argparse.ArgumentTypeError(f"{name!r} is unknown; the nearest is {near!r}")
         return name
 
@@ -174,18 +176,25 @@ def share(text: str) -> float:
 def table_of(recipe: Recipe, costs: Mapping[str, Cost], arguments: argparse.Namespace) -> Table:
     """Hours, days and memory of every variant."""
     table = Table(
-        *("step", "GFLOP", *(f"{p}: GPU h" for p in PRECISIONS), *(f"{p}: days" for p in PRECISIONS), "GiB"),
-        title=f"{recipe.title}: {recipe.steps:,} steps of {recipe.batch} pairs on {arguments.gpus} x {arguments.gpu}",
+        *("step", "GFLOP", *PRECISIONS, "GiB"),
+        title=f"{recipe.title}: {recipe.steps:,} steps of {recipe.batch} pairs\n"
+        f"GPU hours / days on {arguments.gpus} {arguments.gpu}",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
     )
     for variant, cost in costs.items():
         table.add_row(
             variant,
             f"{cost.gflop_per_pair:.1f}",
-            *("-" if hours is None else f"{hours:,.0f}" for hours in cost.gpu_hours.values()),
-            *("-" if days is None else f"{days:.1f}" for days in cost.days.values()),
-            f"{cost.weights_gib:.1f} + {cost.activations_gib:.1f}",
+            *(_hours_and_days(cost.gpu_hours[precision], cost.days[precision]) for precision in PRECISIONS),
+            f"{cost.weights_gib:.1f}+{cost.activations_gib:.1f}",
         )
     return table
+
+
+def _hours_and_days(hours: float | None, days: float | None) -> str:
+    return "–" if hours is None else f"{hours:,.0f} / {days:.1f}"
 
 
 def print_assumptions(console: Console, gpu: Gpu, arguments: argparse.Namespace) -> None:

@@ -91,6 +91,7 @@ def test_a_gpu_without_a_precision_has_no_hours_of_it(tmp_path: Path) -> None:
     [
         (["--recipe", "metre"], "'metre' is unknown; the nearest is 'meter'"),
         (["--gpu", "A100-81"], "'A100-81' is unknown; the nearest is 'A100-80'"),
+        (["--gpu", "h100"], "'h100' is unknown; the nearest is 'H100-80'"),
         (["--gpus", "0"], "'0' is not a whole number of 1 or more"),
         (["--utilisation", "35"], "'35' is not a share above 0, at most 1"),
         (["--utilisation", "half"], "'half' is not a share above 0, at most 1"),
