@@ -64,7 +64,7 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
                 write_results(trainer, directory, config, write_answers(model, datamodule))
         else:
             trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
-    if directory is not None:
+    if directory is not None and trainer.is_global_zero:  # another process may have counted one version more
         log.info("run directory: %s", directory)
 
 

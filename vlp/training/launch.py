@@ -96,9 +96,8 @@ def build_trainer(
         enable_progress_bar=sys.stdout.isatty(),
     )
     # Lightning has found out by now whether SLURM or torchrun started this process.
-    found = environment or getattr(trainer.strategy, "cluster_environment", None)
-    if found is not None:
-        check_processes(found, processes_per_node(config), config["num_nodes"])
+    found = environment or trainer._accelerator_connector.cluster_environment
+    check_processes(found, processes_per_node(config), config["num_nodes"])
     return trainer
 
 

@@ -171,6 +171,16 @@ class TestTrainer:
         assert "num_gpus=2 runs 2 process(es) on the CPU with gloo" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("cpu")
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_torchrun_with_another_number_of_processes(gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the config asks for one process: two would train the same, each for itself."""
+    for name, value in {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"the launcher started 2 processes, but num_gpus={gpus} x num_nodes=1 is"):
+        build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": gpus}, has_validation=True)
+
+
 def test_threads_are_divided_unless_the_environment_sets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
