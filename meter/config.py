@@ -73,7 +73,7 @@ def config() -> None:
     lr_mult_cross_modal = 5
     # Run
     get_recall_metric = False
-    resume_from = None
+    resume_from = None  # a checkpoint, or "auto": the newest last.ckpt of this run's name, if any
     fast_dev_run = False
     val_check_interval = 1.0
     test_only = False
@@ -94,6 +94,7 @@ def config() -> None:
     compile = False  # True, or a backend of torch.compile: every transformer layer is compiled
     shard_optimizer = False  # optimiser states divided among the processes, for large encoders
     log_every_n_steps = 10
+    save_every_n_steps = 1000  # last.ckpt, beside validations and epoch ends; 0: only there
     # EPIC >
     epic = EpicConfig().to_dict()
     teacher_path = ""  # checkpoint of the frozen teacher, a METER pre-trained without EPIC

@@ -25,6 +25,7 @@ from vlp.files import write_json
 from vlp.training.compile import check_backend
 from vlp.training.failures import plain_failures
 from vlp.training.launch import build_trainer, prepare_process
+from vlp.training.resume import check_resume, resolve_resume
 from vlp.training.run_log import run_directory, write_run_header
 from vlp.training.sacred_cli import check_types
 from vlp.training.weights import WeightsError
@@ -49,12 +50,15 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
     config = copy.deepcopy(config)
     try:
         trainer, model, datamodule = build(config, environment)
+        resumed = None
+        if config["resume_from"] and not config["test_only"]:
+            resumed = check_resume(config["resume_from"], model, datamodule, trainer.world_size)
     except (DataError, WeightsError, ValueError, OSError) as error:
         log.debug("while building the run", exc_info=True)
         sys.exit(f"error: {error}")
     directory = run_directory(trainer)
     if directory is not None:
-        write_run_header(directory, config)
+        write_run_header(directory, config, resumed)
     # From here on ranks differ in their dropout and their matching labels; the models above are equal.
     torch.manual_seed(config["seed"] + trainer.global_rank)
     with plain_failures(trainer.global_rank):
@@ -71,8 +75,9 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
 def build(
     config: dict[str, Any], environment: ClusterEnvironment | None
 ) -> tuple[L.Trainer, METERTransformerSS, MTDataModule]:
-    """Everything that a run needs, checked and loaded, equal on every rank."""
+    """Everything that a run needs, checked and loaded, equal on every rank; ``resume_from=auto`` is resolved."""
     check_config(config)
+    config["resume_from"] = resolve_resume(config)
     prepare_process()
     # The pooler is new and the MLM head is not read, by design: transformers reports both as if they were faults.
     transformers.logging.set_verbosity_error()
@@ -138,8 +143,10 @@ def check_config(config: dict[str, Any]) -> None:
     check_backend(config["compile"])
     if not config["data_root"]:
         raise ValueError("data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)")
-    if config["resume_from"] and not Path(config["resume_from"]).is_file():
-        raise ValueError(f"resume_from={config['resume_from']}: no such file")
+    if config["resume_from"] not in (None, "auto") and not Path(config["resume_from"]).is_file():
+        raise ValueError(f"resume_from={config['resume_from']}: no such file; a checkpoint, or auto")
+    if config["save_every_n_steps"] < 0:
+        raise ValueError(f"save_every_n_steps={config['save_every_n_steps']}: a number of optimiser steps, or 0")
     if not any(value > 0 for value in config["loss_names"].values()):
         raise ValueError("loss_names: every task is off; set at least one, e.g. loss_names.mlm=1")
     for task in (task for task, value in config["loss_names"].items() if value > 0):

@@ -17,6 +17,7 @@ from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.task_datasets import VqaDataset
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.transforms import build_transform
+from vlp.training.preemption import ignore_in_worker
 
 
 class MTDataModule(L.LightningDataModule):
@@ -97,6 +98,15 @@ class MTDataModule(L.LightningDataModule):
         """Go on from a saved position once the training loader is built."""
         self._resumed = state_dict or None
 
+    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
+        """Whether a run of ``processes`` processes can go on from a saved position.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        sampler = ResumableDistributedSampler(self.sets["train"], num_replicas=processes, seed=self.config["seed"])
+        sampler.load_state_dict(state_dict)
+
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
         return self._loader("val", shuffle=True) if self.has_validation else []
 
@@ -115,5 +125,6 @@ class MTDataModule(L.LightningDataModule):
             sampler=sampler,
             num_workers=self.config["num_workers"],
             collate_fn=self.collate,
+            worker_init_fn=ignore_in_worker,
             generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
         )

@@ -29,7 +29,7 @@ from vlp.nn.packed_text import encode_packed
 from vlp.nn.rows import PackedRows, Rows
 from vlp.training.compile import compile_layers
 from vlp.training.rng import gathered
-from vlp.training.weights import saved_config
+from vlp.training.weights import read_checkpoint, saved_config
 
 log = logging.getLogger(__name__)
 
@@ -113,17 +113,19 @@ class MeterEpic(Epic):
         step = model.global_step
         if step % model.config["log_every_n_steps"] == 0 and step != self._logged_step:
             self._logged_step = step
-            self._log(model)
+            values = self._take(model)
+            for logger in model.loggers:  # not model.log, which repeats an old value where an interval has none
+                logger.log_metrics(values, step=step - 1)
 
     def log_epoch(self, model: METERTransformerSS) -> None:
         """After an evaluation epoch: log the metrics over all of it."""
         if not model.training:
-            self._log(model)
+            model.log_dict(self._take(model))
 
-    def _log(self, model: METERTransformerSS) -> None:
-        for name, value in self.metrics.compute().items():
-            model.log(f"epic/{phase_of(model)}/{name}", value)
+    def _take(self, model: METERTransformerSS) -> dict[str, float]:
+        values = {f"epic/{phase_of(model)}/{name}": value for name, value in self.metrics.compute().items()}
         self.metrics.reset()
+        return values
 
     def own_groups(self, groups: list[dict[str, Any]], model: METERTransformerSS) -> list[dict[str, Any]]:
         """The six official groups without EPIC's parameters, then those in groups of their own.
@@ -146,15 +148,44 @@ class MeterEpic(Epic):
         return rest
 
     def run_state(self) -> dict[str, Any]:
-        """What a resumed run needs beside the weights: every rank's random state, and the snapshot of "VLM (SAS)"."""
-        return {"rng": gathered(self.rng_state()), "snapshot": self.snapshot.state_dict() if self.snapshot else None}
+        """What a resumed run needs beside the weights.
+
+        Of every rank the random state and the running metrics; the step of the last log; the snapshot of "VLM (SAS)";
+        the hash of the teacher, which is in no checkpoint.
+        """
+        return {
+            "rng": gathered(self.rng_state()),
+            "metrics": gathered(self.train_metrics.state_dict()),
+            "logged_step": self._logged_step,
+            "snapshot": self.snapshot.state_dict() if self.snapshot else None,
+            "teacher_sha256": self.teacher_sha256,
+        }
 
     def load_run_state(self, state: dict[str, Any], rank: int) -> None:
-        """Go on from :meth:`run_state`; a rank that did not exist then starts its own stream."""
-        if rank < len(state["rng"]):
-            self.set_rng_state(state["rng"][rank])
+        """Go on from :meth:`run_state` of as many ranks."""
+        self.set_rng_state(state["rng"][rank])
+        self.train_metrics.load_state_dict(state["metrics"][rank])
+        self._logged_step = state["logged_step"]
         if self.snapshot is not None and state["snapshot"] is not None:
             self.snapshot.load_state_dict(state["snapshot"])
+
+    @property
+    def teacher_sha256(self) -> str | None:
+        """Hash of the file that the teacher, or the cache of its scores, came from."""
+        return getattr(self.teacher, "sha256", None)
+
+    def check_same_teacher(self, path: str) -> None:
+        """Refuse to go on from the checkpoint of a run with another teacher.
+
+        Raises:
+            ValueError: naming both hashes.
+        """
+        state = read_checkpoint(path, mmap=True).get("epic")
+        if isinstance(state, dict) and state["teacher_sha256"] != self.teacher_sha256:
+            raise ValueError(
+                f"resume_from={path}: its run had the teacher of sha256 {state['teacher_sha256']}, this one has "
+                f"{self.teacher_sha256}; give the same teacher"
+            )
 
     @staticmethod
     def steps_per_epoch(model: METERTransformerSS) -> int:
@@ -193,6 +224,8 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
         first_snapshot=teacher,
     )
     compile_layers(model.epic, config["compile"])
+    if config["resume_from"]:
+        model.epic.check_same_teacher(config["resume_from"])
     log.info("[epic] %s", settings)
 
 

@@ -24,8 +24,7 @@ from vlp.nn.official_names import use_official_names
 from vlp.nn.packed_text import packed_text_states
 from vlp.nn.rows import PackedRows, Rows
 from vlp.training.compile import compile_layers
-from vlp.training.losses import total_loss
-from vlp.training.rng import gathered, random_state, set_random_state
+from vlp.training.losses import losses_of, total_loss
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (
@@ -83,7 +82,7 @@ class METERTransformerSS(L.LightningModule):
         with torch.no_grad():
             self.token_type_embeddings.weight[2:] = self.token_type_embeddings.weight[1]
         meter_utils.set_metrics(self)
-        self._resumed_random_state: dict[str, Any] | None = None
+        self.step_losses: dict[str, Tensor] = {}  # of the last training batch
         if config["gradient_checkpointing"]:
             self.vit_model.set_grad_checkpointing()
             self.text_transformer.gradient_checkpointing_enable()
@@ -236,6 +235,7 @@ class METERTransformerSS(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         outputs = self(batch)
         meter_utils.log_step(self, outputs, batch)
+        self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
         return total_loss(outputs)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
@@ -246,13 +246,6 @@ class METERTransformerSS(L.LightningModule):
             self.vqa_predictions.add(batch["qid"], self(batch)["vqa_logits"])
         else:
             self.validation_step(batch, batch_idx)
-
-    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
-        self.trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
-        # EPIC >
-        if self.epic is not None:
-            self.epic.log_interval(self)
-        # < EPIC
 
     def on_train_epoch_end(self) -> None:
         meter_utils.epoch_wrapup(self)
@@ -266,27 +259,20 @@ class METERTransformerSS(L.LightningModule):
         else:
             meter_utils.epoch_wrapup(self)
 
+    # EPIC >
+    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
+        if self.epic is not None:
+            self.epic.log_interval(self)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["random_states"] = gathered(random_state())
-        # EPIC >
         if self.epic is not None:
             checkpoint["epic"] = self.epic.run_state()
-        # < EPIC
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        rank, states = self.trainer.global_rank, checkpoint.get("random_states", [])
-        self._resumed_random_state = states[rank] if rank < len(states) else None
-        # EPIC >
-        if self.epic is not None and "epic" in checkpoint:
-            self.epic.load_run_state(checkpoint["epic"], rank)
-        # < EPIC
+        if self.epic is not None:
+            self.epic.load_run_state(checkpoint["epic"], self.trainer.global_rank)
 
-    def on_train_batch_start(self, batch: dict[str, Any], batch_idx: int) -> None:
-        # Not earlier: what starts a run (sanity check, loaders) draws too.
-        if self._resumed_random_state is not None:
-            set_random_state(self._resumed_random_state)
-            self._resumed_random_state = None
-
+    # < EPIC
     def configure_optimizers(self) -> Any:
         return meter_utils.set_schedule(self)
 

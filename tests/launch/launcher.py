@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,12 @@ class Result:
     status: int
     output: str
     log_dir: Path
+    version: int = 0
 
     @property
     def directory(self) -> Path:
-        """The one run directory under ``log_dir``."""
-        (directory,) = self.log_dir.glob("*/version_0")
+        """The newest run directory under ``log_dir``."""
+        (directory,) = self.log_dir.glob(f"*/version_{self.version}")
         return directory
 
     @property
@@ -88,27 +89,49 @@ class Launcher:
         ]
         return [*shared, *items]
 
-    def run(self, *items: str, script: str = "run.py", check: bool = True) -> Result:
-        """Run the command line of exactly ``items`` (and a ``log_dir``), from the warm process."""
-        return self.together([{}], *items, script=script, check=check)[0]
+    def run(
+        self,
+        *items: str,
+        script: str = "run.py",
+        check: bool = True,
+        log_dir: Path | None = None,
+        during: Callable[[int, Path], None] | None = None,
+    ) -> Result:
+        """Run the command line of exactly ``items`` (and a ``log_dir``), from the warm process.
+
+        ``during`` is called with the process id and the ``log_dir`` while the run is under way.
+        """
+        return self.together([{}], *items, script=script, check=check, log_dir=log_dir, during=during)[0]
 
     def together(
-        self, environments: Sequence[dict[str, str]], *items: str, script: str = "run.py", check: bool = True
+        self,
+        environments: Sequence[dict[str, str]],
+        *items: str,
+        script: str = "run.py",
+        check: bool = True,
+        log_dir: Path | None = None,
+        during: Callable[[int, Path], None] | None = None,
     ) -> list[Result]:
         """The same command line once for each of ``environments``, at the same time, with one ``log_dir``."""
-        log_dir = self.log_dir()
+        log_dir = log_dir or self.log_dir()
+        version = len(list(log_dir.glob("*/version_*")))
         argv = [script, "with", *items, f"log_dir={log_dir}"]
-        logs = [f"{log_dir}.{i}.txt" for i in range(len(environments))]
+        logs = [f"{log_dir}.{version}.{i}.txt" for i in range(len(environments))]
         requests = [{"argv": argv, "log": log, "environment": e} for log, e in zip(logs, environments, strict=True)]
         assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
+        first, *_ = map(int, self._process.stdout.readline().split())
+        if during is not None:
+            during(first, log_dir)
         statuses = map(int, self._process.stdout.readline().split())
-        results = [Result(status, Path(log).read_text(), log_dir) for status, log in zip(statuses, logs, strict=True)]
+        results = [
+            Result(status, Path(log).read_text(), log_dir, version) for status, log in zip(statuses, logs, strict=True)
+        ]
         return [checked(result, check) for result in results]
 
-    def pretrain(self, *items: str, check: bool = True) -> Result:
-        return self.run(*PRETRAIN, *self.items(*items), check=check)
+    def pretrain(self, *items: str, **options: Any) -> Result:
+        return self.run(*PRETRAIN, *self.items(*items), **options)
 
     def retrieve(self, checkpoint: Path, *items: str, check: bool = True) -> Result:
         last = ("test_only=True", f"load_path={checkpoint}", *items)

@@ -1,7 +1,8 @@
 """Runs METER's launcher again and again from a process that has imported it once: every run is a fork of its own.
 
 Each line of standard input is a JSON list of objects {"argv": […], "log": path, "environment": {…}}, which run at the
-same time; their exit statuses are printed when all have ended. One that fails ends the others, which would wait for it.
+same time; their process ids, each that of a group of processes too, are printed when all have started, and their exit
+statuses when all have ended. One that fails ends the others, which would wait for it.
 The import is most of what a short run costs.
 """
 
@@ -27,6 +28,7 @@ def main() -> None:
                 become(request)
                 return
             statuses[child] = None
+        print(*statuses, flush=True)
         while running := [child for child, status in statuses.items() if status is None]:
             child, status = os.wait()
             statuses[child] = os.waitstatus_to_exitcode(status)
@@ -38,6 +40,7 @@ def main() -> None:
 
 def become(request: dict[str, Any]) -> None:
     """Go on as ``python <argv>`` with all output in the log."""
+    os.setsid()
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)

@@ -25,6 +25,7 @@ class Collator:
       the batch, each image lies top-left in zeros;
     * keys K with "text": ``K`` list of strings, and int64 (B, L) tensors ``K_ids``, ``K_masks`` (1 = token, 0 = pad),
       ``K_labels`` (all -100), ``K_ids_mlm``, ``K_labels_mlm``;
+    * ``dataset``: list of the samples' dataset keys, ours;
     * all other keys: lists, None where a sample lacks the key.
 
     As in the official code false texts are padded with id 0 in ``K_ids`` and with the pad id in ``K_ids_mlm``; the
@@ -37,6 +38,7 @@ class Collator:
     def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
         keys = list(dict.fromkeys(key for sample in samples for key in sample if key != "_key"))
         batch: Batch = {key: [sample.get(key) for sample in samples] for key in keys}
+        batch["dataset"] = [sample["_key"].dataset for sample in samples]
         images = [key for key in keys if "image" in key]
         texts = [key for key in keys if "text" in key]
         for key in images + texts:

@@ -81,8 +81,8 @@ class ResumableDistributedSampler(Sampler[int]):
         different = [f"{name} was {state[name]}, is {own[name]}" for name in fixed if state[name] != own[name]]
         if different:
             raise ValueError(
-                f"cannot resume in the middle of an epoch: {'; '.join(different)}. Resume with the same data and the "
-                "same number of processes"
+                f"cannot go on from the saved position in the training set: {'; '.join(different)}. Resume with the "
+                "same data, the same seed and the same number of processes (num_replicas)"
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         if hasattr(self.dataset, "set_epoch"):

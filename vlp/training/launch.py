@@ -5,20 +5,24 @@ from __future__ import annotations
 import os
 import resource
 import sys
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.fabric.plugins.environments import ClusterEnvironment
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from vlp.training.data_wait import DataWait, StepClock
+from vlp.training.exact_state import ExactState
+from vlp.training.finite_guard import FiniteGuard
+from vlp.training.preemption import Preemption
 from vlp.training.processes import check_processes
 from vlp.training.progress import progress_callback
-from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
+from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
 from vlp.training.skipped_images import SkippedImages
 
 PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true"}
@@ -26,6 +30,8 @@ PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mix
 
 def prepare_process() -> None:
     """The official process settings: NCCL's log, and enough open files for the data workers."""
+    # It is resumable: its sampler's position is in the checkpoint.
+    warnings.filterwarnings("ignore", message=".*dataloader is not resumable")
     os.environ.setdefault("NCCL_DEBUG", "INFO")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
@@ -73,18 +79,22 @@ def build_trainer(
     logger = TensorBoardLogger(save_dir=config["log_dir"], name=run_name(config))
     max_steps = config["max_steps"]
     accelerator, devices = _devices(config)
+    if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
+    strategy = _strategy(config, accelerator, environment)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=config["num_nodes"],
-        strategy=_strategy(config, accelerator, environment),
+        strategy=strategy,
+        plugins=[environment] if environment is not None and strategy == "auto" else [],
         precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
         benchmark=accelerator == "gpu",
         # Warn, not raise: SDPA's backward has no deterministic CUDA kernel.
         deterministic="warn" if accelerator == "gpu" else True,
         max_epochs=1000 if max_steps is not None else config["max_epoch"],
         max_steps=-1 if max_steps is None else max_steps,
-        callbacks=_callbacks(has_validation),
+        callbacks=_callbacks(config, has_validation),
         logger=[logger, JsonLinesLogger(logger.log_dir)],
         use_distributed_sampler=False,
         accumulate_grad_batches=accumulation(config),
@@ -126,11 +136,16 @@ def _strategy(config: Mapping[str, Any], accelerator: str, environment: ClusterE
     )
 
 
-def _callbacks(has_validation: bool) -> list[L.Callback]:
+def _callbacks(config: Mapping[str, Any], has_validation: bool) -> list[L.Callback]:
     monitor: dict[str, Any] = {"monitor": "val/the_metric", "mode": "max"} if has_validation else {}
+    last = LastCheckpoint(config["save_every_n_steps"])
     return [
-        ModelCheckpoint(save_top_k=1, verbose=True, **monitor),
-        LastCheckpoint(),
+        ExactState(),
+        Preemption(last),
+        FiniteGuard(),
+        # At a validation's end its metric is that of this step.
+        BestCheckpoint(save_top_k=1, verbose=True, save_on_train_epoch_end=not has_validation, **monitor),
+        last,
         LearningRateMonitor(logging_interval="step"),
         DataWait(),
         SkippedImages(),

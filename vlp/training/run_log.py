@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -24,11 +24,14 @@ def run_directory(trainer: L.Trainer) -> Path | None:
 
 
 @rank_zero_only
-def write_run_header(directory: str | Path, config: Mapping[str, Any]) -> None:
-    """``config.json``: the resolved config and the versions that ran it."""
+def write_run_header(
+    directory: str | Path, config: Mapping[str, Any], resumed_from: Mapping[str, Any] | None = None
+) -> None:
+    """``config.json``: the resolved config, the versions that ran it, and the checkpoint and step it goes on from."""
     packages = ("torch", "lightning", "transformers", "timm", "torchvision", "pyarrow", "numpy")
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    write_json(Path(directory) / "config.json", {"config": dict(config), "versions": versions})
+    content = {"config": dict(config), "versions": versions, "resumed_from": resumed_from}
+    write_json(Path(directory) / "config.json", content)
 
 
 class JsonLinesLogger(Logger):
@@ -64,26 +67,52 @@ class JsonLinesLogger(Logger):
             handle.write(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Lightning's, but a resumed run knows the best score so far although its folder is a new one."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+
+
 class LastCheckpoint(Checkpoint):
     """``checkpoints/last.ckpt``: the newest weights, whatever the metric says.
 
-    Lightning's own ``save_last`` skips the validations that did not improve the metric, and the end of a run.
+    Written between two optimiser steps: after validations, every ``every_n_steps`` steps (0: not for that), at the end
+    of every epoch and of the run. Lightning's own ``save_last`` skips the validations that did not improve the metric,
+    and the end of a run.
     """
 
-    _saved_step = -1
+    def __init__(self, every_n_steps: int = 0) -> None:
+        self.every_n_steps = every_n_steps
+        self._saved_step = 0
+        self._validated = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_step = trainer.global_step
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            self._save(trainer)
+        self._validated = not trainer.sanity_checking
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # What came before is logged by now; in the middle of an accumulation there are gradients that are not saved.
+        if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches:
+            return
+        if self._validated or (self.every_n_steps and trainer.global_step % self.every_n_steps == 0):
+            self.save_if_new(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer)
+        self.save(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer)
+    def save_if_new(self, trainer: L.Trainer) -> None:
+        """Save unless there is a checkpoint of this step."""
+        if self._validated or trainer.global_step != self._saved_step:
+            self.save(trainer)
 
-    def _save(self, trainer: L.Trainer) -> None:
+    def save(self, trainer: L.Trainer) -> None:
+        """Save now; every rank must call it."""
         directory = run_directory(trainer)
-        if directory is not None and trainer.global_step != self._saved_step:
-            self._saved_step = trainer.global_step
-            trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt")
+        if directory is not None:
+            self._saved_step, self._validated = trainer.global_step, False
+            trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt", weights_only=False)

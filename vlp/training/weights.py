@@ -38,8 +38,10 @@ def sha256_of_tensors(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_checkpoint(path: str | Path) -> dict[str, object]:
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, object]:
     """The whole checkpoint dictionary of a pickle-based file, loaded with ``weights_only``.
+
+    ``mmap`` leaves the tensors on disk until they are used.
 
     Raises:
         WeightsError: no such file, not a checkpoint, or it holds pickled Python objects.
@@ -48,7 +50,7 @@ def read_checkpoint(path: str | Path) -> dict[str, object]:
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path}: holds pickled Python objects or is no checkpoint; not loaded ({str(error).splitlines()[0]}). "

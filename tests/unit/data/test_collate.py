@@ -88,4 +88,4 @@ def test_keys_are_the_union_and_the_private_one_goes(collate: Collator) -> None:
 def test_a_batch_of_images_alone(collate: Collator) -> None:
     views = [torch.zeros(3, 4, 4)]
     batch = collate([{"image": views, "img_index": 0, "_key": SampleKey(0, 0, "coco", 0)}])
-    assert set(batch) == {"image", "img_index"}
+    assert set(batch) == {"image", "img_index", "dataset"}

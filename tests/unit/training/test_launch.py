@@ -31,6 +31,7 @@ CONFIG: dict[str, Any] = {
     "max_steps": 100,
     "max_epoch": 7,
     "log_every_n_steps": 10,
+    "save_every_n_steps": 1000,
     "fast_dev_run": False,
     "val_check_interval": 0.25,
 }

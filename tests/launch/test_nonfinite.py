@@ -1,0 +1,67 @@
+"""A loss or a gradient that is not finite: every process stops, the batch is named, the last good checkpoint stays."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.launch.launcher import Launcher, Result
+
+
+@pytest.fixture(scope="session")
+def poisoned(launcher: Launcher, vanilla: Result) -> Path:
+    """A checkpoint whose masked-language head gives infinite scores."""
+    state = torch.load(vanilla.checkpoint, weights_only=True)["state_dict"]
+    state["mlm_score.bias"][0] = math.inf
+    path = launcher.data / "poisoned.ckpt"
+    torch.save({"state_dict": state}, path)
+    return path
+
+
+def report(run: Result, rank: int = 0) -> dict[str, Any]:
+    return json.loads((run.directory / f"nonfinite_rank{rank}.json").read_text())
+
+
+def test_a_checkpoint_with_an_infinite_weight(launcher: Launcher, poisoned: Path) -> None:
+    run = launcher.pretrain(f"load_path={poisoned}", "save_every_n_steps=1", check=False)
+    assert run.status == 1 and "Traceback" not in run.output
+    assert "a loss that is not finite in step 1, rank 0: " in run.output and "precision=bf16" in run.output
+    (batch,) = report(run)["batches"]
+    assert batch["losses"]["mlm_loss"] in ("nan", "inf") and isinstance(batch["losses"]["itm_loss"], float)
+    samples = batch["samples"]
+    assert len(samples["text"]) == len(samples["raw_index"]) == 8 and samples["dataset"] == ["coco"] * 8
+    for row, index, text in zip(samples["img_index"], samples["raw_index"], samples["text"], strict=True):
+        assert f"dataset coco, img_index {row}, raw_index {index}, text {text}" in run.output
+    assert not list(run.directory.rglob("*.ckpt"))
+
+
+def test_a_learning_rate_that_diverges_leaves_the_last_good_checkpoint(launcher: Launcher) -> None:
+    items = ("learning_rate=1e10", "warmup_steps=2", "max_steps=8", "save_every_n_steps=1", "drop_rate=0")
+    run = launcher.pretrain(*items, "per_gpu_batchsize=4", "batch_size=8", check=False)
+    assert run.status == 1 and "not finite in step" in run.output
+    content = report(run)
+    assert len(content["batches"]) == 2
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == content["step"] - 1 > 0
+    assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
+def test_weights_that_overflow_are_not_saved(launcher: Launcher) -> None:
+    items = ("learning_rate=1e36", "warmup_steps=2", "max_steps=8", "save_every_n_steps=1", "drop_rate=0")
+    run = launcher.pretrain(*items, check=False)
+    assert run.status == 1 and "error: the weights are not finite after step 2: not saved" in run.output
+    assert torch.load(run.checkpoint, weights_only=True)["global_step"] == 1
+
+
+def test_both_of_two_processes_stop(launcher: Launcher, poisoned: Path) -> None:
+    run = launcher.pretrain("num_gpus=2", "per_gpu_batchsize=4", f"load_path={poisoned}", check=False)
+    assert run.status == 1 and "Traceback" not in run.output, run.output
+    for rank in (0, 1):
+        assert f"a loss that is not finite in step 1, rank {rank}: " in run.output
+        assert report(run, rank)["rank"] == rank
+    assert report(run, 0)["batches"][0]["samples"] != report(run, 1)["batches"][0]["samples"]

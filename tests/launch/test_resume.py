@@ -1,0 +1,186 @@
+"""Killed, stopped or cut, and gone on with: the numbers of a run that nothing has broken, bit by bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.launch.launcher import Launcher, Result
+from tests.unit.training.test_exact_resume import timeless
+
+# 64 captions: 8 batches, so 4 steps an epoch; a validation in the middle of each epoch and at its end.
+STEPS = 7
+ITEMS = (
+    *("per_gpu_batchsize=8", "batch_size=16", "val_check_interval=4", "save_every_n_steps=1", f"max_steps={STEPS}"),
+    *("warmup_steps=5", "end_lr=0.000999999999999999"),  # the rates do not depend on max_steps
+)
+
+
+def lines(run: Result) -> list[str]:
+    """Lines of metrics.jsonl as text, less what is measured: equal text is equal bits, and NaN equals NaN."""
+    return timeless((run.directory / "metrics.jsonl").read_text())
+
+
+def tensors(value: Any, name: str = "") -> dict[str, torch.Tensor]:
+    """Every tensor in a checkpoint by its place."""
+    if isinstance(value, torch.Tensor):
+        return {name: value}
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    elif isinstance(value, list | tuple):
+        pairs = list(enumerate(value))
+    else:
+        return {}
+    return {key: tensor for k, v in pairs for key, tensor in tensors(v, f"{name}/{k}").items()}
+
+
+def same_end(run: Result, whole: Result) -> None:
+    """Weights, optimiser, running means and random states at the end of both runs are equal."""
+    states = [torch.load(r.checkpoint, weights_only=True) for r in (run, whole)]
+    bests = [next(value for key, value in s.pop("callbacks").items() if "BestCheckpoint" in key) for s in states]
+    assert bests[0]["best_model_score"] == bests[1]["best_model_score"]
+    ours, theirs = map(tensors, states)
+    assert ours.keys() == theirs.keys() and len(ours) > 300
+    assert [name for name, value in theirs.items() if not torch.equal(ours[name], value)] == []
+
+
+def continues(broken: Result, resumed: Result, whole: Result) -> None:
+    """Both parts log what the whole run logs, without a gap between them, and end in the same state."""
+    first, second, expected = lines(broken), lines(resumed), lines(whole)
+    assert first == expected[: len(first)]
+    assert second == expected[-len(second) :]
+    assert len(first) + len(second) >= len(expected)
+    same_end(resumed, whole)
+
+
+def after_steps(steps: int, number: int, pause: float = 0.0, group: bool = False) -> Callable[[int, Path], None]:
+    """Send a signal once ``steps`` steps are logged, ``pause`` seconds later."""
+
+    def during(process: int, log_dir: Path) -> None:
+        while True:
+            logs = list(log_dir.glob("*/version_0/metrics.jsonl"))
+            if logs and logs[0].read_text().count('"mlm/train/loss"') >= steps:
+                break
+            os.kill(process, 0)  # it has not ended by itself
+            time.sleep(0.005)
+        time.sleep(pause)
+        (os.killpg if group else os.kill)(process, number)
+
+    return during
+
+
+@pytest.fixture(scope="session")
+def items(launcher: Launcher, vanilla: Result) -> tuple[str, ...]:
+    return (*ITEMS, "epic", f"teacher_path={vanilla.checkpoint}")
+
+
+@pytest.fixture(scope="session")
+def whole(launcher: Launcher, items: tuple[str, ...]) -> Result:
+    return launcher.pretrain(*items)
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
+def test_killed_at_any_moment(seed: int, launcher: Launcher, whole: Result, items: tuple[str, ...]) -> None:
+    draw = random.Random(seed)
+    moment = after_steps(draw.randrange(1, STEPS), signal.SIGKILL, draw.random() / 4)
+    broken = launcher.pretrain(*items, f"num_workers={draw.choice([0, 2])}", check=False, during=moment)
+    assert broken.status == -signal.SIGKILL
+    workers = f"num_workers={draw.choice([0, 2])}"
+    resumed = launcher.pretrain(*items, workers, "resume_from=auto", log_dir=broken.log_dir)
+    continues(broken, resumed, whole)
+
+
+@pytest.mark.parametrize("cut", [3, pytest.param(4, marks=pytest.mark.slow)])
+def test_a_run_that_max_steps_ended_goes_on_with_more(
+    cut: int, launcher: Launcher, whole: Result, items: tuple[str, ...]
+) -> None:
+    """In the middle of an epoch (6 of its 8 batches) and at its end: no epoch is left out or repeated."""
+    half = launcher.pretrain(*items, f"max_steps={cut}")
+    resumed = launcher.pretrain(*items, f"resume_from={half.checkpoint}", "num_workers=2")
+    second, expected = lines(resumed), lines(whole)
+    assert second == expected[-len(second) :] and f'"step": {cut},' in second[0]
+    same_end(resumed, whole)
+    header = json.loads((resumed.directory / "config.json").read_text())
+    assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
+def test_a_signal_to_the_group_stops_after_the_step(
+    number: signal.Signals, launcher: Launcher, whole: Result, items: tuple[str, ...]
+) -> None:
+    """As SLURM sends it: to loader workers too, which must live until the step is done. All saves are the signal's."""
+    moment = after_steps(2, number, group=True)
+    stopped = launcher.pretrain(*items, "save_every_n_steps=0", "num_workers=2", check=False, during=moment)
+    assert stopped.status == 75, stopped.output
+    assert f"{number.name}: finishing the step" in stopped.output
+    step = torch.load(stopped.checkpoint, weights_only=True, mmap=True)["global_step"]
+    assert f"stopped by a signal after step {step}; status 75" in stopped.output
+    resumed = launcher.pretrain(*items, "resume_from=auto", log_dir=stopped.log_dir)
+    continues(stopped, resumed, whole)
+    assert len(lines(stopped)) + len(lines(resumed)) == len(lines(whole))  # nothing is done twice
+
+
+# Two processes -------------------------------------------------------------------------------------------
+
+TWO = ("num_gpus=2", "per_gpu_batchsize=4")
+
+
+@pytest.fixture(scope="session")
+def whole_of_two(launcher: Launcher, items: tuple[str, ...]) -> Result:
+    return launcher.pretrain(*items, *TWO)
+
+
+def test_a_signal_to_one_process_stops_both(launcher: Launcher, whole_of_two: Result, items: tuple[str, ...]) -> None:
+    """The first process alone gets it; the second ends at the same step, and nothing is left running."""
+    command = [*items, *TWO, "save_every_n_steps=0"]
+    stopped = launcher.pretrain(*command, check=False, during=after_steps(2, signal.SIGUSR1))
+    assert stopped.status == 75 and stopped.output.count("stopped by a signal after step") == 1, stopped.output
+    resumed = launcher.pretrain(*command, "resume_from=auto", log_dir=stopped.log_dir)
+    continues(stopped, resumed, whole_of_two)
+    assert len(lines(stopped)) + len(lines(resumed)) == len(lines(whole_of_two))
+    ranks = torch.load(resumed.checkpoint, weights_only=True)["ranks"]
+    assert len(ranks) == 2 and not torch.equal(*(rank["random_state"]["torch"] for rank in ranks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_two_processes_killed_at_any_moment(
+    seed: int, launcher: Launcher, whole_of_two: Result, items: tuple[str, ...]
+) -> None:
+    draw = random.Random(seed)
+    moment = after_steps(draw.randrange(1, STEPS), signal.SIGKILL, draw.random() / 2, group=True)
+    command = [*items, *TWO]
+    broken = launcher.pretrain(*command, check=False, during=moment)
+    assert broken.status == -signal.SIGKILL
+    resumed = launcher.pretrain(*command, "num_workers=2", "resume_from=auto", log_dir=broken.log_dir)
+    continues(broken, resumed, whole_of_two)
+
+
+# Refusals ------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, vanilla: Result, whole: Result) -> None:
+    other = launcher.pretrain("max_steps=1", "seed=1").checkpoint
+    resume = f"resume_from={whole.checkpoint}"
+    refusals = {
+        ("epic", f"teacher_path={other}", resume): "its run had the teacher of sha256",
+        (resume,): "is of another model: it has epic.generator.",
+        ("num_gpus=2", f"resume_from={vanilla.checkpoint}"): "num_replicas was 1, is 2",
+        ("seed=1", f"resume_from={vanilla.checkpoint}"): "seed was 0, is 1",
+        ("hidden_size=64", f"resume_from={vanilla.checkpoint}"): "does not fit the model: ",
+        ("save_every_n_steps=-1",): "save_every_n_steps=-1: a number of optimiser steps, or 0",
+    }
+    for command, message in refusals.items():
+        run = launcher.pretrain(*ITEMS, *command, check=False)
+        assert run.status == 1 and "Traceback" not in run.output, run.output
+        assert message in run.output.splitlines()[-1], run.output
+        assert not list(run.log_dir.glob("*"))

@@ -1,0 +1,148 @@
+"""What a checkpoint holds beside weights and optimiser so that a resumed run continues bit by bit.
+
+Lightning restores weights, optimiser, schedule, loss scaler and callbacks; the data module restores the sampler. This
+callback adds every rank's random states and running means, and makes Lightning's loops go on at the right place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from vlp.training.rng import gathered, random_state, set_random_state
+
+
+class ExactState(Callback):
+    """Saves under ``ranks`` one entry a rank, and restores it; tells the training sampler what was consumed.
+
+    A baseline's running means over an epoch are metrics named ``train_…``; its data module has ``train_sampler``, a
+    ``ResumableDistributedSampler``.
+    """
+
+    def __init__(self) -> None:
+        self._resumed: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
+        self._cut_means: dict[str, Any] | None = None
+
+    # Saving ----------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        validating = self._before_validation is not None
+        place_loops(checkpoint["loops"]["fit_loop"], validating, epoch_is_complete(trainer))
+        # A validation that is cut short is repeated from its start.
+        random = random_state() if self._before_validation is None else self._before_validation
+        means = running_means(pl_module) if self._cut_means is None else self._cut_means
+        checkpoint["ranks"] = gathered({"random_state": random, "running_means": means})
+
+    # Going on --------------------------------------------------------------------------------------------
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed = checkpoint["ranks"][trainer.global_rank]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self._resumed is not None:
+            set_running_means(pl_module, self._resumed["running_means"])
+        epochs = trainer.fit_loop.epoch_progress.current
+        if epochs.ready == epochs.completed:
+            # Between two epochs there is nothing to finish: with max_steps Lightning would end the next one at once.
+            trainer.fit_loop.epoch_loop.restarting = False
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        self._go_on_drawing()
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._go_on_drawing()
+            self._before_validation = random_state()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._before_validation = None
+
+    def _go_on_drawing(self) -> None:
+        # Not earlier: what starts a run (loaders) may draw too.
+        if self._resumed is not None:
+            set_random_state(self._resumed["random_state"])
+            self._resumed = None
+
+    # The sampler -----------------------------------------------------------------------------------------
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
+    ) -> None:
+        trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if epoch_is_complete(trainer):
+            # Workers of a resumed run fetch before Lightning names the epoch.
+            trainer.datamodule.train_sampler.set_epoch(trainer.current_epoch + 1)  # type: ignore[attr-defined]
+        else:
+            self._cut_means = running_means(pl_module)  # before the module logs and resets them
+
+
+def epoch_is_complete(trainer: L.Trainer) -> bool:
+    """Whether every batch of the current epoch has been trained; not if ``max_steps`` has cut it."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.completed >= trainer.num_training_batches
+
+
+def place_loops(loops: dict[str, Any], validating: bool, epoch_complete: bool) -> None:
+    """Rewrite Lightning's saved loop counters so that its restart does what the unbroken run does next.
+
+    By itself it restarts exactly from the hooks ``on_train_batch_end`` (where metrics of the step are not logged yet)
+    and ``on_validation_end`` only. The other places where we save are put into terms of those two.
+    """
+    epochs, batches = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    validation = loops["epoch_loop.val_loop.batch_progress"]
+    done = validation["total"]["completed"]
+    validation["total"].update(ready=done, started=done, processed=done)
+    if validating:
+        # One validation batch begun, none of this validation done: Lightning starts it again.
+        done -= validation["current"]["completed"]
+        validation["total"] = {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+        validation["current"] = dict.fromkeys(validation["current"], 0)
+    elif epochs["current"]["processed"] == epochs["current"]["ready"]:  # in on_train_epoch_end
+        for counter in (epochs["total"], epochs["current"]):
+            if epoch_complete:
+                counter["completed"] = counter["processed"]
+            else:
+                counter["processed"] = counter["completed"]
+        if not epoch_complete:
+            _after_batch(loops)
+    elif batches["current"]["started"] < batches["current"]["ready"]:  # in on_train_batch_start of the next batch
+        _after_batch(loops)
+
+
+def _after_batch(loops: dict[str, Any]) -> None:
+    """As if saved in ``on_train_batch_end`` of the last batch that is done; a validation due after it is done too."""
+    batches = loops["epoch_loop.batch_progress"]
+    for counter in (batches["total"], batches["current"]):
+        done = counter["completed"]
+        counter.update(ready=done, started=done, processed=done, completed=done - 1)
+    batches["is_last_batch"] = False
+    loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
+
+
+def running_means(module: nn.Module) -> dict[str, dict[str, Tensor]]:
+    """States of the metrics named ``train_…``, on the CPU."""
+    return {
+        name: {state: torch.as_tensor(value).cpu() for state, value in metric.metric_state.items()}
+        for name, metric in _train_metrics(module).items()
+    }
+
+
+def set_running_means(module: nn.Module, states: dict[str, dict[str, Tensor]]) -> None:
+    """Go on from what :func:`running_means` gave; metrics that it does not name start empty."""
+    for name, metric in _train_metrics(module).items():
+        for state, value in states.get(name, {}).items():
+            setattr(metric, state, value.to(metric.device))
+
+
+def _train_metrics(module: nn.Module) -> dict[str, Metric]:
+    children = module.named_children()
+    return {name: child for name, child in children if isinstance(child, Metric) and name.startswith("train_")}
