@@ -31,10 +31,11 @@ def test_tags_of_every_step_and_of_the_validation(epic: Result) -> None:
     for phase, times in (("train", 3), ("val", 1)):
         for name in REPORTED:
             values = epic.values(f"epic/{phase}/{name}")
-            assert len(values) == times, (phase, name)
+            # Precision is left out where no token is judged replaced.
+            assert len(values) == times or (name == "epic_itc_precision" and len(values) < times), (phase, name)
             assert all(math.isfinite(value) for value in values) or "auroc" in name, (name, values)
     logged = {tag for line in epic.metrics for tag in line if tag.startswith("epic/train/")}
-    assert logged == {f"epic/train/{name}" for name in REPORTED}
+    assert logged | {"epic/train/epic_itc_precision"} == {f"epic/train/{name}" for name in REPORTED}
 
 
 def test_the_loss_is_the_sum_of_all_objectives(epic: Result) -> None:
