@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,19 @@ def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
     for ours, theirs in zip(run.metrics, epic.metrics, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, nan_ok=True)
     assert len(run.values("epic/train/epic_itc")) == 3 and len(run.values("epic/val/epic_itc")) == 1
+
+
+def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
+    launcher: Launcher, cache: Path, epic: Result, vanilla: Result, tmp_path: Path
+) -> None:
+    resume = ("epic", "epic.mask_ratio=0.5", "max_steps=4", f"resume_from={epic.checkpoint}")
+    run = launcher.pretrain(*resume, f"saliency_cache={cache}")
+    assert len(run.values("epic/train/epic_itc")) == 1
+    shutil.copytree(cache, tmp_path / "other")
+    manifest = tmp_path / "other" / "manifest.json"
+    manifest.write_text(re.sub(r'"teacher_sha256": "\w+"', '"teacher_sha256": "0ther"', manifest.read_text()))
+    refused = launcher.pretrain(*resume, f"saliency_cache={tmp_path / 'other'}", check=False)
+    assert refused.status == 1 and "its run had the teacher of sha256" in refused.output and "0ther" in refused.output
 
 
 def test_two_processes_build_the_cache_of_one(launcher: Launcher, vanilla: Result, cache: Path, tmp_path: Path) -> None:
