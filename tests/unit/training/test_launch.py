@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
@@ -180,6 +180,20 @@ def test_torchrun_with_another_number_of_processes(gpus: int, tmp_path: Path, mo
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=f"the launcher started 2 processes, but num_gpus={gpus} x num_nodes=1 is"):
         build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": gpus}, has_validation=True)
+
+
+@pytest.mark.usefixtures("cpu")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_slurm_does_not_requeue_by_lightnings_handlers(
+    processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranks = dict.fromkeys(("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID"), "0")
+    job = {"SLURM_NTASKS": str(processes), "SLURM_NTASKS_PER_NODE": str(processes), "SLURM_JOB_NAME": "epic"}
+    for name, value in {**ranks, **job, "SLURM_JOB_ID": "7", "SLURM_NODELIST": "node-a"}.items():
+        monkeypatch.setenv(name, value)
+    trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": processes}, has_validation=True)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert isinstance(environment, SLURMEnvironment) and environment.auto_requeue is False
 
 
 def test_threads_are_divided_unless_the_environment_sets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
