@@ -34,7 +34,7 @@ def test_two_processes_train_epic_on_the_cpu(one_node: Result) -> None:
 def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
     """Dropout and ITM labels come from the global state, M and replacements from EPIC's."""
     checkpoint = torch.load(one_node.checkpoint, weights_only=True)
-    ranks, epic = [state["torch"] for state in checkpoint["random_states"]], checkpoint["epic"]["rng"]
+    ranks, epic = [rank["random_state"]["torch"] for rank in checkpoint["ranks"]], checkpoint["epic"]["rng"]
     assert len(ranks) == len(epic) == 2
     assert not torch.equal(*ranks) and not torch.equal(*epic)
 
