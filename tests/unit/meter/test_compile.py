@@ -134,8 +134,7 @@ def test_backends_are_checked(choice: bool | str, valid: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("epic", [False, True])
-@pytest.mark.parametrize("vision", ["clip", "swin"])
+@pytest.mark.parametrize(("vision", "epic"), [("clip", False), ("clip", True), ("swin", False)])
 def test_a_compiled_step_equals_an_eager_one(vision: str, epic: bool) -> None:
     compiled, eager = (model_of(choice, vision, epic, num_top_layer=3) for choice in ("aot_eager", False))
     for number, lengths in enumerate(LENGTHS):
