@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
+import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint
+
+# Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
+STATE_KEYS = ("state_dict", "model")
+# What a pickle names that wants to run something: modules without data types, and functions. Names what is refused
+# anyway, so that the advice for honest files is not given for these.
+_COMMAND_MODULES = ("os", "posix", "nt", "sys", "subprocess", "runpy", "importlib", "shutil", "socket", "ctypes")
+_COMMANDS = tuple(f"builtins.{name}" for name in ("eval", "exec", "compile", "open", "getattr", "__import__"))
 
 
 class WeightsError(RuntimeError):
@@ -38,38 +48,106 @@ def sha256_of_tensors(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, object]:
+def existing_file(path: str | Path) -> Path:
+    """``path``, if something can be read there.
+
+    Raises:
+        WeightsError: nothing there, a folder, or an empty file.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise WeightsError(f"{path}: is a folder, expected a checkpoint file")
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file")
+    if path.stat().st_size == 0:
+        raise WeightsError(f"{path}: is empty (0 bytes)")
+    return path
+
+
+def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
     """The whole checkpoint dictionary of a pickle-based file, loaded with ``weights_only``.
 
-    ``mmap`` leaves the tensors on disk until they are used.
+    ``mmap`` leaves the tensors on the disk until they are read: for a look at the rest.
 
     Raises:
         WeightsError: no such file, not a checkpoint, or it holds pickled Python objects.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = existing_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
-        raise WeightsError(
-            f"{path}: holds pickled Python objects or is no checkpoint; not loaded ({str(error).splitlines()[0]}). "
-            "Save its 'state_dict' alone, in a trusted environment, and give that file"
-        ) from error
-    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, ValueError) as error:
-        raise WeightsError(f"{path}: truncated or not a checkpoint ({error})") from error
+        raise WeightsError(_refusal(path, error)) from error
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: truncated or not a checkpoint ({_first_line(error)})") from error
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content
 
 
+def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
+    """Why ``weights_only`` refused the file, and what to do."""
+    named = re.findall(r"GLOBAL ([\w.]+)", str(error))  # torch leaves out "builtins."
+    names = pickled_names(path) or sorted({name if "." in name else f"builtins.{name}" for name in named})
+    if commands := command_names(names):
+        return f"{path}: wants to call {', '.join(commands)}, as a malicious file does; not loaded, nothing was run"
+    if names:
+        return (
+            f"{path}: holds pickled Python objects ({', '.join(names)}); not loaded. If you trust where it comes from: "
+            f"python -m vlp.checkpoint convert {path} OUT.ckpt --trust, then give OUT.ckpt"
+        )
+    return f"{path}: truncated or not a checkpoint ({_first_line(error)})"
+
+
+def pickled_names(path: str | Path) -> list[str]:
+    """Python classes and functions that a checkpoint names besides tensors, found without unpickling it."""
+    try:
+        return sorted(get_unsafe_globals_in_checkpoint(path))
+    except (pickle.UnpicklingError, ValueError, EOFError, RuntimeError):
+        return []  # not written by today's torch.save, or not a checkpoint
+
+
+def command_names(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that run something instead of holding data."""
+    return [name for name in names if name.split(".")[0] in _COMMAND_MODULES or name in _COMMANDS]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def saved_config(path: str | Path) -> dict[str, Any]:
     """The resolved config that a run of ours stored in its checkpoint; empty for bare weights."""
     if Path(path).suffix == ".safetensors":
+        config = read_metadata(path).get("config")
+        return config if isinstance(config, dict) else {}
+    if is_torchscript(existing_file(path)):
         return {}
-    hyper_parameters = read_checkpoint(path).get("hyper_parameters")
+    hyper_parameters = read_checkpoint(path, mmap=True).get("hyper_parameters")
     config = hyper_parameters.get("config") if isinstance(hyper_parameters, dict) else None
     return config if isinstance(config, dict) else {}
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """What stands beside a .safetensors file's tensors; ours (``vlp.checkpoint convert``): config, versions, source, ….
+
+    Raises:
+        WeightsError: no such file, or not a .safetensors file.
+    """
+    path = existing_file(path)
+    try:
+        with safe_open(path, framework="pt") as handle:
+            metadata = handle.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: truncated or not a .safetensors file ({_first_line(error)})") from error
+    return {key: _parsed(value) for key, value in metadata.items()}
+
+
+def _parsed(value: str) -> Any:
+    """The format allows text alone; ours is JSON, another tool's may be anything."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -78,28 +156,36 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: as :func:`read_checkpoint`; or no tensors inside.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such file")
+    path = existing_file(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if _is_torchscript(path):
+        if is_torchscript(path):
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-    except (SafetensorError, RuntimeError) as error:
-        raise WeightsError(f"{path}: truncated or not a weights file ({str(error).splitlines()[0]})") from error
-    content = read_checkpoint(path)
-    for key in ("state_dict", "model"):
-        if isinstance(content.get(key), dict):
-            content = content[key]  # type: ignore[assignment]
-            break
-    state = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsError(f"{path}: truncated or not a weights file ({_first_line(error)})") from error
+    return tensors_of(path, read_checkpoint(path))
+
+
+def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors by name of a checkpoint dictionary that was read from ``path``.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    key = state_key(content)
+    state = {name: t for name, t in (content[key] if key else content).items() if isinstance(t, Tensor)}
     if not state:
         raise WeightsError(f"{path}: holds no tensors (its keys are {sorted(map(str, content))[:8]})")
     return state
 
 
-def _is_torchscript(path: Path) -> bool:
+def state_key(content: Mapping[str, Any]) -> str | None:
+    """Under which key a checkpoint dictionary holds its tensors; None for a bare state dict."""
+    return next((key for key in STATE_KEYS if isinstance(content.get(key), dict)), None)
+
+
+def is_torchscript(path: Path) -> bool:
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -122,9 +124,35 @@ def test_pickled_objects_are_not_run(form: str, tmp_path: Path) -> None:
 
 
 def test_checkpoints_with_pickled_objects_say_what_to_do(tmp_path: Path) -> None:
-    torch.save({"x": Touch(tmp_path / "executed")}, tmp_path / "evil.ckpt")
-    with pytest.raises(WeightsError, match="Save its 'state_dict' alone, in a trusted environment"):
-        read_checkpoint(tmp_path / "evil.ckpt")
+    path = tmp_path / "old.ckpt"
+    torch.save({"state_dict": STATE, "hyper_parameters": Namespace(lr=1)}, path)
+    command = re.escape(f"python -m vlp.checkpoint convert {path} OUT.ckpt --trust")
+    with pytest.raises(WeightsError, match=rf"holds pickled Python objects \(argparse\.Namespace\).*{command}"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy"])
+def test_files_that_want_to_run_something_are_not_recommended(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "evil.ckpt"
+    torch.save({"x": Touch(tmp_path / "executed")}, path, _use_new_zipfile_serialization=form == "zip")
+    with pytest.raises(WeightsError, match=r"wants to call builtins\.getattr, as a malicious file does") as refusal:
+        read_checkpoint(path)
+    assert "--trust" not in str(refusal.value) and not (tmp_path / "executed").exists()
+
+
+def test_folders_and_empty_files_are_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "empty.ckpt").touch()
+    for path, what in ((tmp_path, "is a folder"), (tmp_path / "empty.ckpt", r"is empty \(0 bytes\)")):
+        for read in (read_checkpoint, read_state_dict, saved_config):
+            with pytest.raises(WeightsError, match=f"{path}: {what}"):
+                read(path)
+
+
+def test_a_look_at_a_checkpoint_leaves_its_tensors_on_the_disk(tmp_path: Path) -> None:
+    for zipped in (True, False):  # old files cannot be mapped and are read whole
+        torch.save({"state_dict": STATE, "epoch": 3}, tmp_path / "a.ckpt", _use_new_zipfile_serialization=zipped)
+        looked = read_checkpoint(tmp_path / "a.ckpt", mmap=True)
+        assert looked["epoch"] == 3 and torch.equal(looked["state_dict"]["a.weight"], STATE["a.weight"])
 
 
 def test_files_without_tensors(tmp_path: Path) -> None:
@@ -146,8 +174,12 @@ def test_saved_config_of_our_runs_and_of_bare_weights(tmp_path: Path) -> None:
     assert saved_config(tmp_path / "bare.pt") == {}
     torch.save({"state_dict": STATE, "hyper_parameters": {"lr": 1}}, tmp_path / "other.ckpt")
     assert saved_config(tmp_path / "other.ckpt") == {}
-    save_file(STATE, tmp_path / "w.safetensors")
-    assert saved_config(tmp_path / "w.safetensors") == {}
+    for metadata in (None, {"config": '{"vit": "ViT-B/16"}'}, {"config": "not JSON"}):
+        save_file(STATE, tmp_path / "w.safetensors", metadata=metadata)
+        expected = {"vit": "ViT-B/16"} if metadata and metadata["config"].startswith("{") else {}
+        assert saved_config(tmp_path / "w.safetensors") == expected
+    torch.jit.script(Holder()).save(str(tmp_path / "script.pt"))
+    assert saved_config(tmp_path / "script.pt") == {}
 
 
 def test_hash_of_a_file_is_sha256(tmp_path: Path) -> None:

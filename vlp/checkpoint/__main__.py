@@ -1,0 +1,54 @@
+"""Look into a checkpoint, or rewrite it.
+
+python -m vlp.checkpoint inspect FILE [--json]
+python -m vlp.checkpoint convert IN.ckpt OUT.safetensors      # the student alone, with its config
+python -m vlp.checkpoint convert OLD.ckpt NEW.ckpt --trust    # an official file that holds pickled Python objects
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from vlp.checkpoint.convert import convert
+from vlp.checkpoint.inspection import inspect, text
+from vlp.training.weights import WeightsError, sha256_of_file
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return 0, or 1 on a file that cannot be read, trusted or written."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "inspect":
+            found = inspect(options.file)
+            print(json.dumps(found, indent=2, ensure_ascii=False, default=str) if options.json else text(found))
+            return 1 if found["error"] else 0
+        done = convert(options.source, options.target, trust=options.trust, student=options.student)
+    except (WeightsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if done.pickled:
+        print(f"taken over as plain data, nothing was run: objects of {', '.join(done.pickled)}")
+    if done.dropped:
+        print(f"left out: {done.dropped} tensors of EPIC's generator and head")
+    print(f"{options.target}: {done.tensors} tensors, sha256 {sha256_of_file(options.target)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m vlp.checkpoint", description="Inspect and convert checkpoints.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    look = commands.add_parser("inspect", help="say what a file holds; nothing in it is run")
+    look.add_argument("file", metavar="FILE")
+    look.add_argument("--json", action="store_true", help="everything, with every config key, as JSON")
+    make = commands.add_parser("convert", help="rewrite a checkpoint under the same tensor names")
+    make.add_argument("source", metavar="IN", help="official or ours: .ckpt, .pt, .pth, .safetensors, TorchScript")
+    make.add_argument("target", metavar="OUT", help=".ckpt (the official layout, safe to load) or .safetensors")
+    make.add_argument("--trust", action="store_true", help="accept pickled Python objects in IN, as plain data in OUT")
+    make.add_argument("--student", action="store_true", help="leave out EPIC's weights and the state of the run")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
