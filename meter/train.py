@@ -22,6 +22,7 @@ from vlp.data.errors import DataError
 from vlp.data.registry import get_spec
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
+from vlp.training.checkpoint_io import last_save_failure
 from vlp.training.compile import check_backend
 from vlp.training.failures import plain_failures
 from vlp.training.launch import build_trainer, prepare_process
@@ -68,6 +69,8 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
                 write_results(trainer, directory, config, write_answers(model, datamodule))
         else:
             trainer.fit(model, datamodule=datamodule, ckpt_path=config["resume_from"], weights_only=True)
+            if failure := last_save_failure(trainer):
+                sys.exit(f"error: {failure}")
     if directory is not None and trainer.is_global_zero:  # another process may have counted one version more
         log.info("run directory: %s", directory)
 

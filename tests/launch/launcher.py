@@ -151,6 +151,12 @@ class Launcher:
         )
         return checked(Result(done.returncode, done.stdout, log_dir), check)
 
+    def running(self) -> int | None:
+        """The process id of the run that another thread has begun, if it is there yet."""
+        warm = self._process.pid
+        children = Path(f"/proc/{warm}/task/{warm}/children").read_text().split()
+        return int(children[0]) if children else None
+
     def log_dir(self) -> Path:
         """A new place for a run."""
         return self._logs / f"run{next(self._numbers)}"

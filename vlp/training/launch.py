@@ -13,10 +13,11 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
+from vlp.training.checkpoint_io import AtomicCheckpointIO
 from vlp.training.data_wait import DataWait, StepClock
+from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
 from vlp.training.preemption import Preemption
@@ -76,7 +77,7 @@ def build_trainer(
     """
     if config["precision"] not in PRECISIONS:
         raise ValueError(f"precision={config['precision']!r}: choose 32, 'bf16' or 16")
-    logger = TensorBoardLogger(save_dir=config["log_dir"], name=run_name(config))
+    logger = EventLog(save_dir=config["log_dir"], name=run_name(config))
     max_steps = config["max_steps"]
     accelerator, devices = _devices(config)
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
@@ -87,7 +88,7 @@ def build_trainer(
         devices=devices,
         num_nodes=config["num_nodes"],
         strategy=strategy,
-        plugins=[environment] if environment is not None and strategy == "auto" else [],
+        plugins=[AtomicCheckpointIO(), *([environment] if environment is not None and strategy == "auto" else [])],
         precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
         benchmark=accelerator == "gpu",
         # Warn, not raise: SDPA's backward has no deterministic CUDA kernel.

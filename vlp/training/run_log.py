@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import platform
+import logging
+import os
 from argparse import Namespace
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from vlp.files import write_json
+from vlp.training.versions import package_versions
+
+log = logging.getLogger(__name__)
 
 
 def run_directory(trainer: L.Trainer) -> Path | None:
@@ -28,18 +31,20 @@ def write_run_header(
     directory: str | Path, config: Mapping[str, Any], resumed_from: Mapping[str, Any] | None = None
 ) -> None:
     """``config.json``: the resolved config, the versions that ran it, and the checkpoint and step it goes on from."""
-    packages = ("torch", "lightning", "transformers", "timm", "torchvision", "pyarrow", "numpy")
-    versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
-    content = {"config": dict(config), "versions": versions, "resumed_from": resumed_from}
+    content = {"config": dict(config), "versions": package_versions(), "resumed_from": resumed_from}
     write_json(Path(directory) / "config.json", content)
 
 
 class JsonLinesLogger(Logger):
-    """``metrics.jsonl``: one line per logged step, ``{"step": …, tag: value, …}``."""
+    """``metrics.jsonl``: one line per logged step, ``{"step": …, tag: value, …}``.
+
+    Lines that a full disk refuses are kept and written with the next ones.
+    """
 
     def __init__(self, directory: str | Path) -> None:
         super().__init__()
         self._path = Path(directory) / "metrics.jsonl"
+        self._waiting: list[str] = []
 
     @property
     def name(self) -> str:
@@ -62,9 +67,19 @@ class JsonLinesLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
+        self._waiting.append(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a") as handle:
-            handle.write(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
+        complete = self._path.stat().st_size if self._path.exists() else 0
+        try:
+            with open(self._path, "a") as handle:
+                handle.writelines(self._waiting)
+        except OSError as error:
+            if len(self._waiting) == 1:
+                log.error("%s takes no more lines: %s. The run goes on", self._path, error.strerror or error)
+            if self._path.exists():
+                os.truncate(self._path, complete)  # no half line stays
+        else:
+            self._waiting.clear()
 
 
 class BestCheckpoint(ModelCheckpoint):
