@@ -5,16 +5,35 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
+from vlp.checkpoint.baselines import KNOWN_EXTRAS, known_extras, refuse_other
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
-from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file
+from vlp.training.weights import (
+    WeightsError,
+    check_shapes,
+    read_state_dict,
+    saved_config,
+    sha256_of_file,
+)
 
 log = logging.getLogger(__name__)
 
-# In official files, without a counterpart in the model: CLIP's text embedding, and buffers that are rebuilt.
-KNOWN_EXTRAS = ("token_embedding.weight", "embeddings.position_ids", "relative_position_index", "attn_mask")
+# The config keys that decide a METER's tensors; the image size does not, its tables are interpolated.
+ARCHITECTURE = (
+    "vit",
+    "patch_size",
+    "tokenizer",
+    "vocab_size",
+    "hidden_size",
+    "num_heads",
+    "num_top_layer",
+    "mlp_ratio",
+    "input_image_embed_size",
+    "input_text_embed_size",
+)
 # What every METER has, whatever its task; the rest is heads and leftovers of CLIP's text side.
 BODY = (
     *("vit_model.visual.", "vit_model.patch_embed.", "vit_model.layers.", "vit_model.norm."),
@@ -65,7 +84,9 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> list[str]:
     Raises:
         WeightsError: unreadable, unsafe, or of another architecture or size.
     """
-    state = {name: t for name, t in read_state_dict(path).items() if not name.endswith(KNOWN_EXTRAS)}
+    whole = read_state_dict(path)
+    refuse_other(path, whole, "METER")
+    state = {name: t for name, t in whole.items() if not name.endswith(KNOWN_EXTRAS)}
     expected = model.state_dict()
     if not any(name in expected for name in state):
         raise WeightsError(f"{path}: none of its {len(state)} tensors is METER's (first: {sorted(state)[:3]})")
@@ -78,18 +99,31 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> list[str]:
     types = "token_type_embeddings.weight"
     if types in state and len(state[types]) == 2 and len(expected[types]) == 3:
         state[types] = state[types][[0, 1, 1]]
-    check_shapes(path, state, expected, "Check vit, image_size, tokenizer, hidden_size and num_top_layer")
+    hint = architecture_hint(path, model.config)  # type: ignore[arg-type]
+    check_shapes(path, state, expected, hint)
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
     log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))
     for names, what in ((missing, "lacks"), (unexpected, "also has")):
         if body := [name for name in names if name.startswith(BODY)]:
-            raise WeightsError(f"{path} {what} {body[:3]} ({len(body)} tensors): another num_top_layer or encoder?")
+            raise WeightsError(
+                f"{path} {what} {body[:3]} ({len(body)} tensors): another num_top_layer or encoder? {hint}"
+            )
+    if extras := known_extras(whole):
+        log.info("[load] known extras of official files, ignored: %s", ", ".join(extras))
     if missing:
         log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
     if unexpected:
         log.info("[load] in the file, not in this model: %s", ", ".join(unexpected))
     return missing
+
+
+def architecture_hint(path: str | Path, config: Mapping[str, Any]) -> str:
+    """Which config keys to change so that a model fits the checkpoint, as far as the file says it."""
+    own = saved_config(path)
+    if other := [key for key in ARCHITECTURE if own.get(key, config[key]) != config[key]]:
+        return f"The checkpoint has {', '.join(f'{key}={own[key]} (here {config[key]})' for key in other)}"
+    return "Check vit, image_size, tokenizer, hidden_size and num_top_layer"
 
 
 def freeze_itm_head(model: nn.Module) -> None:

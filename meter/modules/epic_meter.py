@@ -20,32 +20,19 @@ from epic_common.language_model import load_language_model
 from epic_common.objective import Epic
 from epic_common.saliency import saliency_scores
 from epic_common.teacher import Teacher
-from meter.modules.checkpoints import load_checkpoint
+from meter.modules.checkpoints import ARCHITECTURE, load_checkpoint
 from meter.modules.epic_cache import load_cached_teacher
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import phase_of
+from vlp.checkpoint.baselines import refuse_other
 from vlp.data.tokenizers import load_tokenizer
 from vlp.nn.packed_text import encode_packed
 from vlp.nn.rows import PackedRows, Rows
 from vlp.training.compile import compile_layers
 from vlp.training.rng import gathered
-from vlp.training.weights import read_checkpoint, saved_config
+from vlp.training.weights import read_checkpoint, read_state_dict, saved_config
 
 log = logging.getLogger(__name__)
-
-# What of a checkpoint's own config decides its architecture; the rest follows the student's run.
-ARCHITECTURE = (
-    "vit",
-    "patch_size",
-    "tokenizer",
-    "vocab_size",
-    "hidden_size",
-    "num_heads",
-    "num_top_layer",
-    "mlp_ratio",
-    "input_image_embed_size",
-    "input_text_embed_size",
-)
 
 
 class MeterTeacher(METERTransformerSS):
@@ -232,6 +219,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
 def load_teacher(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher:
     """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size."""
     path = config["teacher_path"]
+    refuse_other(path, read_state_dict(path), "METER")
     own = saved_config(path)
     needs_mlm = settings.replacement == "vlm"
     teacher_config = {

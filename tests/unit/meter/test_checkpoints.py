@@ -14,7 +14,8 @@ from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
 from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
-from tests.unit.meter.small import CLIP, LAYERS, batch_of, config_of, meter, text_tower
+from tests.unit.meter.small import CLIP, IMAGE_SIZE, LAYERS, batch_of, config_of, meter, text_tower
+from vlp.checkpoint.convert import convert
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 from vlp.training.weights import WeightsError, sha256_of_file
 
@@ -72,6 +73,49 @@ def test_official_extras_are_ignored(tmp_path: Path, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO):
         load_checkpoint(target, save(source, tmp_path, **extras))
     assert same_tensors(source, target) and "not in this model" not in caplog.text
+    assert f"[load] known extras of official files, ignored: {', '.join(extras)}" in caplog.messages
+
+
+def test_swins_buffers_are_extras_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = save(meter("swin"), tmp_path)
+    with caplog.at_level(logging.INFO):
+        load_checkpoint(meter("swin"), path)
+    assert any(message.endswith("5 x relative_position_index") for message in caplog.messages)
+
+
+# Converted files ------------------------------------------------------------------------------------------
+
+
+def converted(source: Path, *names: str) -> Path:
+    """``source`` through a file of every name, one after the other."""
+    for name in names:
+        target = source.with_name(name)
+        convert(source, target, student=True)
+        source = target
+    return source
+
+
+@pytest.mark.parametrize("names", [("a.safetensors",), ("a.safetensors", "b.ckpt"), ("a.ckpt", "b.safetensors")])
+@pytest.mark.parametrize("vision", ["clip", "swin"])
+def test_a_converted_file_gives_the_same_tensors_and_outputs(
+    vision: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    source, target = meter(vision).eval(), meter(vision).eval()
+    load_checkpoint(target, converted(save(source, tmp_path), *names))
+    assert same_tensors(source, target)
+    batch = batch_of([5, 7], image_size=IMAGE_SIZE[vision])
+    expected, got = source.infer(batch), target.infer(batch)
+    assert all(torch.equal(got[key], expected[key]) for key in ("text_feats", "image_feats", "cls_feats"))
+
+
+@pytest.mark.parametrize("vision", ["clip", "swin"])
+def test_a_converted_file_of_another_image_size(vision: str, tmp_path: Path) -> None:
+    source = meter(vision)
+    path = save(source, tmp_path)
+    direct, through = (meter(vision, image_size=source.config["image_size"] + 32) for _ in range(2))
+    load_checkpoint(direct, path)
+    load_checkpoint(through, converted(path, "a.safetensors"))
+    assert not same_tensors(source, through) and same_tensors(direct, through)
 
 
 def test_a_bare_state_dict_is_a_checkpoint(tmp_path: Path) -> None:
@@ -181,6 +225,32 @@ def test_a_file_of_anything_else(tmp_path: Path) -> None:
         WeightsError, match=r"other\.ckpt: none of its 1 tensors is METER's \(first: \['encoder\.weight'\]"
     ):
         load_checkpoint(meter(), tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("model", "keys"),
+    [
+        # It shares the names of the token types and of two heads with METER.
+        ("ViLT", ["text_embeddings.LayerNorm.bias", "transformer.blocks.0.norm1.bias", "itm_score.fc.bias"]),
+        ("ALBEF", ["visual_encoder.cls_token", "text_encoder.bert.embeddings.word_embeddings.weight"]),
+        ("X-VLM", ["vision_encoder.norm.weight", "text_encoder.bert.embeddings.word_embeddings.weight"]),
+        ("CLIP", ["visual.transformer.resblocks.0.ln_1.weight", "logit_scale"]),
+    ],
+)
+def test_checkpoints_of_another_model_are_named(model: str, keys: list[str], tmp_path: Path) -> None:
+    torch.save({"state_dict": {key: torch.randn(2) for key in keys}}, tmp_path / "other.ckpt")
+    with pytest.raises(WeightsError, match=rf"other\.ckpt: its keys are those of {model}, not of METER"):
+        load_checkpoint(meter(), tmp_path / "other.ckpt")
+
+
+@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
+def test_a_file_that_says_its_config_names_the_keys_that_differ(form: str, tmp_path: Path) -> None:
+    theirs = other(hidden_size=32)
+    content = {"state_dict": theirs.state_dict(), "hyper_parameters": {"config": theirs.config}}
+    torch.save(content, tmp_path / "run.ckpt")
+    path = tmp_path / "run.ckpt" if form == "ckpt" else converted(tmp_path / "run.ckpt", "run.safetensors")
+    with pytest.raises(WeightsError, match=rf"run\.{form} does not fit .*has hidden_size=32 \(here 16\)$"):
+        load_checkpoint(meter(), path)
 
 
 def test_a_position_table_that_is_no_grid(tmp_path: Path) -> None:

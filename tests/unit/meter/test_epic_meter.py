@@ -21,6 +21,7 @@ from meter.modules.meter_utils import set_schedule
 from tests.parity.fixture import FIXTURES
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
 from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, MASK, WIDTH, Batch, batch_of, meter, resolved, text_tower
+from vlp.checkpoint.convert import convert
 from vlp.data.tokenizers import load_tokenizer, tokenizer_from_files
 from vlp.nn.attention import CoAttentionLayer
 from vlp.nn.packed_text import encode_packed
@@ -239,15 +240,19 @@ def saved_teacher(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_a_teacher_is_built_from_its_own_config(tmp_path: Path) -> None:
-    path = saved_teacher(tmp_path, num_top_layer=4, hidden_size=64)
+@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
+def test_a_teacher_is_built_from_its_own_config(form: str, tmp_path: Path) -> None:
+    saved = saved_teacher(tmp_path, num_top_layer=4, hidden_size=64)
+    path = saved.with_suffix(f".{form}")
+    if form == "safetensors":
+        convert(saved, path)
     config = small_run(tmp_path, teacher_path=str(path), image_size=96)
     before = torch.get_rng_state()
     teacher = load_teacher(config, EpicConfig(enabled=True), load_tokenizer(tmp_path))
     assert torch.equal(torch.get_rng_state(), before)  # the student's draws do not depend on it
     module: Any = teacher.module
     assert (module.config["num_top_layer"], module.config["hidden_size"], module.config["image_size"]) == (4, 64, 96)
-    state = torch.load(path, weights_only=True)["state_dict"]
+    state = torch.load(saved, weights_only=True)["state_dict"]
     assert torch.equal(
         module.state_dict()["cross_modal_text_layers.3.output.dense.weight"],
         state["cross_modal_text_layers.3.output.dense.weight"],
@@ -270,6 +275,11 @@ def test_teachers_that_do_not_serve(tmp_path: Path) -> None:
         load_teacher(config, EpicConfig(enabled=True, saliency_layer=-3), tokenizer)
     with pytest.raises(WeightsError, match=r"nowhere\.ckpt: no such file"):
         load_teacher({**config, "teacher_path": "nowhere.ckpt"}, EpicConfig(enabled=True), tokenizer)
+    vilt = {name: torch.ones(2) for name in ("text_embeddings.LayerNorm.bias", "transformer.blocks.0.norm1.bias")}
+    content = {"state_dict": vilt, "hyper_parameters": {"config": {"vit": "vit_base_patch32_384"}}}
+    torch.save(content, tmp_path / "vilt.ckpt")
+    with pytest.raises(WeightsError, match=r"vilt\.ckpt: its keys are those of ViLT, not of METER"):
+        load_teacher({**config, "teacher_path": tmp_path / "vilt.ckpt"}, EpicConfig(enabled=True), tokenizer)
 
 
 def test_no_teacher_where_one_is_needed(tmp_path: Path) -> None:
