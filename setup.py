@@ -5,7 +5,7 @@ from setuptools import find_packages, setup
 CORE = [
     "torch>=2.6",
     "torchvision>=0.21",
-    "transformers>=4.44,<6",
+    "transformers>=4.53,<6",
     "tokenizers>=0.19",
     "safetensors>=0.4",
     "numpy>=1.26",

@@ -32,9 +32,10 @@ def packed_text_states(encoder: PreTrainedModel, ids: Tensor, rows: PackedRows) 
     sentence = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
     sentences = laid_out(sentence, -1)
     pad = encoder.config.pad_token_id or 0
-    states = encoder.get_submodule("embeddings")(
-        input_ids=laid_out(ids, pad), position_ids=laid_out(_positions(encoder, ids), pad)
-    )
+    token_ids, positions = laid_out(ids, pad), laid_out(_positions(encoder, ids), pad)
+    # Token types are given: those that older versions of transformers fill in end at the model's number of positions.
+    types = torch.zeros_like(token_ids)
+    states = encoder.get_submodule("embeddings")(input_ids=token_ids, token_type_ids=types, position_ids=positions)
     strangers = sentences[:, None, :, None] != sentences[:, None, None, :]
     # Added to the scores: the one form of mask that every attention of transformers takes.
     mask = torch.zeros_like(strangers, dtype=states.dtype).masked_fill(strangers, torch.finfo(states.dtype).min)
