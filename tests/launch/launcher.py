@@ -73,8 +73,10 @@ class Launcher:
 
     def close(self) -> None:
         assert self._process.stdin is not None
+        # Not only by closing: a loader's worker that was forked meanwhile holds the pipe open, too.
+        self._process.stdin.write("end\n")
         self._process.stdin.close()
-        self._process.wait()
+        self._process.wait(timeout=60)
 
     def items(self, *items: str) -> list[str]:
         """``items`` after those that every run of the small data set shares; a later item wins."""
