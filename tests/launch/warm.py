@@ -1,8 +1,8 @@
 """Runs METER's launcher again and again from a process that has imported it once: every run is a fork of its own.
 
-Each line of standard input, up to a line ``end``, is a JSON list of objects {"argv": […], "log": path, "environment": {…}},
-which run at the same time; their process ids, each that of a group of processes too, are printed when all have started,
-and their exit statuses when all have ended. One that fails ends the others, which would wait for it.
+Each line of standard input, up to a line ``end``, is a JSON list of objects {"argv": […], "log": path,
+"environment": {…}}, which run at the same time; their process ids, each that of a group of processes too, are printed
+when all have started, and their exit statuses when all have ended. One that fails ends the others, which wait for it.
 The import is most of what a short run costs.
 """
 
