@@ -14,7 +14,7 @@ CORE = [
 ]
 # sacred 0.8 imports pkg_resources, which setuptools 81 starts to remove.
 METER = [
-    "lightning>=2.4,<3",
+    "lightning>=2.6,<3",
     "torchmetrics>=1.3",
     "timm>=1.0.9",
     "pyarrow>=15",

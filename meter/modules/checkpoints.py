@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlp.checkpoint.baselines import KNOWN_EXTRAS, known_extras, refuse_other
-from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
+from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias, swin_image_size
 from vlp.training.weights import (
     WeightsError,
     check_shapes,
@@ -62,13 +62,8 @@ def _resized(name: str, value: Tensor, expected: Tensor) -> Tensor:
         grid = round((expected.shape[0] - 1) ** 0.5)
         return interpolate_clip_positions(value, patch_size=1, image_size=grid)
     if name.endswith("relative_position_bias_table"):
-        return interpolate_swin_bias(value, _image_size(value), _image_size(expected))
+        return interpolate_swin_bias(value, swin_image_size(value), swin_image_size(expected))
     return value
-
-
-def _image_size(bias_table: Tensor) -> int:
-    """The image size of a bias table ((2w-1)², heads): METER's window is image_size // 32."""
-    return 32 * (round(bias_table.shape[0] ** 0.5) + 1) // 2
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> list[str]:

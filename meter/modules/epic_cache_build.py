@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import lightning as L
@@ -31,7 +29,8 @@ from vlp.data.manifest import footer_sha256
 from vlp.data.registry import Split, get_spec, table_files
 from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
 from vlp.training.processes import check_processes
-from vlp.training.progress import clock
+from vlp.training.progress import CountProgress
+from vlp.training.versions import package_versions
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 MAX_CHUNK = 4096  # pairs of which a kill loses at most so many per process
@@ -111,7 +110,7 @@ def build_cache(config: dict[str, Any]) -> None:
             write_chunks(writer, teacher, own, batches, show=fabric.is_global_zero)
     fabric.barrier()
     if fabric.is_global_zero:
-        report(writer.finish({"precision": config["precision"], "versions": versions()}))
+        report(writer.finish({"precision": config["precision"], "versions": package_versions()}))
 
 
 def fabric_of(config: dict[str, Any]) -> L.Fabric:
@@ -177,7 +176,7 @@ def write_chunks(
     show: bool,
 ) -> None:
     """Write each of ``chunks``, by number, as soon as the last of its ``batches`` went through the teacher."""
-    progress = PairProgress(sum(map(len, chunks.values())), show)
+    progress = CountProgress("saliency", "pairs", sum(map(len, chunks.values())), show)
     for number, chunk in chunks.items():
         keys: list[bytes] = []
         scores: list[Tensor] = []
@@ -192,29 +191,6 @@ def write_chunks(
             seen += size
             progress.advance(size)
         writer.write(number, keys, scores, skipped=len(chunk) - len(keys))
-
-
-class PairProgress:
-    """Prints ``saliency: 1200/5000 pairs · 81 pairs/s · 0:47 left`` every 10 s, of one process's share."""
-
-    def __init__(self, total: int, show: bool) -> None:
-        self.total, self.show, self.done = total, show, 0
-        self._started = self._shown = time.monotonic()
-
-    def advance(self, pairs: int) -> None:
-        """Count ``pairs`` more."""
-        self.done += pairs
-        now = time.monotonic()
-        if self.show and (now - self._shown > 10 or self.done == self.total):
-            self._shown = now
-            speed = self.done / (now - self._started)
-            left = clock((self.total - self.done) / speed)
-            print(f"saliency: {self.done}/{self.total} pairs · {speed:.3g} pairs/s · {left} left", flush=True)
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that scores depend on."""
-    return {name: version(name) for name in ("torch", "torchvision", "transformers", "tokenizers", "pillow")}
 
 
 def report(cache: SaliencyCache) -> None:

@@ -110,9 +110,9 @@ class MeterEpic(Epic):
             model.log_dict(self._take(model))
 
     def _take(self, model: METERTransformerSS) -> dict[str, float]:
-        values = {f"epic/{phase_of(model)}/{name}": value for name, value in self.metrics.compute().items()}
+        metrics = self.metrics.compute(model.device)
         self.metrics.reset()
-        return values
+        return {f"epic/{phase_of(model)}/{name}": value for name, value in metrics.items()}
 
     def own_groups(self, groups: list[dict[str, Any]], model: METERTransformerSS) -> list[dict[str, Any]]:
         """The six official groups without EPIC's parameters, then those in groups of their own.
@@ -219,7 +219,7 @@ def attach_epic(model: METERTransformerSS, tokenizer: PreTrainedTokenizerBase, r
 def load_teacher(config: dict[str, Any], settings: EpicConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher:
     """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size."""
     path = config["teacher_path"]
-    refuse_other(path, read_state_dict(path), "METER")
+    refuse_other(path, read_state_dict(path, mmap=True), "METER")
     own = saved_config(path)
     needs_mlm = settings.replacement == "vlm"
     teacher_config = {

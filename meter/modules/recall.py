@@ -6,7 +6,6 @@ for every pair; the scores are the same.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
 from vlp.nn.attention import trim_padding
 from vlp.training.distributed import sum_across_ranks
-from vlp.training.progress import clock
+from vlp.training.progress import CountProgress
 
 if TYPE_CHECKING:
     from meter.modules.meter_module import METERTransformerSS
@@ -48,14 +47,11 @@ def retrieval_scores(model: METERTransformerSS) -> tuple[Tensor, Tensor]:
     encoded = encode_captions(model, [captions.tables.text(i) for i in range(len(captions))])
     world, rank = model.trainer.world_size, model.trainer.global_rank
     scores = torch.zeros(len(images), len(captions), device=model.device)
-    started = shown = time.monotonic()
     own = range(rank, len(images), world)
-    for done, i in enumerate(own, start=1):
+    progress = CountProgress("retrieval", "images", len(own), show=rank == 0)
+    for i in own:
         scores[i] = score_image(model, images[i]["image"][0], encoded)
-        if rank == 0 and (time.monotonic() - shown > 10 or done == len(own)):
-            shown = time.monotonic()
-            left = (shown - started) / done * (len(own) - done)
-            print(f"retrieval: image {done}/{len(own)} · {clock(left)} left", flush=True)
+        progress.advance()
     return sum_across_ranks(scores), torch.as_tensor(captions.tables.rows).long()
 
 

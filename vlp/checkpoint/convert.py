@@ -17,7 +17,7 @@ from vlp.checkpoint.foreign import plain, read_foreign
 from vlp.files import atomic_open
 from vlp.training.weights import (
     WeightsError,
-    command_names,
+    command_message,
     existing_file,
     is_torchscript,
     pickled_names,
@@ -83,11 +83,12 @@ def _read(path: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
         return {"state_dict": read_state_dict(path)}, []
     if not trust:
         return read_checkpoint(path), []
-    if command_names(pickled_names(path)):
-        read_checkpoint(path)  # refuses it, saying why
+    # Before reading too: a stand-in for a command may fail to be called, with a message of less use.
+    if message := command_message(path, pickled_names(path)):
+        raise WeightsError(message)
     content, pickled = read_foreign(path)
-    if commands := command_names(pickled):
-        raise WeightsError(f"{path}: wants to call {', '.join(commands)}; refused, also with --trust")
+    if message := command_message(path, pickled):
+        raise WeightsError(message)
     return (plain(content) if pickled else content), pickled
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vlp.checkpoint.baselines import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.foreign import plain, read_foreign
-from vlp.nn.positions import SWIN_STRIDE
+from vlp.nn.positions import swin_image_size
 from vlp.training.weights import (
     WeightsError,
-    command_names,
+    command_message,
     existing_file,
     is_torchscript,
     pickled_names,
@@ -46,10 +46,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
         state = tensors_of(path, content)
     except WeightsError as error:
         return {**found, "error": str(error)}
-    if commands := command_names(pickled):
-        found["error"] = f"{path}: wants to call {', '.join(commands)}, as a malicious file does; nothing was run"
     return {
         **found,
+        "error": command_message(path, pickled),
         "kind": kind,
         "pickled": pickled,
         "baseline": looks_like(state),
@@ -148,7 +147,7 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
     if patch is not None and grid is not None:
         found["image_size"] = found["patch"] * round((grid.shape[-2] - 1) ** 0.5)
     if window is not None:
-        found["image_size"] = SWIN_STRIDE * (round(window.shape[0] ** 0.5) + 1) // 2
+        found["image_size"] = swin_image_size(window)
     words = _first(state, r"word_embeddings\.weight$")
     positions = _first(state, r"position_embeddings\.weight$")
     if words is not None:

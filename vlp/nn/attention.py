@@ -43,7 +43,7 @@ class AttentionProjections(nn.Module):
         q = self.split_heads(x_rows.spread(self.query(x)))
         mask = None if context_rows.mask is None else context_rows.mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        if context_rows.reorder and not self.keep_map and self._asks_little(q.shape[2], *context.shape[1:]):
+        if context_rows.reorder and not self.keep_map and self._unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
             attended = self._unprojected(q, context, mask, dropout)
         else:
             k, v = (self.split_heads(context_rows.spread(p(context))) for p in (self.key, self.value))
@@ -53,7 +53,7 @@ class AttentionProjections(nn.Module):
                 attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return x_rows.gather(attended.transpose(1, 2).flatten(2))
 
-    def _asks_little(self, n: int, m: int, c: int) -> bool:
+    def _unprojected_is_cheaper(self, n: int, m: int, c: int) -> bool:
         """Whether n queries of m tokens of width c cost fewer products without those tokens' keys and values."""
         width = self.query.out_features
         projected, unprojected = m * c * width + n * m * width, n * c * width + self.heads * n * m * c

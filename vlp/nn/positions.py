@@ -55,6 +55,11 @@ def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
     return _resample(table, side, 2 * (after // SWIN_STRIDE) - 1)
 
 
+def swin_image_size(bias_table: Tensor) -> int:
+    """The picture size, in pixels, of a Swin block's bias table ((2w - 1) * (2w - 1), heads): w = size // 32."""
+    return SWIN_STRIDE * (math.isqrt(bias_table.shape[0]) + 1) // 2
+
+
 def _side(rows: int, complaint: str) -> int:
     side = math.isqrt(max(rows, 0))
     if rows < 1 or side * side != rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 
-_PACKAGES = ("torch", "lightning", "transformers", "timm", "torchvision", "pyarrow", "numpy")
+_PACKAGES = ("torch", "lightning", "transformers", "tokenizers", "timm", "torchvision", "pillow", "pyarrow", "numpy")
 
 
 def package_versions() -> dict[str, str]:

@@ -88,8 +88,8 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
     """Why ``weights_only`` refused the file, and what to do."""
     named = re.findall(r"GLOBAL ([\w.]+)", str(error))  # torch leaves out "builtins."
     names = pickled_names(path) or sorted({name if "." in name else f"builtins.{name}" for name in named})
-    if commands := command_names(names):
-        return f"{path}: wants to call {', '.join(commands)}, as a malicious file does; not loaded, nothing was run"
+    if message := command_message(path, names):
+        return message
     if names:
         return (
             f"{path}: holds pickled Python objects ({', '.join(names)}); not loaded. If you trust where it comes from: "
@@ -106,9 +106,12 @@ def pickled_names(path: str | Path) -> list[str]:
         return []  # not written by today's torch.save, or not a checkpoint
 
 
-def command_names(names: Iterable[str]) -> list[str]:
-    """Those of ``names`` that run something instead of holding data."""
-    return [name for name in names if name.split(".")[0] in _COMMAND_MODULES or name in _COMMANDS]
+def command_message(path: str | Path, names: Iterable[str]) -> str | None:
+    """Why ``path`` is refused if one of the pickled ``names`` runs something instead of holding data, else None."""
+    commands = [name for name in names if name.split(".")[0] in _COMMAND_MODULES or name in _COMMANDS]
+    if not commands:
+        return None
+    return f"{path}: wants to call {', '.join(commands)}, as a malicious file does; not loaded, nothing was run"
 
 
 def _first_line(error: BaseException) -> str:
@@ -150,8 +153,10 @@ def _parsed(value: str) -> Any:
         return value
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, .ckpt/.pt/.pth (bare, or under state_dict/model) or a TorchScript archive.
+
+    ``mmap`` as in :func:`read_checkpoint`; .safetensors files are always mapped.
 
     Raises:
         WeightsError: as :func:`read_checkpoint`; or no tensors inside.
@@ -164,7 +169,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
     except (SafetensorError, OSError, RuntimeError) as error:
         raise WeightsError(f"{path}: truncated or not a weights file ({_first_line(error)})") from error
-    return tensors_of(path, read_checkpoint(path))
+    return tensors_of(path, read_checkpoint(path, mmap))
 
 
 def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -132,7 +132,7 @@ class Killer:
 def killed_build(config: dict[str, Any], batches: int) -> None:
     child = os.fork()
     if child == 0:
-        epic_cache_build.load_teacher = lambda *a: Killer(load_teacher(*a), batches)  # type: ignore
+        epic_cache_build.load_teacher = lambda *a: Killer(load_teacher(*a), batches)  # type: ignore[assignment]
         build_cache(config)
         os._exit(0)
     _, status = os.waitpid(child, 0)
