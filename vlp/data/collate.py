@@ -26,6 +26,8 @@ class Collator:
     * keys K with "text": ``K`` list of strings, and int64 (B, L) tensors ``K_ids``, ``K_masks`` (1 = token, 0 = pad),
       ``K_labels`` (all -100), ``K_ids_mlm``, ``K_labels_mlm``;
     * ``dataset``: list of the samples' dataset keys, ours;
+    * ``sizes``: image key -> int64 (B, 2), height and width in pixels of each first view inside the padding, ours: the
+      official marker of padding, channels that sum to 0, may be a pixel;
     * all other keys: lists, None where a sample lacks the key.
 
     As in the official code false texts are padded with id 0 in ``K_ids`` and with the pad id in ``K_ids_mlm``; the
@@ -45,7 +47,8 @@ class Collator:
             if None in batch[key]:
                 raise ValueError(f"samples of one batch must all have {key!r}: are the datasets' draws the same?")
         if images:
-            batch |= pad_images({key: batch[key] for key in images})
+            views = {key: batch[key] for key in images}
+            batch |= {**pad_images(views), "sizes": view_sizes(views)}
         for key in texts:
             batch |= self._encode(key, batch[key], [sample["_key"] for sample in samples])
         return batch
@@ -66,6 +69,11 @@ class Collator:
         labels = torch.full_like(ids, IGNORED)
         values = {"ids": ids, "masks": masks, "labels": labels, "ids_mlm": ids_mlm, "labels_mlm": labels_mlm}
         return {f"{name}_{suffix}": value for suffix, value in values.items()}
+
+
+def view_sizes(images: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:
+    """Height and width of the first view of each key's samples: int64 (B, 2)."""
+    return {key: torch.tensor([sample[0].shape[1:] for sample in samples]) for key, samples in images.items()}
 
 
 def pad_images(images: dict[str, list[list[Tensor]]]) -> dict[str, list[Tensor]]:

@@ -145,9 +145,9 @@ def _force(fixture: Fixture, name: str, mixed: MixedDataset, items: list[int]) -
 
 
 def _batch(name: str, batch: dict[str, Any]) -> Iterator[tuple[str, np.ndarray]]:
-    official = {key: value for key, value in batch.items() if key != "dataset"}  # ours: it names a bad batch's samples
+    official = {key: value for key, value in batch.items() if key not in ("dataset", "sizes")}  # ours
     yield f"{name}.keys", np.array(sorted(f"{key}: {_kind(value)}" for key, value in official.items()))
-    for key, value in batch.items():
+    for key, value in official.items():
         if isinstance(value, torch.Tensor):
             yield f"{name}.{key}{'_last' if key.endswith('_mlm') else ''}", value.numpy()
         elif isinstance(value[0], list) and not isinstance(value[0], torch.Tensor):

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from tests.parity.fixture import FIXTURES
-from vlp.data.collate import Collator, pad_images
+from vlp.data.collate import Collator, pad_images, view_sizes
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
 from vlp.data.tokenizers import tokenizer_from_files
@@ -40,6 +41,21 @@ def test_images_are_padded_to_the_largest_of_all_keys() -> None:
     assert first[0, :, :4, :6].eq(2).all() and first[1, :, :5, :2].eq(2).all()
     assert first.sum() == 2 * 3 * (4 * 6 + 5 * 2)
     assert padded["false_image_0"][1].sum() == 3 * 3 * (2 * 2) * 2
+
+
+def test_sizes_are_those_inside_the_padding_and_move_with_the_batch(collate: Collator) -> None:
+    """Also where pixels are zero, as the official marker of padding cannot tell."""
+    images = {"image_0": [(4, 6), (5, 2)], "image_1": [(1, 1), (3, 9)]}
+    views: list[dict[str, Any]] = [
+        {key: [torch.zeros(3, *sizes[i]), torch.zeros(3, 2, 2)] for key, sizes in images.items()} for i in range(2)
+    ]
+    samples = [sample(i, **view) for i, view in enumerate(views)]
+    batch = move_data_to_device(collate(samples), torch.device("meta"))
+    assert {key: (x.dtype, x.shape, x.device.type) for key, x in batch["sizes"].items()} == {
+        key: (torch.int64, (2, 2), "meta") for key in images
+    }
+    found = view_sizes({key: [each[key] for each in samples] for key in images})
+    assert {key: [tuple(row) for row in x.tolist()] for key, x in found.items()} == images
 
 
 def test_a_mask_belongs_to_its_sample_and_epoch(collate: Collator) -> None:
@@ -88,4 +104,4 @@ def test_keys_are_the_union_and_the_private_one_goes(collate: Collator) -> None:
 def test_a_batch_of_images_alone(collate: Collator) -> None:
     views = [torch.zeros(3, 4, 4)]
     batch = collate([{"image": views, "img_index": 0, "_key": SampleKey(0, 0, "coco", 0)}])
-    assert set(batch) == {"image", "img_index", "dataset"}
+    assert set(batch) == {"image", "img_index", "dataset", "sizes"}
