@@ -33,7 +33,7 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from benchmarks.photos import write_photos
-from epic_common.small_roberta import train_tokenizer
+from epic_common.small_models import train_bpe
 from meter.config import NAMED_CONFIGS, ex
 from meter.datamodules.multitask_datamodule import MTDataModule
 from vlp.data.arrow_dataset import ArrowDataset
@@ -77,7 +77,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> MTDataModule:
     """METER's data module as ``task_mlm_itm_clip_bert clip16`` configures it, with a tokenizer made here."""
     captions = ["a man rides a brown horse along the beach", "two dogs play with a red ball in the snow"]
-    train_tokenizer(captions, 300, 50).save_pretrained(folder / "tokenizer")
+    train_bpe(captions, 300, 50).save_pretrained(folder / "tokenizer")
     config: dict[str, Any] = {
         **ex.configurations[0](),
         **NAMED_CONFIGS["clip16"],

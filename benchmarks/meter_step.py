@@ -25,7 +25,7 @@ from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
 from epic_common.generator import LanguageModelGenerator, Vocabulary
 from epic_common.masking import mask_tokens
-from epic_common.small_roberta import train_tokenizer
+from epic_common.small_models import train_bpe
 from epic_common.teacher import SaliencyTeacher, Teacher
 from meter.config import ex
 from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower
@@ -80,7 +80,7 @@ class MeterSteps(Steps):
         self.config: dict[str, Any] = copy.deepcopy(run.config)
         self.max_text_len = self.config["max_text_len"]
         # A sentence of k letters is k tokens: the alphabet of bytes alone, no merges.
-        self.tokenizer: PreTrainedTokenizerBase = train_tokenizer([], 0, self.config["max_text_len"])
+        self.tokenizer: PreTrainedTokenizerBase = train_bpe([], 0, self.config["max_text_len"])
 
     def batch(self, lengths: Sequence[int]) -> Batch:
         """A batch of METER's own collation and masking, whose budget counts padding."""

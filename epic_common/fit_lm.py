@@ -3,9 +3,10 @@
     python -m epic_common.fit_lm --captions captions.txt --output runs/lm                            # from scratch
     python -m epic_common.fit_lm --captions captions.txt --output runs/lm --init roberta-base --steps 20000
 
-With ``--init`` this is the "LM (trained)" of Table 5. Without, it trains a byte-level BPE tokenizer and a small
-RoBERTa, which stand in for the released language model where none can be downloaded. The folder loads with
-``AutoTokenizer``, ``AutoModel`` and ``AutoModelForMaskedLM``.
+With ``--init`` this is the "LM (trained)" of Table 5. Without, it trains a tokenizer and a small masked language model,
+which stand in for the released one where none can be downloaded: byte-level BPE and RoBERTa, METER's, or with
+``--family bert`` WordPiece and BERT, ViLT's. The folder loads with ``AutoTokenizer``, ``AutoModel`` and
+``AutoModelForMaskedLM``.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from epic_common.generator import Vocabulary
 from epic_common.language_model import masked_logits, vocabulary_head
 from epic_common.masking import mask_tokens, maskable_positions
 from epic_common.progress import steps_with_time_left
-from epic_common.small_roberta import small_roberta, train_tokenizer
+from epic_common.small_models import FAMILIES
 from epic_common.teacher import file_sha256
 
 _SUMMARY = "fit_lm.json"
@@ -48,10 +49,11 @@ _POOL = 16
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How :func:`fit_language_model` trains; the sizes count only where no ``init`` is given."""
+    """How :func:`fit_language_model` trains; family and sizes count only where no ``init`` is given."""
 
     # name or folder of the masked LM to start from; "" = a new tokenizer and model of the sizes below
     init: str = ""
+    family: str = "roberta"  # or "bert"
     steps: int = 1000
     batch_size: int = 64
     # peak of a linear warm-up over the first tenth and linear decay; 0 = 2e-3 from scratch, 5e-5 from ``init``
@@ -69,6 +71,8 @@ class FitSettings:
     held_out: float = 0.02
 
     def __post_init__(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family is {self.family!r}; choose {' or '.join(FAMILIES)}")
         for name in ("steps", "batch_size", "layers", "width", "heads", "vocab_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -149,9 +153,9 @@ def _read_captions(path: Path) -> list[str]:
 
 
 def _new_pair(lines: Sequence[str], settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    tokenizer = train_tokenizer(lines, settings.vocab_size, settings.max_length)
-    model = small_roberta(tokenizer, settings.layers, settings.width, settings.heads, settings.max_length)
-    return model, tokenizer
+    family, sizes = FAMILIES[settings.family], {"layers": settings.layers, "width": settings.width}
+    tokenizer = family.train_tokenizer(lines, settings.vocab_size, settings.max_length)
+    return family.new_model(tokenizer, settings.max_length, heads=settings.heads, **sizes), tokenizer
 
 
 def _load_pair(settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -251,7 +255,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: d
     try:
         model.cpu().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        # transformers 5 writes tokenizer.json alone; older code and tools look for vocab.json and merges.txt.
+        # transformers 5 writes tokenizer.json alone; older tools look for vocab.json and merges.txt, or vocab.txt.
         tokenizer.backend_tokenizer.model.save(str(folder))
         (folder / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
         folder.chmod(0o755)

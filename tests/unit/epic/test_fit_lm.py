@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
 from epic_common.fit_lm import FitSettings, fit_language_model, main
 from epic_common.generator import Vocabulary
 from epic_common.language_model import load_language_model
 from epic_common.masking import maskable_positions
+from epic_common.small_models import FAMILIES, train_wordpiece
 from tests.unit.epic.tiny import config_of
 
 SMALL: dict[str, Any] = {
@@ -41,17 +43,24 @@ def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def fitted(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fitted(family: str, captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fitted") / "lm"
-    fit_language_model(captions, folder, FitSettings(steps=250, learning_rate=5e-3, **SMALL))
+    fit_language_model(captions, folder, FitSettings(family=family, steps=250, learning_rate=5e-3, **SMALL))
     return folder
 
 
-def test_the_folder_loads_with_every_auto_class(fitted: Path) -> None:
+def test_the_folder_loads_with_every_auto_class(fitted: Path, family: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(fitted)
     files = {path.name for path in fitted.iterdir()}
-    assert {"config.json", "model.safetensors", "vocab.json", "merges.txt", "fit_lm.json"} <= files
+    vocabulary = {"roberta": {"vocab.json", "merges.txt"}, "bert": {"vocab.txt"}}[family]
+    assert {"config.json", "model.safetensors", "fit_lm.json"} | vocabulary <= files
+    assert AutoConfig.from_pretrained(fitted).model_type == family
     ids = tokenizer("a black cat", return_tensors="pt")["input_ids"]
     assert ids[0, 0] == tokenizer.cls_token_id and ids[0, -1] == tokenizer.sep_token_id
     assert tokenizer.decode(ids[0], skip_special_tokens=True) == "a black cat"
@@ -67,8 +76,8 @@ def test_it_learns_what_goes_together(fitted: Path) -> None:
     tokenizer, lm = AutoTokenizer.from_pretrained(fitted), AutoModelForMaskedLM.from_pretrained(fitted).eval()
     (dog,) = tokenizer(" dog", add_special_tokens=False)["input_ids"]
     chances = []
-    for caption in ("a brown<mask> on the grass sleeps", "a white<mask> on a hill sleeps"):
-        ids = tokenizer(caption, return_tensors="pt")["input_ids"]
+    for caption in ("a brown{} on the grass sleeps", "a white{} on a hill sleeps"):
+        ids = tokenizer(caption.format(tokenizer.mask_token), return_tensors="pt")["input_ids"]
         chances.append(lm(ids).logits[ids == tokenizer.mask_token_id].softmax(-1)[0, dog].item())
     assert chances[0] > 5 * chances[1]
 
@@ -83,17 +92,39 @@ def test_it_serves_as_the_trained_generator(fitted: Path) -> None:
     assert words.sum(1)[1] == 0 and words[0, 1:-1].all() and not words[0, [0, -1]].any()
 
 
+@pytest.mark.parametrize("text", ["A Man, a plan: CAFÉ", "unheard-of zyzzyvas"])
+def test_a_new_wordpiece_tokenizer_is_that_of_an_uncased_bert(text: str) -> None:
+    """Its pieces are BERT's greedy longest matches over lower-cased words without accents; ids in no fixed order."""
+    tokenizer = train_wordpiece(["a man a plan a cafe", "zebras and unheard-of heavy pianos"] * 3, 60, 12)
+    assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = tokenizer.get_vocab()
+    words = re.findall(r"[a-z]+|[^a-z ]", text.lower().replace("é", "e"))
+    assert tokenizer.tokenize(text) == [piece for word in words for piece in longest_matches(word, vocabulary)]
+
+
+def longest_matches(word: str, vocabulary: dict[str, int]) -> list[str]:
+    pieces: list[str] = []
+    while word:
+        pieces_of = [("##" if pieces else "") + word[:end] for end in range(len(word), 0, -1)]
+        piece = next((piece for piece in pieces_of if piece in vocabulary), None)
+        if piece is None:
+            return ["[UNK]"]
+        pieces, word = [*pieces, piece], word[len(piece.removeprefix("##")) :]
+    return pieces
+
+
 def test_same_file_and_seed_give_the_same_weights_and_leave_the_callers_random_state(
-    captions: Path, tmp_path: Path
+    captions: Path, tmp_path: Path, family: str
 ) -> None:
     before = torch.get_rng_state()
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        fit_language_model(captions, tmp_path / name, FitSettings(steps=3, seed=seed, **SMALL))
+        fit_language_model(captions, tmp_path / name, FitSettings(family=family, steps=3, seed=seed, **SMALL))
         torch.rand(3)
         torch.set_rng_state(before)
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "abc"]
     assert weights[0] == weights[1] != weights[2]
-    assert (tmp_path / "a" / "vocab.json").read_bytes() == (tmp_path / "b" / "vocab.json").read_bytes()
+    tokenizers = [(tmp_path / name / "tokenizer.json").read_bytes() for name in "ab"]
+    assert tokenizers[0] == tokenizers[1]
     fit_language_model(captions, tmp_path / "d", FitSettings(steps=1, **SMALL))
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -145,7 +176,9 @@ def test_a_bad_caption_file_is_named(text: bytes, message: str, tmp_path: Path) 
         fit_language_model(path, tmp_path / "lm")
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"mlm_prob": 1.0}, {"held_out": 0.0}, {"max_length": 2}, {"width": 30}])
+@pytest.mark.parametrize(
+    "bad", [{"family": "gpt"}, {"steps": 0}, {"mlm_prob": 1.0}, {"held_out": 0.0}, {"max_length": 2}, {"width": 30}]
+)
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         FitSettings(**bad)
