@@ -53,7 +53,7 @@ class MlmMasker:
         Returns:
             The ids after masking, and the labels: the original id at selected positions, -100 elsewhere.
         """
-        selected = self._select_words(ids, rng) if self.whole_word else self._select_tokens(ids, rng)
+        selected = self.select(ids, rng)
         masked, labels = list(ids), [IGNORED] * len(ids)
         for position in selected:
             labels[position] = ids[position]
@@ -62,6 +62,10 @@ class MlmMasker:
             elif rng.random() < 0.5:
                 masked[position] = rng.randrange(self.vocab_size)
         return masked, labels
+
+    def select(self, ids: Sequence[int], rng: random.Random) -> list[int]:
+        """Draw the positions that are masked, in the order of the draws that corrupt them."""
+        return self._select_words(ids, rng) if self.whole_word else self._select_tokens(ids, rng)
 
     def _select_tokens(self, ids: Sequence[int], rng: random.Random) -> list[int]:
         return [i for i, token in enumerate(ids) if token not in self._frame and rng.random() < self.mlm_prob]

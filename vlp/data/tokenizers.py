@@ -52,14 +52,21 @@ def tokenizer_from_files(vocab: str | Path, merges: str | Path | None = None) ->
         return _from_folder(Path(folder))
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Encoding:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, split_special_tokens: bool = True
+) -> Encoding:
     """Encode texts as the official loaders do: special tokens added, cut and padded to `max_length`.
 
     A caption that spells a special token ("<mask>", "[SEP]") holds these characters, not the token: otherwise a caption
     from the web could end its own sentence, or show the model a mask where nothing is masked.
+    `split_special_tokens=False` is the official reading, for a text whose writer means the token.
     """
     encoded = tokenizer(
-        list(texts), padding="max_length", truncation=True, max_length=max_length, split_special_tokens=True
+        list(texts),
+        padding="max_length",
+        truncation=True,
+        max_length=max_length,
+        split_special_tokens=split_special_tokens,
     )
     return Encoding(encoded["input_ids"], encoded["attention_mask"])
 

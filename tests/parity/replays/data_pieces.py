@@ -1,16 +1,26 @@
-"""Data pieces that METER's and ViLT's fixtures share: a picture, a masker or a schedule in, the compared array out."""
+"""Data pieces that METER's and ViLT's fixtures share: a picture, a masker or a schedule in, the compared array out;
+and the datasets and the collation of an official configuration.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from transformers import PreTrainedTokenizerBase
 
+from vlp.data.answers import normalize_word, vqa_score
+from vlp.data.arrow_dataset import ArrowDataset
+from vlp.data.collate import Collator
+from vlp.data.datasets import build_dataset
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS
+from vlp.data.registry import Split
 from vlp.data.transforms import build_transform
 from vlp.training.schedules import DecayPower, schedule
 
@@ -36,6 +46,16 @@ def randaugment_op(pixels: np.ndarray, name: str, value: float, draw: float) -> 
     """A stored picture after one RandAugment operation whose sign draw is `draw`."""
     (operation,) = (op for op in OPERATIONS if op.name == name)
     return np.asarray(operation(Image.fromarray(pixels), value, ForcedDraw(draw)))
+
+
+def normalized(answers: Iterable[Any]) -> np.ndarray:
+    """Each answer after the VQA answer normaliser."""
+    return np.array([normalize_word(str(answer)) for answer in answers])
+
+
+def vqa_scores(counts: Iterable[Any]) -> np.ndarray:
+    """The soft score of an answer that each number of annotators gave."""
+    return np.array([vqa_score(int(count)) for count in counts])
 
 
 def learning_rates(
@@ -67,3 +87,17 @@ def mask_statistics(masker: MlmMasker, ids: Sequence[int], trials: int, seed: in
         for i in chosen:
             kinds[0 if masked[i] == masker.mask_id else 1 if masked[i] != ids[i] else 2] += 1
     return {"rate": selected / trials, "count_fraction": counts / trials, "kind_fraction": kinds / kinds.sum()}
+
+
+def dataset(key: str, split: Split, config: dict[str, Any], tables: Path) -> ArrowDataset:
+    """The dataset that an official configuration reads from a folder of tables."""
+    names = config["train_transform_keys" if split == "train" else "val_transform_keys"]
+    transforms = [build_transform(name, config["image_size"]) for name in names]
+    false = {name: config[name] for name in ("draw_false_image", "draw_false_text")}
+    return build_dataset(key, split, tables, transforms, **false)
+
+
+def collator(tokenizer: PreTrainedTokenizerBase, config: dict[str, Any]) -> Collator:
+    """The collation of an official configuration."""
+    masker = MlmMasker(tokenizer, config["mlm_prob"], config["whole_word_masking"])
+    return Collator(tokenizer, masker, config["max_text_len"])

@@ -17,15 +17,12 @@ import pyarrow as pa
 import torch
 
 from tests.parity.replays import Fixture, Outputs, replay
-from vlp.data.arrow_dataset import ArrowDataset, MixedDataset
+from tests.parity.replays.data_pieces import collator, dataset
+from vlp.data.arrow_dataset import MixedDataset
 from vlp.data.caption_dataset import CaptionDataset, FalseDraws
-from vlp.data.collate import Collator
-from vlp.data.datasets import build_dataset
-from vlp.data.masking import MlmMasker
 from vlp.data.registry import Split
 from vlp.data.task_datasets import VqaDataset
 from vlp.data.tokenizers import tokenizer_from_files
-from vlp.data.transforms import build_transform
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
@@ -108,10 +105,8 @@ def _reorder(fixture: Fixture, table: str, source: Path, target: Path, images: d
 def _case(fixture: Fixture, case: str, config: dict[str, Any], tables: Path) -> Outputs:
     """Yield the lengths of a case's datasets and one batch of each split that is stored."""
     files = [fixture.file(fixture.inputs[f"tokenizer_{part}"]) for part in ("vocab", "merges")]
-    tokenizer = tokenizer_from_files(*files)
-    masker = MlmMasker(tokenizer, config["mlm_prob"], config["whole_word_masking"])
-    collate = Collator(tokenizer, masker, config["max_text_len"])
-    sets = {split: [_dataset(key, split, config, tables) for key in config["datasets"]] for split in _SPLITS}
+    collate = collator(tokenizer_from_files(*files), config)
+    sets = {split: [dataset(key, split, config, tables) for key in config["datasets"]] for split in _SPLITS}
     lengths = [[len(dataset) for dataset in sets[split]] for split in _SPLITS]
     yield f"{case}.lengths", np.array(lengths).T
     first = sets["train"][0]
@@ -125,22 +120,15 @@ def _case(fixture: Fixture, case: str, config: dict[str, Any], tables: Path) -> 
             yield from _batch(f"{case}.{split}", collate([mixed[item] for item in items]))
 
 
-def _dataset(key: str, split: Split, config: dict[str, Any], tables: Path) -> ArrowDataset:
-    names = config["train_transform_keys" if split == "train" else "val_transform_keys"]
-    transforms = [build_transform(name, config["image_size"]) for name in names]
-    false = {name: config[name] for name in ("draw_false_image", "draw_false_text")}
-    return build_dataset(key, split, tables, transforms, **false)
-
-
 def _force(fixture: Fixture, name: str, mixed: MixedDataset, items: list[int]) -> None:
     """Fix the false draws of ``items``, flat indices of the concatenation."""
     images = fixture.choices.get(f"{name}.false_image_index")
     texts = fixture.choices.get(f"{name}.false_text_index")
     for number, item in enumerate(items):
-        dataset = int(np.searchsorted(mixed.cumulative_sizes, item, side="right"))
-        part = mixed.datasets[dataset]
+        which = int(np.searchsorted(mixed.cumulative_sizes, item, side="right"))
+        part = mixed.datasets[which]
         if isinstance(part, CaptionDataset):
-            start = mixed.cumulative_sizes[dataset] - len(part)
+            start = mixed.cumulative_sizes[which] - len(part)
             part.forced[item - start] = FalseDraws(*([] if d is None else d[number].tolist() for d in (images, texts)))
 
 

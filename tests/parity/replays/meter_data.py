@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 
 from tests.parity.replays import Fixture, Outputs, replay
-from tests.parity.replays.data_pieces import learning_rates, mask_statistics, randaugment_op, transformed
-from vlp.data.answers import normalize_word, vqa_score
+from tests.parity.replays.data_pieces import (
+    learning_rates,
+    mask_statistics,
+    normalized,
+    randaugment_op,
+    transformed,
+    vqa_scores,
+)
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS, RandAugment
 from vlp.data.tokenizers import encode, tokenizer_from_files
@@ -76,10 +82,10 @@ class _Pieces:
         return randaugment_op(self.fixture.inputs[image], op, value, {"plus": 0.0, "minus": 1.0}[sign])
 
     def normalize_word(self, input: str) -> np.ndarray:
-        return np.array([normalize_word(str(answer)) for answer in self.fixture.inputs[input]])
+        return normalized(self.fixture.inputs[input])
 
     def vqa_score(self, input: str) -> np.ndarray:
-        return np.array([vqa_score(int(count)) for count in self.fixture.inputs[input]])
+        return vqa_scores(self.fixture.inputs[input])
 
     def learning_rate(self, steps: str, **schedule: Any) -> np.ndarray:
         return learning_rates(self.fixture.inputs[steps], **schedule)

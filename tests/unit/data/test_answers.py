@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
-from vlp.data.answers import normalize_word, vqa_score
+from tests.parity.fixture import FIXTURES
+from vlp.data.answers import CONTRACTIONS, normalize_word, vqa_score
 
 
 @pytest.mark.parametrize(
@@ -20,6 +23,12 @@ from vlp.data.answers import normalize_word, vqa_score
 )
 def test_oddities(raw: str, normal: str) -> None:
     assert normalize_word(raw) == normal
+
+
+def test_contractions_are_the_official_ones() -> None:
+    with open(FIXTURES / "vilt" / "contractions.tsv", newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert len(rows) == 120 and {row["from"]: row["to"] for row in rows} == CONTRACTIONS
 
 
 def test_score_grows_to_one() -> None:

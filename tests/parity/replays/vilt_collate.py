@@ -1,0 +1,96 @@
+"""From Arrow files through samples to one collated batch, every random draw forced (fixture ``golden_collate``)."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.parity.replays import Fixture, Outputs, replay
+from tests.parity.replays.data_pieces import collator, dataset
+from tests.parity.replays.vilt_vocabulary import tokenizer
+from vlp.data.caption_dataset import CaptionDataset, FalseDraws
+from vlp.data.collate import Batch, Collator
+from vlp.data.draws import SampleKey
+from vlp.data.tokenizers import encode
+
+
+@replay("vilt", "collate")
+def collate(fixture: Fixture, mode: str) -> Outputs:
+    collator_of_fixture = collator(tokenizer(fixture), fixture.config)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in fixture.inputs.items():
+            if name.endswith(".arrow"):
+                Path(folder, name).write_bytes(content.tobytes())
+        (key,) = fixture.config["datasets"]
+        captions = dataset(key, fixture.inputs["split"], fixture.config, Path(folder))
+        assert isinstance(captions, CaptionDataset)
+        items = fixture.inputs["item_index"].tolist()
+        images, texts = (fixture.choices[f"false_{kind}_index"].reshape(len(items), -1) for kind in ("image", "text"))
+        captions.forced = {
+            item: FalseDraws(*draws) for item, *draws in zip(items, images.tolist(), texts.tolist(), strict=True)
+        }
+        samples = [captions[item] for item in items]
+    for row, sample in enumerate(samples):
+        sample["_key"] = ForcedKey.of(sample["_key"], _masking(fixture, row, sample["text"], collator_of_fixture))
+    yield from _arrays(collator_of_fixture(samples))
+
+
+class ForcedMasking(random.Random):
+    """A source whose shuffle gives the words in a stored order, and whose draws are those of a list, in turn."""
+
+    def __init__(self, word_order: list[int], draws: list[float]) -> None:
+        super().__init__()
+        self._word_order, self._draws = word_order, draws
+
+    def shuffle(self, x: Any) -> None:
+        assert sorted(self._word_order) == list(range(len(x)))
+        x[:] = [x[i] for i in self._word_order]
+
+    def random(self) -> float:
+        return self._draws.pop(0)
+
+    def randrange(self, *arguments: int) -> int:  # type: ignore[override]
+        return int(self._draws.pop(0))
+
+
+@dataclass(frozen=True)
+class ForcedKey(SampleKey):
+    """A sample's key whose draws for the masking of its caption are forced."""
+
+    masking: ForcedMasking
+
+    @classmethod
+    def of(cls, key: SampleKey, masking: ForcedMasking) -> ForcedKey:
+        return cls(**vars(key), masking=masking)
+
+    def rng(self, purpose: str) -> random.Random:
+        return self.masking if purpose == "mlm text" else super().rng(purpose)
+
+
+def _masking(fixture: Fixture, row: int, text: str, collate: Collator) -> ForcedMasking:
+    """The stored draws of one caption: the order of its words, then those of each position in the order of choice."""
+    names = ("word_order", "mask_draw", "random_draw", "random_ids")
+    choices = {name: fixture.choices[name][row].tolist() for name in names}
+    order = [word for word in choices["word_order"] if word >= 0]
+    (ids,) = encode(collate.tokenizer, [text], collate.max_text_len).ids
+    draws: list[float] = []
+    for position in collate.masker.select(ids, ForcedMasking(order, [])):
+        if choices["mask_draw"][position]:
+            draws += [0.0]
+        else:
+            draws += [1.0, 0.0, choices["random_ids"][position]] if choices["random_draw"][position] else [1.0, 1.0]
+    return ForcedMasking(order, draws)
+
+
+def _arrays(batch: Batch) -> Outputs:
+    for key, sizes in batch.pop("sizes").items():
+        yield f"{key}_sizes", sizes
+        yield f"{key}_shape", np.array(batch[key][0].shape)
+        yield key, batch.pop(key)[0]
+    for key, value in batch.items():
+        yield key, np.asarray(value)

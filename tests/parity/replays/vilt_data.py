@@ -1,0 +1,126 @@
+"""ViLT's data pieces: transforms, RandAugment, AdamW, recall, texts, answers, learning rates, masking (SPEC §3, §6).
+
+Pieces are told apart by the first word of an array's name.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from tests.parity.replays import Fixture, Outputs, replay
+from tests.parity.replays.data_pieces import (
+    learning_rates,
+    mask_statistics,
+    normalized,
+    randaugment_op,
+    transformed,
+    vqa_scores,
+)
+from tests.parity.replays.vilt_vocabulary import tokenizer
+from vlp.data.masking import IGNORED, MlmMasker
+from vlp.data.randaugment import OPERATIONS, RandAugment
+from vlp.data.tokenizers import encode
+from vlp.data.transforms import pixelbert_size
+from vlp.evaluation.recall import recalls
+from vlp.training.optim import build_optimizer
+
+Arrays = Iterator[tuple[str, np.ndarray]]
+_TRIALS = 5  # times as many maskings as the fixture's own frequencies come from
+
+
+@replay("vilt", "data")
+def data(fixture: Fixture, mode: str) -> Outputs:
+    inputs = fixture.inputs
+    yield from _transforms(fixture)
+    yield "resize_out_h_w", np.array([_resized(*row) for row in inputs["resize_size_h_w"].tolist()])
+    yield from _randaugment(fixture)
+    yield from _adamw(fixture)
+    scores, image = (torch.from_numpy(inputs[f"recall_{name}"]) for name in ("scores", "text_image_index"))
+    yield "recall_ir1_ir5_ir10_tr1_tr5_tr10", np.array(recalls(scores, image))
+    yield from _texts(fixture)
+    yield "normalize_out", normalized(inputs["normalize_in"])
+    for entry in inputs["lr_schedules"]:
+        lr, steps, warmup = entry["learning_rate"], entry["max_steps"], entry["warmup_steps"]
+        rates = learning_rates(entry["steps"], lr, steps, warmup, entry["decay_power"], entry["end_lr"])
+        yield f"lr_{entry['name']}", rates
+    yield "score_out", vqa_scores(inputs["score_counts"])
+    yield from _masking(fixture)
+
+
+def _transforms(fixture: Fixture) -> Arrays:
+    (key,), size = fixture.config["val_transform_keys"], fixture.config["image_size"]
+    sizes = []
+    for name in fixture.inputs["transform_images"]:
+        out = transformed(fixture.inputs[f"transform_{name}_uint8"], key, size)
+        yield f"transform_{name}_out", out
+        yield f"transform_{name}_out_mean_std", np.array([out.mean(dtype=np.float64), out.std(dtype=np.float64)])
+        sizes.append(out.shape[1:])
+    yield "transform_out_h_w", np.array(sizes)
+
+
+def _resized(shorter: int, height: int, width: int) -> tuple[int, int]:
+    """Height and width after the resize; -1 for a picture that the transform refuses."""
+    new_width, new_height = pixelbert_size(width, height, shorter)
+    return (new_height, new_width) if new_width and new_height else (-1, -1)
+
+
+def _randaugment(fixture: Fixture) -> Arrays:
+    names, magnitude = fixture.inputs["randaug_ops"], RandAugment().m
+    assert names == [operation.name for operation in OPERATIONS]
+    pixels, (positive, negative) = fixture.inputs["randaug_input_uint8"], fixture.choices["randaug_draw"].tolist()
+    for operation in OPERATIONS:
+        name, value = f"randaug_{operation.name}", operation.value(magnitude)
+        yield f"{name}_value", np.array(value)
+        yield f"{name}_pos", randaugment_op(pixels, operation.name, value, positive)
+        if operation.signed:
+            yield f"{name}_neg", randaugment_op(pixels, operation.name, value, negative)
+
+
+def _adamw(fixture: Fixture) -> Arrays:
+    """The parameters after each step of the official optimiser at a constant learning rate."""
+    told = fixture.trajectory
+    assert told is not None and told["schedule"] == "constant"
+    parameters, groups = {}, []
+    for name, factor in told["group_multipliers"].items():
+        parameters[name] = torch.nn.Parameter(torch.from_numpy(fixture.inputs[f"{name}0"]).clone())
+        rates = {key: told[key] * factor[key] for key in ("lr", "weight_decay")}
+        groups.append({"params": [parameters[name]], **rates})
+    optimizer = build_optimizer(groups, fixture.config["optim_type"], told["lr"])
+    assert all((list(g["betas"]), g["eps"]) == (told["betas"], told["eps"]) for g in optimizer.param_groups)
+    for step in range(told["steps"]):
+        for name, parameter in parameters.items():
+            parameter.grad = torch.from_numpy(fixture.inputs[f"{name}_grads"][step])
+        optimizer.step()
+        for name, parameter in parameters.items():
+            yield f"{name}{step + 1}", parameter.detach().numpy().copy()
+
+
+def _texts(fixture: Fixture) -> Arrays:
+    """Token ids by the official reading, in which a spelled "[MASK]" is the token; special tokens are never masked."""
+    wordpiece, config = tokenizer(fixture), fixture.config
+    encoded = encode(wordpiece, fixture.inputs["texts"], config["max_text_len"], split_special_tokens=False)
+    yield "text_ids", np.array(encoded.ids)
+    yield "text_masks", np.array(encoded.masks)
+    every = MlmMasker(wordpiece, 1.0, whole_word=False)
+    labels = np.array([every(ids, random.Random(0))[1] for ids in encoded.ids])
+    yield "text_special_tokens_masks", (labels == IGNORED).astype(np.int64)
+
+
+def _masking(fixture: Fixture) -> Arrays:
+    wordpiece, config = tokenizer(fixture), fixture.config
+    trials = _TRIALS * fixture.inputs["masking_samples"]
+    for kind, whole_word in (("wwm", True), ("lm", False)):
+        masker = MlmMasker(wordpiece, config["mlm_prob"], whole_word)
+        for number, text in enumerate(fixture.inputs["masking_texts"]):
+            name = f"masking_{kind}_text{number}"
+            ids = fixture.inputs[f"masking_text{number}_ids"].tolist()
+            assert [ids] == encode(wordpiece, [text], config["max_text_len"]).ids
+            length = sum(token != wordpiece.pad_token_id for token in ids)
+            found = mask_statistics(masker, ids, trials)
+            yield f"{name}_rate", found["rate"][:length]
+            yield f"{name}_label_count_share", found["count_fraction"][: length + 1]
+            yield f"{name}_mask_kept_share", found["kind_fraction"][[0, 2]]
