@@ -13,9 +13,10 @@ from torch import Tensor
 from demo.report import GradCamExample, SaliencyExample, VerdictExample, Verdicts
 from demo.settings import Settings
 from epic_common.gradcam import itc_grad_cam
+from epic_vlp.attach import attach_epic
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import load_checkpoint
-from meter.modules.epic_meter import attach_epic
+from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS, trimmed
 from vlp.data.scenes.coco_layout import TRUTH_FILE
 from vlp.training.weights import saved_config
@@ -35,7 +36,7 @@ def load_examples(settings: Settings, count: int) -> Examples:
     config = {**saved_config(path), "test_only": True, "load_path": str(path), "num_gpus": 1}
     datamodule = MTDataModule(config)
     model = METERTransformerSS(config)
-    attach_epic(model, datamodule.tokenizer, rank=0)
+    attach_epic(METER, model, datamodule, rank=0)
     load_checkpoint(model, path)
     model.eval()
     truths = _salient_spans(settings)

@@ -13,8 +13,10 @@ import logging
 import sys
 from typing import Any
 
+from epic_vlp.cache_build import build_cache
 from meter.config import ex
-from meter.modules.epic_cache_build import build_cache
+from meter.modules.epic_meter import METER
+from meter.train import check_config
 from vlp.data.errors import DataError
 from vlp.training.sacred_cli import check_command_line
 from vlp.training.weights import WeightsError
@@ -24,7 +26,8 @@ from vlp.training.weights import WeightsError
 def main(_config: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        build_cache(_config)
+        check_config(_config)
+        build_cache(METER, _config)
     except DataError as error:
         sys.exit(f"error: {error.plain}")
     except (WeightsError, FloatingPointError, ValueError, OSError) as error:

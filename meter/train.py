@@ -32,8 +32,8 @@ from vlp.training.sacred_cli import check_types
 from vlp.training.weights import WeightsError
 
 # EPIC >
-from meter.modules.epic_cache import identify_pairs  # isort: skip
-from meter.modules.epic_meter import attach_epic  # isort: skip
+from epic_vlp.attach import attach_epic  # isort: skip
+from meter.modules.epic_meter import METER  # isort: skip
 # < EPIC
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,7 @@ def build(
     model = METERTransformerSS(config)
     trainer = build_trainer(config, datamodule.has_validation, environment)
     # EPIC >
-    attach_epic(model, datamodule.tokenizer, trainer.global_rank)
-    identify_pairs(model, datamodule)
+    attach_epic(METER, model, datamodule, trainer.global_rank)
     # < EPIC
     if config["load_path"]:
         missing = load_checkpoint(model, config["load_path"])

@@ -127,7 +127,7 @@ def set_schedule(model: METERTransformerSS) -> tuple[list[Any], list[dict[str, A
     )
     # EPIC >
     if model.epic is not None:
-        groups = model.epic.own_groups(groups, model)
+        groups = model.epic.own_groups(groups, c["learning_rate"], c["lr_mult_head"])
     # < EPIC
     optimizer = build_optimizer(groups, c["optim_type"], c["learning_rate"], c["shard_optimizer"])
     scheduler = schedule(

@@ -99,12 +99,13 @@ def test_another_seed_gives_other_numbers(launcher: Launcher, vanilla: Result) -
 
 
 def test_epic_off_is_vanilla_to_the_bit(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
-    """METER with its patch taken out, in a place where epic_common cannot be imported."""
+    """METER with its patch taken out, in a place where neither epic_common nor epic_vlp can be imported."""
     for package in ("meter", "vlp", "patches"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "result"))
     subprocess.run([sys.executable, "-m", "patches", "remove", "meter"], cwd=tmp_path, check=True)
-    (tmp_path / "epic_common").mkdir()
-    (tmp_path / "epic_common" / "__init__.py").write_text("raise ImportError('vanilla METER imports epic_common')")
+    for package in ("epic_common", "epic_vlp"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text(f"raise ImportError('vanilla METER imports {package}')")
     command = [sys.executable, "-c", "import meter, vlp; print(meter.__file__, vlp.__file__)"]
     imported = subprocess.check_output(
         command, cwd=tmp_path / "meter", env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, text=True

@@ -82,7 +82,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_documents_name_files_that_exist() -> None:
     for page in PAGES:
         for name in re.findall(
-            r"`((?:epic_common|vlp|meter|tests|docs|demo)/[\w./]+)`", page.read_text(encoding="utf-8")
+            r"`((?:epic_common|epic_vlp|vlp|meter|tests|docs|demo)/[\w./]+)`", page.read_text(encoding="utf-8")
         ):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
 

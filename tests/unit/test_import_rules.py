@@ -1,4 +1,7 @@
-"""Dependencies point one way: baselines use epic_common and vlp, which know neither a baseline nor each other."""
+"""Dependencies point one way: baselines use epic_common and vlp, which know neither a baseline nor each other.
+
+epic_vlp joins the two and knows no baseline; whoever wants EPIC without vlp, or vlp without EPIC, can do without it.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-OURS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | {
-    "vilt",
-    "albef",
-    "xvlm",
-    "reproduce",
-}
+BASELINES = {"meter", "vilt", "albef", "xvlm"}
+OURS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | BASELINES | {"reproduce"}
+USE_ALL = {"demo", "benchmarks", "reproduce", "tests"}
 METHOD_MAY_USE = {"epic_common", "torch", "transformers", "tokenizers", "safetensors", "rich"}
 
 
@@ -33,8 +33,9 @@ def files(package: str) -> list[Path]:
 
 
 def test_the_rules_look_at_something() -> None:
-    assert {"epic_common", "vlp", "meter"} <= OURS
+    assert {"epic_common", "epic_vlp", "vlp", "meter"} <= OURS
     assert len(files("epic_common")) > 10 and len(files("vlp")) > 10
+    assert len(files("epic_vlp")) > 5
 
 
 @pytest.mark.parametrize("path", files("epic_common"), ids=lambda path: path.name)
@@ -47,6 +48,17 @@ def test_the_method_needs_torch_and_transformers_alone(path: Path) -> None:
 def test_the_shared_parts_know_neither_a_baseline_nor_the_method(path: Path) -> None:
     forbidden = set(imported(path, "vlp")) & (OURS - {"vlp"})
     assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
+
+
+@pytest.mark.parametrize("path", files("epic_vlp"), ids=lambda path: path.name)
+def test_what_joins_the_method_and_the_shared_parts_knows_no_baseline(path: Path) -> None:
+    forbidden = set(imported(path, "epic_vlp")) & (OURS - {"epic_vlp", "epic_common", "vlp"})
+    assert not forbidden, f"{path.relative_to(ROOT)} imports {sorted(forbidden)}"
+
+
+def test_baselines_alone_are_built_on_what_joins_them() -> None:
+    users = {package for package in OURS for path in files(package) if "epic_vlp" in imported(path, package)}
+    assert "meter" in users and users <= {"epic_vlp"} | BASELINES | USE_ALL
 
 
 def test_nothing_imports_apex() -> None:

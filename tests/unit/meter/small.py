@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from meter.modules.clip_model import ClipSize, ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
+from tests.parity.fixture import FIXTURES
+from vlp.data.tokenizers import tokenizer_from_files
 
 Batch = dict[str, Any]
 
@@ -25,6 +28,7 @@ WIDTH, HEADS, LAYERS = 16, 2, 3
 CLIP = ClipSize(width=16, layers=3, heads=2, patch_size=16, pretrained=None, text_positions=5, text_width=6)
 SWIN = SwinSize(embed_dim=4, depths=(1, 2, 1, 1), heads=(1, 1, 2, 2), pretrained=None)
 IMAGE_SIZE = {"clip": 32, "swin": 64}
+BERT = FIXTURES / "meter" / "tokenizer_bert_vocab.txt"
 
 
 def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:
@@ -125,3 +129,22 @@ def _texts(name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> d
         ids[row, 1 : length - 1] = torch.randint(5, VOCAB, (length - 2,), generator=rng)
         ids[row, 0], ids[row, length - 1] = BOS, EOS
     return {f"{name}_ids": ids, f"{name}_masks": (ids != PAD).long(), f"{name}_labels": torch.full_like(ids, -100)}
+
+
+def small_run(folder: Path, **changes: Any) -> dict[str, Any]:
+    """The config of a run whose text encoder and tokenizer are a folder."""
+    tokenizer = tokenizer_from_files(BERT)
+    if not (folder / "config.json").exists():
+        tokenizer.save_pretrained(folder)
+        text_tower("bert", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id).save_pretrained(folder)
+    sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "input_text_embed_size": WIDTH, "hidden_size": 32}
+    return resolved(["task_mlm_itm_clip_bert", "tiny", "epic"], tokenizer=str(folder), **{**sizes, **changes})
+
+
+def saved_teacher(folder: Path, **changes: Any) -> Path:
+    """The checkpoint of a METER of :func:`small_run`."""
+    config = small_run(folder, **changes)
+    path = folder / "teacher.ckpt"
+    state = METERTransformerSS(config).state_dict()
+    torch.save({"state_dict": state, "hyper_parameters": {"config": config}}, path)
+    return path

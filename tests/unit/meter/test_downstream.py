@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -13,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from epic_vlp.attach import attach_epic
 from meter.modules import meter_utils
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
-from meter.modules.epic_meter import attach_epic
+from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import soft_score
-from tests.parity.fixture import FIXTURES
-from tests.unit.meter.small import Batch, batch_of, config_of, meter, text_tower, vision_tower
+from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.meter.test_checkpoints import save
 from tests.unit.meter.test_training_step import gradients
 from vlp.data.tokenizers import tokenizer_from_files
@@ -148,7 +149,7 @@ def test_a_fine_tuned_checkpoint_is_restored_whole(task: str, tmp_path: Path) ->
 def test_epic_is_for_pre_training(task: str) -> None:
     model = model_of(task, epic={"enabled": True})
     with pytest.raises(ValueError, match=r"epic\.enabled: EPIC is a pre-training objective"):
-        attach_epic(model, tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt"), 0)
+        attach_epic(METER, model, SimpleNamespace(tokenizer=tokenizer_from_files(BERT)), rank=0)
 
 
 # Metrics -------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,19 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from epic_common.config import EpicConfig
 from epic_common.teacher import Teacher
-from meter.modules.epic_meter import MeterEpic, MeterTeacher, attach_epic, load_teacher
+from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.meter_utils import set_schedule
-from tests.parity.fixture import FIXTURES
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
-from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, MASK, WIDTH, Batch, batch_of, meter, resolved, text_tower
-from vlp.checkpoint.convert import convert
-from vlp.data.tokenizers import load_tokenizer, tokenizer_from_files
+from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, WIDTH, Batch, batch_of, meter
 from vlp.nn.attention import CoAttentionLayer
-from vlp.nn.packed_text import encode_packed
-from vlp.training.weights import WeightsError
 
 
 def teacher_of(vision: str = "clip", **changes: Any) -> MeterTeacher:
@@ -191,127 +183,3 @@ def test_mlm_logits_at_are_those_of_the_full_pass() -> None:
     logits = teacher.mlm_logits_at(batch, batch["text_ids_mlm"], masked)
     full = teacher.mlm_score(teacher.infer(batch, mask_text=True)["text_feats"])
     assert torch.allclose(logits, full[masked], atol=1e-5)
-
-
-def test_epics_parameters_have_groups_of_their_own() -> None:
-    vanilla, model = meter(max_steps=10), epic_model()
-    (ours,), _ = set_schedule(vanilla)
-    (theirs,), _ = set_schedule(model)
-    shape = [
-        [(p.shape, group["initial_lr"], group["weight_decay"]) for p in group["params"]] for group in ours.param_groups
-    ]
-    official = [
-        [(p.shape, group["initial_lr"], group["weight_decay"]) for p in group["params"]]
-        for group in theirs.param_groups[:6]
-    ]
-    assert official == shape
-    names = {id(p): name for name, p in model.named_parameters()}
-    own = {
-        names[id(p)]: (group["initial_lr"], group["weight_decay"])
-        for group in theirs.param_groups[6:]
-        for p in group["params"]
-    }
-    assert own.keys() == {name for name in names.values() if name.startswith("epic.")}
-    for name, (lr, decay) in own.items():
-        assert lr == pytest.approx(5e-5 if name.startswith("epic.head") else 1e-5), name
-        assert decay == (0 if "bias" in name or "norm.weight" in name.replace("LayerNorm", "norm") else 0.01), name
-
-
-# Building it ---------------------------------------------------------------------------------------------
-
-BERT = FIXTURES / "meter" / "tokenizer_bert_vocab.txt"
-
-
-def small_run(folder: Path, **changes: Any) -> dict[str, Any]:
-    """The config of a run whose text encoder and tokenizer are a folder."""
-    tokenizer = tokenizer_from_files(BERT)
-    if not (folder / "config.json").exists():
-        tokenizer.save_pretrained(folder)
-        text_tower("bert", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id).save_pretrained(folder)
-    sizes: dict[str, Any] = {"vocab_size": len(tokenizer), "input_text_embed_size": WIDTH, "hidden_size": 32}
-    return resolved(["task_mlm_itm_clip_bert", "tiny", "epic"], tokenizer=str(folder), **{**sizes, **changes})
-
-
-def saved_teacher(folder: Path, **changes: Any) -> Path:
-    config = small_run(folder, **changes)
-    path = folder / "teacher.ckpt"
-    state = METERTransformerSS(config).state_dict()
-    torch.save({"state_dict": state, "hyper_parameters": {"config": config}}, path)
-    return path
-
-
-@pytest.mark.parametrize("form", ["ckpt", "safetensors"])
-def test_a_teacher_is_built_from_its_own_config(form: str, tmp_path: Path) -> None:
-    saved = saved_teacher(tmp_path, num_top_layer=4, hidden_size=64)
-    path = saved.with_suffix(f".{form}")
-    if form == "safetensors":
-        convert(saved, path)
-    config = small_run(tmp_path, teacher_path=str(path), image_size=96)
-    before = torch.get_rng_state()
-    teacher = load_teacher(config, EpicConfig(enabled=True), load_tokenizer(tmp_path))
-    assert torch.equal(torch.get_rng_state(), before)  # the student's draws do not depend on it
-    module: Any = teacher.module
-    assert (module.config["num_top_layer"], module.config["hidden_size"], module.config["image_size"]) == (4, 64, 96)
-    state = torch.load(saved, weights_only=True)["state_dict"]
-    assert torch.equal(
-        module.state_dict()["cross_modal_text_layers.3.output.dense.weight"],
-        state["cross_modal_text_layers.3.output.dense.weight"],
-    )
-    assert not module.training and not any(p.requires_grad for p in module.parameters())
-
-
-@pytest.mark.parametrize("variant", [{}, {"replacement": "vlm"}])
-def test_a_teacher_has_the_mlm_head_only_where_it_proposes_words(variant: dict[str, Any], tmp_path: Path) -> None:
-    config = small_run(tmp_path, teacher_path=str(saved_teacher(tmp_path)))
-    teacher = load_teacher(config, EpicConfig(enabled=True, **variant), load_tokenizer(tmp_path))
-    assert hasattr(teacher.module, "mlm_score") == bool(variant)
-
-
-def test_teachers_that_do_not_serve(tmp_path: Path) -> None:
-    path = saved_teacher(tmp_path, num_top_layer=2)
-    config = small_run(tmp_path, teacher_path=str(path))
-    tokenizer = load_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match=r"teacher\.ckpt has 2 fusion layers, epic\.saliency_layer=-3 needs more"):
-        load_teacher(config, EpicConfig(enabled=True, saliency_layer=-3), tokenizer)
-    with pytest.raises(WeightsError, match=r"nowhere\.ckpt: no such file"):
-        load_teacher({**config, "teacher_path": "nowhere.ckpt"}, EpicConfig(enabled=True), tokenizer)
-    vilt = {name: torch.ones(2) for name in ("text_embeddings.LayerNorm.bias", "transformer.blocks.0.norm1.bias")}
-    content = {"state_dict": vilt, "hyper_parameters": {"config": {"vit": "vit_base_patch32_384"}}}
-    torch.save(content, tmp_path / "vilt.ckpt")
-    with pytest.raises(WeightsError, match=r"vilt\.ckpt: its keys are those of ViLT, not of METER"):
-        load_teacher({**config, "teacher_path": tmp_path / "vilt.ckpt"}, EpicConfig(enabled=True), tokenizer)
-
-
-def test_no_teacher_where_one_is_needed(tmp_path: Path) -> None:
-    config = small_run(tmp_path)
-    model, tokenizer = METERTransformerSS(config), load_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match=r"teacher_path must be given: the checkpoint of a METER pre-trained without"):
-        attach_epic(model, tokenizer, rank=0)
-    assert model.epic is None
-
-
-def test_nothing_is_attached_when_epic_is_off(tmp_path: Path) -> None:
-    config = small_run(tmp_path, epic={"enabled": False}, teacher_path="nowhere.ckpt")
-    model = METERTransformerSS(config)
-    attach_epic(model, load_tokenizer(tmp_path), rank=0)
-    assert model.epic is None
-
-
-def test_fields_of_x_vlm_are_refused(tmp_path: Path) -> None:
-    config = small_run(tmp_path, epic={"on_regions": True})
-    with pytest.raises(ValueError, match=r"epic\.on_regions=True is not possible with METER"):
-        attach_epic(METERTransformerSS(config), load_tokenizer(tmp_path), rank=0)
-
-
-@torch.no_grad()
-@given(st.lists(st.integers(3, 9), min_size=1, max_size=5), st.integers(0, 9))
-@settings(max_examples=10, deadline=None)
-def test_the_generator_runs_without_padding_and_gives_the_same_logits(lengths: list[int], seed: int) -> None:
-    epic = epic_of(epic_model()).eval()
-    batch = batch_of(lengths, padded_to=12, seed=seed)
-    ids, mask = batch["text_ids"], batch["text_masks"].bool()
-    masked = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.5)
-    generator: Any = epic.generator
-    assert generator.encode is encode_packed
-    expected = generator.language_model(input_ids=ids.masked_fill(masked, MASK), attention_mask=mask.long()).logits
-    assert torch.allclose(generator.logits(ids, mask, masked), expected[masked], atol=1e-5)

@@ -1,4 +1,4 @@
-"""Build METER's saliency cache: every training and validation pair through the teacher once, on all processes."""
+"""Build the saliency cache of a run: every training and validation pair through the teacher once, on all processes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache import SaliencyCache
 from epic_common.saliency_cache_writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
-from meter.datamodules.multitask_datamodule import MTDataModule
-from meter.modules.epic_cache import COMMAND, identity, pairs_of
-from meter.modules.epic_meter import load_teacher
-from meter.modules.meter_module import trimmed
-from meter.train import check_config
+from epic_vlp.baseline import Config, EpicBaseline
+from epic_vlp.cache_identity import COMMAND, identity
+from epic_vlp.cached_teacher import pairs_of
+from epic_vlp.frozen_teacher import load_teacher
 from vlp.data.arrow_dataset import ArrowDataset, Sample
 from vlp.data.collate import Batch
 from vlp.data.manifest import footer_sha256
 from vlp.data.registry import Split, get_spec, table_files
+from vlp.nn.attention import trim_padding
 from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
 from vlp.training.processes import check_processes
 from vlp.training.progress import CountProgress
@@ -73,14 +73,13 @@ class Readable:
         return self.collate(readable) if readable else None, len(samples)
 
 
-def build_cache(config: dict[str, Any]) -> None:
-    """Build, or go on building, the folder ``saliency_cache`` of a run; one process of it.
+def build_cache(baseline: EpicBaseline, config: Config) -> None:
+    """Build, or go on building, the folder ``saliency_cache`` of a run whose config is checked; one process of it.
 
     Raises:
         ValueError: the run cannot have a cache, or the folder holds that of another run.
         DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
     """
-    check_config(config)
     for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
         if not config[key]:
             raise ValueError(f"{key} must be given: {what}")
@@ -88,14 +87,14 @@ def build_cache(config: dict[str, Any]) -> None:
     transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
     fabric.launch()
-    datamodule = MTDataModule({**config, "test_only": True})  # whose training sets would draw false images
+    datamodule = baseline.datamodule({**config, "test_only": True})  # whose training sets would draw false images
     settings = EpicConfig.from_dict(config["epic"])
     sets = [datamodule.dataset(k, s, image_only=True, false_draws=False) for k in config["datasets"] for s in SPLITS]
     for dataset in sets:
         dataset.identify = True
     pairs = EveryPair(sets)
     chunks = chunks_of(len(pairs))
-    needed = identity(config, settings, datamodule.tokenizer)
+    needed = identity(baseline, config, settings, datamodule.tokenizer)
     writer = CacheWriter(config["saliency_cache"], COMMAND, needed, source_of(config), len(chunks))
     # One answer for all: a process that looks later might find chunks that another has written meanwhile.
     todo = fabric.broadcast(writer.missing())
@@ -103,7 +102,7 @@ def build_cache(config: dict[str, Any]) -> None:
         fabric.print(f"{config['saliency_cache']}: {len(chunks) - len(todo)} of {len(chunks)} chunks are there already")
     own = {number: chunks[number] for number in todo[fabric.global_rank :: fabric.world_size]}
     if own:
-        teacher = load_teacher(config, settings, datamodule.tokenizer)
+        teacher = load_teacher(baseline, config, settings, datamodule.tokenizer)
         loader = loader_of(pairs, datamodule.collate, own.values(), config)
         batches = ((fabric.to_device(batch), seen) for batch, seen in loader)
         with fabric.autocast():
@@ -113,7 +112,7 @@ def build_cache(config: dict[str, Any]) -> None:
         report(writer.finish({"precision": config["precision"], "versions": package_versions()}))
 
 
-def fabric_of(config: dict[str, Any]) -> L.Fabric:
+def fabric_of(config: Config) -> L.Fabric:
     """Processes, device and precision of the run; they exchange nothing but when they are done.
 
     Raises:
@@ -135,7 +134,7 @@ def fabric_of(config: dict[str, Any]) -> L.Fabric:
     return fabric
 
 
-def source_of(config: dict[str, Any]) -> list[Any]:
+def source_of(config: Config) -> list[Any]:
     """Where the pairs come from: the tables with the hash of their footers; and the precision, which is one for all."""
     tables = [
         [split, name, footer_sha256(path)]
@@ -155,7 +154,7 @@ def chunks_of(pairs: int) -> list[range]:
 
 
 def loader_of(
-    pairs: EveryPair, collate: Callable[[Sequence[Sample]], Batch], chunks: Iterable[range], config: dict[str, Any]
+    pairs: EveryPair, collate: Callable[[Sequence[Sample]], Batch], chunks: Iterable[range], config: Config
 ) -> DataLoader[Any]:
     """The batches of the chunks, one after the other; a batch belongs to one chunk."""
     size = config["per_gpu_batchsize"]
@@ -184,7 +183,8 @@ def write_chunks(
         while seen < len(chunk):
             batch, size = next(batches)
             if batch is not None:
-                batch = trimmed(batch)
+                mask, ids = trim_padding(batch["text_masks"], batch["text_ids"])
+                batch = {**batch, "text_masks": mask, "text_ids": ids}
                 pairs = pairs_of(batch)
                 keys += pairs.keys
                 scores += scores_of(teacher, batch, pairs)

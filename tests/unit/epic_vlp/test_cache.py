@@ -1,4 +1,4 @@
-"""METER's saliency cache: its scores are the teacher's, a killed build goes on, and what does not fit is refused."""
+"""The saliency cache, on METER: its scores are the teacher's, a killed build goes on, what does not fit is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,16 @@ from torch import Tensor
 from epic_common.config import EpicConfig
 from epic_common.saliency_cache import CachedTeacher, SaliencyCacheError
 from epic_common.teacher import Teacher
+from epic_vlp import attach, cache_build
+from epic_vlp.attach import attach_epic
+from epic_vlp.cache_build import build_cache, chunks_of
+from epic_vlp.cache_identity import identity
+from epic_vlp.frozen_teacher import load_teacher
 from meter.datamodules.multitask_datamodule import MTDataModule
-from meter.modules import epic_cache_build, epic_meter
-from meter.modules.epic_cache import identify_pairs
-from meter.modules.epic_cache_build import build_cache, chunks_of
-from meter.modules.epic_meter import attach_epic, load_teacher
+from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS, trimmed
 from tests.unit.data.raw import picture, write_table
-from tests.unit.meter.test_epic_meter import saved_teacher, small_run
+from tests.unit.meter.small import saved_teacher, small_run
 from vlp.data.arrow.table import CAPTION
 from vlp.data.errors import DataError
 
@@ -52,7 +55,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_vg(folder)
     saved_teacher(folder)
-    build_cache(config_of(folder))
+    build_cache(METER, config_of(folder))
     return folder
 
 
@@ -67,8 +70,7 @@ def config_of(folder: Path, **changes: Any) -> dict[str, Any]:
 def attached(config: dict[str, Any]) -> tuple[Any, MTDataModule]:
     """EPIC's part of a student, and its loaders, as ``build`` of meter.train makes them."""
     datamodule, model = MTDataModule(config), METERTransformerSS(config)
-    attach_epic(model, datamodule.tokenizer, rank=0)
-    identify_pairs(model, datamodule)
+    attach_epic(METER, model, datamodule, rank=0)
     return model.epic, datamodule
 
 
@@ -79,7 +81,7 @@ def test_scores_are_the_teachers(folder: Path) -> None:
     """In shuffled batches of another size and padding; the sample that replaces a broken picture is found, too."""
     config = config_of(folder, per_gpu_batchsize=5)
     epic, datamodule = attached({**config, "teacher_path": ""})
-    teacher = load_teacher(config, EpicConfig(enabled=True), datamodule.tokenizer)
+    teacher = load_teacher(METER, config, EpicConfig(enabled=True), datamodule.tokenizer)
     assert isinstance(epic.teacher, CachedTeacher) and epic.teacher.sha256 == teacher.sha256
     seen = set()
     for batch in map(trimmed, datamodule.train_dataloader()):
@@ -91,7 +93,7 @@ def test_scores_are_the_teachers(folder: Path) -> None:
 
 
 def test_what_the_manifest_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build_cache(config_of(folder))  # complete: nothing is computed
+    build_cache(METER, config_of(folder))  # complete: nothing is computed
     printed = capsys.readouterr().out
     assert "12 of 12 chunks are there already" in printed
     assert "21 distinct pairs" in printed and "3 pairs left out, their images cannot be read" in printed
@@ -99,7 +101,7 @@ def test_what_the_manifest_says(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_no_weights_of_the_teacher_are_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(epic_meter, "load_teacher", lambda *_: pytest.fail("not needed"))
+    monkeypatch.setattr(attach, "load_teacher", lambda *_: pytest.fail("not needed"))
     for path in ("", str(folder / "teacher.ckpt")):
         epic, _ = attached(config_of(folder, teacher_path=path))
         assert epic.snapshot is None and isinstance(epic.teacher, CachedTeacher)
@@ -132,8 +134,8 @@ class Killer:
 def killed_build(config: dict[str, Any], batches: int) -> None:
     child = os.fork()
     if child == 0:
-        epic_cache_build.load_teacher = lambda *a: Killer(load_teacher(*a), batches)  # type: ignore[assignment]
-        build_cache(config)
+        cache_build.load_teacher = lambda *a: Killer(load_teacher(*a), batches)  # type: ignore[assignment]
+        build_cache(METER, config)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
@@ -149,7 +151,7 @@ def test_a_killed_build_goes_on(folder: Path, tmp_path: Path, capfd: pytest.Capt
     killed_build(config, 6)
     assert len(list(tmp_path.glob("chunks-*/*.safetensors"))) == 9  # one without a readable picture among them
     capfd.readouterr()
-    build_cache(config)
+    build_cache(METER, config)
     assert "9 of 12 chunks are there already" in capfd.readouterr().out
     same_files(tmp_path, folder / "cache")
 
@@ -161,7 +163,7 @@ def same_files(ours: Path, theirs: Path) -> None:
 
 
 def test_loader_workers_make_no_difference(folder: Path, tmp_path: Path) -> None:
-    build_cache(config_of(folder, saliency_cache=str(tmp_path), num_workers=2))
+    build_cache(METER, config_of(folder, saliency_cache=str(tmp_path), num_workers=2))
     same_files(tmp_path, folder / "cache")
 
 
@@ -182,10 +184,10 @@ def test_broken_pictures_are_counted_as_in_training(folder: Path, tmp_path: Path
         pictures = [picture()[:-250]] * broken + [picture()]
         write_table(tmp_path / "vg.arrow", [{**row, "image": data} for data in pictures], CAPTION)
         if broken == 1:
-            build_cache(config)
+            build_cache(METER, config)
             assert json.loads((tmp_path / "cache" / "manifest.json").read_text())["skipped_pairs"] == 30
     with pytest.raises(DataError, match="20 images in a row failed"):
-        build_cache(config)
+        build_cache(METER, config)
 
 
 # Refusals -----------------------------------------------------------------------------------------------------
@@ -222,12 +224,36 @@ def test_a_cache_that_does_not_fit_is_refused(what: str, folder: Path) -> None:
         attached(config_of(folder, **{"teacher_path": "", **changes}))
 
 
+def test_a_baseline_adds_what_its_scores_depend_on(folder: Path) -> None:
+    """Its own fixed views, keys and refusals; another baseline's cache is refused by name."""
+
+    def capped(config: dict[str, Any]) -> dict[str, Any]:
+        if config["max_image_len"] == 3:
+            raise ValueError("saliency_cache: max_image_len=3 draws patches")
+        return {"max_image_len": config["max_image_len"]}
+
+    other = replace(METER, name="ViLT", fixed_views=("clip",), cache_keys=capped)
+    epic, datamodule = attached(config := {**config_of(folder), "max_image_len": 9})
+    settings = EpicConfig(enabled=True)
+    ours, theirs = (identity(it, config, settings, datamodule.tokenizer) for it in (METER, other))
+    assert epic.teacher.cache.identity == ours
+    assert theirs == {**ours, "baseline": "vilt", "max_image_len": 9}
+    differs = r"baseline is 'meter' in the cache and 'vilt' in this run; max_image_len is None in the cache and 9 in"
+    with pytest.raises(SaliencyCacheError, match=differs):
+        build_cache(other, config)
+    with pytest.raises(ValueError, match="max_image_len=3 draws patches"):
+        build_cache(other, {**config, "max_image_len": 3})
+    views = {"train_transform_keys": ["imagenet"], "val_transform_keys": ["imagenet"]}
+    with pytest.raises(ValueError, match=r"has 'imagenet', another view .* a fixed one: clip$"):
+        build_cache(other, {**config, **views})
+
+
 def test_another_teacher_is_refused(folder: Path, tmp_path: Path) -> None:
     other = saved_teacher(tmp_path, hidden_size=64)
     with pytest.raises(SaliencyCacheError, match=r"teacher_sha256 is '\w{64}' in the cache and '\w{64}' in this run"):
         attached(config_of(folder, teacher_path=str(other)))
     with pytest.raises(SaliencyCacheError, match=r"teacher_sha256 is"):
-        build_cache(config_of(folder, teacher_path=str(other)))  # never overwritten
+        build_cache(METER, config_of(folder, teacher_path=str(other)))  # never overwritten
 
 
 def test_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -243,7 +269,7 @@ def test_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["saliency_cache", "teacher_path"])
 def test_what_the_builder_needs(key: str, folder: Path) -> None:
     with pytest.raises(ValueError, match=f"{key} must be given"):
-        build_cache(config_of(folder, **{key: ""}))
+        build_cache(METER, config_of(folder, **{key: ""}))
 
 
 def test_changed_data_are_not_found(folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""EPIC on top of vlp: what the baselines' EPIC parts share."""

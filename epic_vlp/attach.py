@@ -1,0 +1,69 @@
+"""Attach EPIC to a built student: its settings checked, its teacher or cache loaded, its objective in place."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+from epic_common.generator import Vocabulary
+from epic_common.language_model import load_language_model
+from epic_vlp.baseline import Config, EpicBaseline
+from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
+from epic_vlp.frozen_teacher import load_teacher
+from epic_vlp.lightning_epic import LightningEpic
+from vlp.training.compile import compile_layers
+
+log = logging.getLogger(__name__)
+
+
+def attach_epic(baseline: EpicBaseline, model: Any, datamodule: Any, rank: int) -> None:
+    """Build EPIC's parts for an already built student, so that its initial weights are those of the vanilla run.
+
+    Where a cache stands for the teacher, the loaders of ``datamodule`` add what its keys are made of.
+
+    Raises:
+        ValueError: a bad ``epic.<field>``, no ``teacher_path`` where one is needed, or a cache that does not fit.
+        WeightsError: a teacher that does not fit.
+    """
+    config, tokenizer = model.config, datamodule.tokenizer
+    settings = EpicConfig.from_dict(config["epic"])
+    if not settings.enabled:
+        return
+    if not {"mlm", "itm"} & set(model.current_tasks):
+        raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
+    settings.check_baseline(baseline.name, image_encoder=baseline.image_encoder, regions=False)
+    model.epic = build_epic(baseline, config, settings, tokenizer, rank)
+    compile_layers(model.epic, config["compile"])
+    if config["resume_from"]:
+        model.epic.check_same_teacher(config["resume_from"])
+    identify_pairs(model.epic, datamodule)
+    log.info("[epic] %s", settings)
+
+
+def build_epic(
+    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase, rank: int
+) -> LightningEpic:
+    """The baseline's objective, with the teacher or its cache, and the masked language model.
+
+    Raises:
+        ValueError, WeightsError: as :func:`attach_epic`.
+    """
+    cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
+    needs_weights = settings.replacement == "vlm" or (settings.needs_teacher and cached is None)
+    if needs_weights and not config["teacher_path"]:
+        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.name} pre-trained without EPIC")
+    teacher = load_teacher(baseline, config, settings, tokenizer) if needs_weights else None
+    return baseline.epic(
+        settings,
+        Vocabulary.from_tokenizer(tokenizer),
+        config["hidden_size"],
+        load_language_model(settings, config["tokenizer"], tokenizer),
+        image_width=config["hidden_size"],
+        teacher=cached or teacher,
+        seed=config["seed"],
+        rank=rank,
+        first_snapshot=teacher,
+    )

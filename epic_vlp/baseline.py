@@ -1,0 +1,44 @@
+"""What a baseline says of itself, so that EPIC can be attached to it and its saliency cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from epic_vlp.lightning_epic import LightningEpic
+
+Config = dict[str, Any]
+
+
+def nothing_more(config: Config) -> dict[str, Any]:
+    """The default of ``EpicBaseline.cache_keys``."""
+    return {}
+
+
+@dataclass(frozen=True)
+class EpicBaseline:
+    """A baseline with EPIC, as ``attach`` and the saliency cache see it."""
+
+    # as messages, and vlp.checkpoint.baselines by the keys of a file, call it
+    name: str
+    # its step
+    epic: type[LightningEpic]
+    # config -> the model that answers what EPIC asks of a teacher (epic_common.teacher.VisionLanguageModel)
+    teacher: Callable[[Config], nn.Module]
+    # fills a model with the weights of a checkpoint; WeightsError where they do not fit
+    load: Callable[[Any, str], Any]
+    # the config keys that decide its tensors: a teacher has its own
+    architecture: tuple[str, ...]
+    # of a built teacher, how many layers epic.saliency_layer can count
+    fusion_layers: Callable[[Any], int]
+    # whether it encodes the image before fusion
+    image_encoder: bool
+    # config -> its data module
+    datamodule: Callable[[Config], Any]
+    # transform keys that draw nothing: the same view of an image in every epoch and beside every other image
+    fixed_views: tuple[str, ...]
+    # config -> what else the scores of a pair depend on; ValueError if in that run they are not fixed
+    cache_keys: Callable[[Config], dict[str, Any]] = nothing_more

@@ -1,0 +1,62 @@
+"""What the scores of a saliency cache depend on.
+
+A frozen teacher gives a pair the same scores in every epoch only where it sees the same view of the image each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+from epic_common.saliency_cache import tokenizer_fingerprint
+from epic_vlp.baseline import Config, EpicBaseline
+from vlp.training.weights import sha256_of_file
+
+COMMAND = "python epic_saliency_cache.py with <this command line, and teacher_path>"
+
+
+def identity(
+    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """All that the scores of a pair depend on, beside its image and caption; without ``teacher_path`` not the teacher.
+
+    Raises:
+        ValueError: the run does not ask for saliency, or its image views are not fixed; names the key.
+    """
+    if not settings.enabled or settings.masking != "saliency":
+        raise ValueError("saliency_cache: only EPIC with epic.masking=saliency reads saliency (named config epic)")
+    views = fixed_views(baseline, config)
+    teacher = {"teacher_sha256": sha256_of_file(config["teacher_path"])} if config["teacher_path"] else {}
+    return {
+        "baseline": baseline.name.lower(),
+        **teacher,
+        "epic.saliency_layer": settings.saliency_layer,
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "max_text_len": config["max_text_len"],
+        "image_size": config["image_size"],
+        "transform_keys": views,
+        **baseline.cache_keys(config),
+    }
+
+
+def fixed_views(baseline: EpicBaseline, config: Config) -> list[str]:
+    """The transform keys of a run, which draw nothing and are the same in training and validation.
+
+    Raises:
+        ValueError: they are not; names the key.
+    """
+    views = list(config["train_transform_keys"])
+    for key in views:
+        if key not in baseline.fixed_views:
+            raise ValueError(
+                f"saliency_cache: train_transform_keys has {key!r}, another view of an image each time; a cache needs "
+                f"a fixed one: {', '.join(baseline.fixed_views)}"
+            )
+    if list(config["val_transform_keys"]) != views:
+        raise ValueError(
+            f"saliency_cache: train_transform_keys={views} and val_transform_keys={list(config['val_transform_keys'])} "
+            "must be the same"
+        )
+    return views

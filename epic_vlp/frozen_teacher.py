@@ -1,0 +1,69 @@
+"""The frozen teacher of a run: its own architecture, as far as its file tells, on the student's images."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from epic_common.config import EpicConfig
+from epic_common.teacher import Teacher, VisionLanguageModel
+from epic_vlp.baseline import Config, EpicBaseline
+from vlp.checkpoint.baselines import refuse_other
+from vlp.data.tokenizers import load_tokenizer
+from vlp.training.weights import read_state_dict, saved_config
+
+log = logging.getLogger(__name__)
+
+
+def load_teacher(
+    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+) -> Teacher:
+    """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size.
+
+    Raises:
+        WeightsError: the file is no checkpoint of this baseline, or does not fit.
+        ValueError: it has too few fusion layers for ``epic.saliency_layer``, or other token ids.
+    """
+    path = config["teacher_path"]
+    refuse_other(path, read_state_dict(path, mmap=True), baseline.name)
+    own = saved_config(path)
+    needs_mlm = settings.replacement == "vlm"
+    teacher_config = {
+        **config,
+        **{key: own[key] for key in baseline.architecture if key in own},
+        "loss_names": {task: int(task == "mlm" and needs_mlm) for task in config["loss_names"]},
+        "load_path": path,
+        "gradient_checkpointing": False,
+    }
+    teacher_config["tokenizer"] = _tokenizer_of(path, teacher_config["tokenizer"], config["tokenizer"], tokenizer)
+    with torch.random.fork_rng():
+        model = baseline.teacher(teacher_config)
+    if (layers := baseline.fusion_layers(model)) < -settings.saliency_layer:
+        raise ValueError(
+            f"the teacher {path} has {layers} fusion layers, epic.saliency_layer={settings.saliency_layer} needs more"
+        )
+    baseline.load(model, path)
+    teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, path)
+    log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
+    return teacher
+
+
+def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The name of the teacher's tokenizer and text encoder: this run's if the teacher's folder is not here.
+
+    Raises:
+        ValueError: the teacher has other token ids.
+    """
+    if theirs == ours:
+        return ours
+    try:
+        vocabulary = load_tokenizer(theirs).get_vocab()
+    except OSError:
+        log.warning("[epic] the teacher %s has tokenizer=%s, which is not here: taken to be %s", path, theirs, ours)
+        return ours
+    if vocabulary != tokenizer.get_vocab():
+        raise ValueError(f"the teacher {path} has tokenizer={theirs}, this run {ours}: other token ids")
+    return theirs
