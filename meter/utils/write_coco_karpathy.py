@@ -1,7 +1,5 @@
 """COCO with Karpathy's splits -> Arrow tables, as `python -m vlp.data.arrow coco` does; the official module name."""
 
-from functools import partial
+from vlp.data.arrow import CONVERTERS
 
-from vlp.data.arrow import make_arrow as _make_arrow
-
-make_arrow = partial(_make_arrow, "coco")
+make_arrow = CONVERTERS["coco"]

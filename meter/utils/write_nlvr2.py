@@ -1,7 +1,5 @@
 """NLVR2 -> Arrow tables, as `python -m vlp.data.arrow nlvr2` does; the official module name."""
 
-from functools import partial
+from vlp.data.arrow import CONVERTERS
 
-from vlp.data.arrow import make_arrow as _make_arrow
-
-make_arrow = partial(_make_arrow, "nlvr2")
+make_arrow = CONVERTERS["nlvr2"]

@@ -1,7 +1,5 @@
 """SNLI-VE -> Arrow tables, as `python -m vlp.data.arrow snli` does; the official module name."""
 
-from functools import partial
+from vlp.data.arrow import CONVERTERS
 
-from vlp.data.arrow import make_arrow as _make_arrow
-
-make_arrow = partial(_make_arrow, "snli")
+make_arrow = CONVERTERS["snli"]

@@ -1,7 +1,5 @@
 """VQAv2 -> Arrow tables, as `python -m vlp.data.arrow vqa` does; the official module name."""
 
-from functools import partial
+from vlp.data.arrow import CONVERTERS
 
-from vlp.data.arrow import make_arrow as _make_arrow
-
-make_arrow = partial(_make_arrow, "vqa")
+make_arrow = CONVERTERS["vqa"]

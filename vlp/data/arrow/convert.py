@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,10 @@ def make_arrow(name: str, root: str | Path, dataset_root: str | Path, **options:
     manifest = convert(name, root, dataset_root, **options)
     print_summary(manifest, str(dataset_root), stdout_console())
     return manifest
+
+
+# The official converters' function make_arrow(root, dataset_root), by dataset.
+CONVERTERS: dict[str, Callable[..., Manifest]] = {name: partial(make_arrow, name) for name in PLANS}
 
 
 def _fingerprint(source: Source, tables: list[Table], verify_images: bool) -> str:

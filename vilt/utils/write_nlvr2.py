@@ -1,0 +1,5 @@
+"""NLVR2 -> Arrow tables, as `python -m vlp.data.arrow nlvr2` does; the official module name."""
+
+from vlp.data.arrow import CONVERTERS
+
+make_arrow = CONVERTERS["nlvr2"]
