@@ -33,7 +33,9 @@ setup(
     description="EPIC: per image-token consistency for vision-language pre-training (CVPR 2023)",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["epic_common*", "epic_vlp*", "vlp*", "meter*", "demo*", "patches*", "benchmarks*"]),
+    packages=find_packages(
+        include=["epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "demo*", "patches*", "benchmarks*"]
+    ),
     package_data={"demo": ["templates/*"], "patches": ["*.patch"], "benchmarks": ["*.json", "measured/*.json"]},
     install_requires=CORE,
     extras_require={"meter": METER, "test": TEST},

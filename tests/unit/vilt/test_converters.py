@@ -1,4 +1,4 @@
-"""The official converters' module names; what they write is in the parity fixture golden_arrow and in tests/unit/data."""
+"""The official module names of the converters; what they write is in the parity fixture golden_arrow."""
 
 from __future__ import annotations
 
