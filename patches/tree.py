@@ -7,15 +7,15 @@ from pathlib import Path
 from patches.marks import without_blocks
 
 ROOT = Path(__file__).parents[1]
-BASELINES = ("meter", "vilt", "albef", "xvlm")
+LAUNCHERS = {"meter": "run.py", "vilt": "run.py", "albef": "Pretrain.py", "xvlm": "Pretrain.py"}
 SUFFIXES = (".py", ".yaml", ".yml", ".json", ".sh")
 
 Tree = dict[str, str]  # path below the repository root -> text
 
 
 def present(root: Path = ROOT) -> list[str]:
-    """The baselines of this repository."""
-    return [name for name in BASELINES if (root / name).is_dir()]
+    """The baselines of this repository: those that can be launched."""
+    return [name for name, launcher in LAUNCHERS.items() if (root / name / launcher).is_file()]
 
 
 def patch_path(baseline: str, root: Path = ROOT) -> Path:
