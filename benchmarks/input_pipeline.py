@@ -39,6 +39,7 @@ from meter.datamodules.multitask_datamodule import MTDataModule
 from vlp.data.arrow_dataset import ArrowDataset
 from vlp.data.transforms import CLIP_MEAN, CLIP_STD
 from vlp.files import write_json
+from vlp.training.arrow_config import base_config
 
 BATCH = 32
 
@@ -79,7 +80,7 @@ def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> MTData
     captions = ["a man rides a brown horse along the beach", "two dogs play with a red ball in the snow"]
     train_bpe(captions, 300, 50).save_pretrained(folder / "tokenizer")
     config: dict[str, Any] = {
-        **ex.configurations[0](),
+        **base_config(ex),
         **NAMED_CONFIGS["clip16"],
         **{"image_size": arguments.image_size, "max_text_len": 50, "whole_word_masking": True},
         **{"tokenizer": str(folder / "tokenizer"), "vocab_size": 50265},

@@ -32,11 +32,11 @@ from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower
 from meter.modules.encoders import TEXT_CONFIGS, Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.objectives import draw_itm_labels
 from vlp.data.collate import Collator
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
 from vlp.training.losses import total_loss
+from vlp.training.objectives import draw_itm_labels
 
 
 class Size(NamedTuple):

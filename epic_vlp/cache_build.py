@@ -25,8 +25,8 @@ from epic_vlp.frozen_teacher import load_teacher
 from vlp.data.arrow_dataset import ArrowDataset, Sample
 from vlp.data.collate import Batch
 from vlp.data.manifest import footer_sha256
-from vlp.data.registry import Split, get_spec, table_files
-from vlp.nn.attention import trim_padding
+from vlp.data.registry import DatasetSpec, Split, get_spec, table_files
+from vlp.data.trim import trimmed
 from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
 from vlp.training.processes import check_processes
 from vlp.training.progress import CountProgress
@@ -95,7 +95,7 @@ def build_cache(baseline: EpicBaseline, config: Config) -> None:
     pairs = EveryPair(sets)
     chunks = chunks_of(len(pairs))
     needed = identity(baseline, config, settings, datamodule.tokenizer)
-    writer = CacheWriter(config["saliency_cache"], COMMAND, needed, source_of(config), len(chunks))
+    writer = CacheWriter(config["saliency_cache"], COMMAND, needed, source_of(config, datamodule.specs), len(chunks))
     # One answer for all: a process that looks later might find chunks that another has written meanwhile.
     todo = fabric.broadcast(writer.missing())
     if len(todo) < len(chunks):
@@ -134,13 +134,13 @@ def fabric_of(config: Config) -> L.Fabric:
     return fabric
 
 
-def source_of(config: Config) -> list[Any]:
+def source_of(config: Config, specs: Mapping[str, DatasetSpec]) -> list[Any]:
     """Where the pairs come from: the tables with the hash of their footers; and the precision, which is one for all."""
     tables = [
         [split, name, footer_sha256(path)]
         for key in config["datasets"]
         for split in SPLITS
-        for name, path in table_files(get_spec(key), split, config["data_root"], config["eval_split"])
+        for name, path in table_files(get_spec(key, specs), split, config["data_root"], config["eval_split"])
     ]
     return [tables, str(config["precision"])]
 
@@ -183,8 +183,7 @@ def write_chunks(
         while seen < len(chunk):
             batch, size = next(batches)
             if batch is not None:
-                mask, ids = trim_padding(batch["text_masks"], batch["text_ids"])
-                batch = {**batch, "text_masks": mask, "text_ids": ids}
+                batch = trimmed(batch)
                 pairs = pairs_of(batch)
                 keys += pairs.keys
                 scores += scores_of(teacher, batch, pairs)

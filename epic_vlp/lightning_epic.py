@@ -10,6 +10,7 @@ from torch import Tensor
 from epic_common.objective import Epic
 from vlp.nn.packed_text import encode_packed
 from vlp.training.rng import gathered
+from vlp.training.task_metrics import phase_of
 from vlp.training.weights import read_checkpoint
 
 
@@ -54,8 +55,7 @@ class LightningEpic(Epic, ABC):
     def _take(self, model: Any) -> dict[str, float]:
         metrics = self.metrics.compute(model.device)
         self.metrics.reset()
-        phase = "train" if model.training else "val"  # as the baselines call it, also during test
-        return {f"epic/{phase}/{name}": value for name, value in metrics.items()}
+        return {f"epic/{phase_of(model)}/{name}": value for name, value in metrics.items()}
 
     def own_groups(
         self, groups: list[dict[str, Any]], learning_rate: float, head_factor: float

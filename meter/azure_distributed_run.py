@@ -12,18 +12,17 @@ from typing import Any
 from meter.config import ex
 from meter.train import run
 from vlp.training.mpi import OpenMPIEnvironment
-from vlp.training.sacred_cli import check_command_line
+from vlp.training.sacred_cli import launch
 
 
-@ex.main
-def main(_config: dict[str, Any]) -> None:
+def run_under_mpi(config: dict[str, Any]) -> None:
+    """One process that OpenMPI has started."""
     try:
         environment = OpenMPIEnvironment()
     except RuntimeError as error:
         sys.exit(f"error: {error}")
-    run(_config, environment)
+    run(config, environment)
 
 
 if __name__ == "__main__":
-    check_command_line(ex, sys.argv)
-    ex.run_commandline()
+    launch(ex, run_under_mpi)

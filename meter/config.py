@@ -1,23 +1,19 @@
 """METER's configuration: the official base keys and named configs (SPEC §2), for ``python run.py with …``.
 
-base config < named configs in the order written < ``key=value`` updates. Keys below "ours" are not official.
+Keys below "ours" and those of ``vlp.training.arrow_config`` are not official.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from sacred import SETTINGS, Experiment
+from vlp.training.arrow_config import add_named_configs, new_experiment
 
 # EPIC >
 from epic_common.config import PRESETS, EpicConfig
 # < EPIC
 
-# Sacred's capture of stdout would swallow progress bars, and its frozen lists cannot be saved.
-SETTINGS.CAPTURE_MODE = "no"
-SETTINGS.CONFIG.READ_ONLY_CONFIG = False
-
-ex = Experiment("METER", save_git_info=False)
+ex = new_experiment("METER")
 
 TASKS = ("itm", "mlm", "mpp", "vqa", "vcr", "vcr_qar", "nlvr2", "irtr", "contras", "snli")
 
@@ -88,13 +84,6 @@ def config() -> None:
     precision = 32  # 32, "bf16" or 16
     # Ours
     init = {"vision": "pretrained", "text": "pretrained"}  # pretrained, random, or a hub name or local file
-    eval_split = "test"  # official validation reads the Karpathy TEST split; "val" reads val
-    zero_shot_protocol = "pretrained"  # or "coco_finetuned"; says in results.json which model a zero-shot run scored
-    gradient_checkpointing = False
-    compile = False  # True, or a backend of torch.compile: every transformer layer is compiled
-    shard_optimizer = False  # optimiser states divided among the processes, for large encoders
-    log_every_n_steps = 10
-    save_every_n_steps = 1000  # last.ckpt, beside validations and epoch ends; 0: only there
     # EPIC >
     epic = EpicConfig().to_dict()
     teacher_path = ""  # checkpoint of the frozen teacher, a METER pre-trained without EPIC
@@ -263,5 +252,4 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
 # EPIC >
 NAMED_CONFIGS |= {"epic" if v == "epic" else f"epic_{v}": {"epic": PRESETS[v]} for v in PRESETS if v != "vanilla"}
 # < EPIC
-for _name, _values in NAMED_CONFIGS.items():
-    ex.add_named_config(_name, _values)
+add_named_configs(ex, NAMED_CONFIGS)

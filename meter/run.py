@@ -15,19 +15,9 @@ Zero-shot retrieval of a pre-trained checkpoint:
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 from meter.config import ex
 from meter.train import run
-from vlp.training.sacred_cli import check_command_line
-
-
-@ex.main
-def main(_config: dict[str, Any]) -> None:
-    run(_config)
-
+from vlp.training.sacred_cli import launch
 
 if __name__ == "__main__":
-    check_command_line(ex, sys.argv)
-    ex.run_commandline()
+    launch(ex, run)

@@ -10,21 +10,24 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from meter.modules import meter_utils, objectives
+from meter.modules import objectives
 from meter.modules.encoders import Encoders, build_encoders
-from vlp.evaluation.vqa import Predictions
-from vlp.nn.attention import CoAttentionLayer, init_std, init_weights, trim_padding
+from meter.modules.meter_utils import set_schedule
+from vlp.data.trim import trimmed
+from vlp.nn.attention import CoAttentionLayer, init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.packed_text import packed_text_states
 from vlp.nn.rows import PackedRows, Rows
 from vlp.training.compile import compile_layers
-from vlp.training.losses import losses_of, total_loss
+from vlp.training.objectives import draw_itm_labels
+from vlp.training.optim import Optimization
+from vlp.training.task_metrics import set_metrics
+from vlp.training.task_module import TaskModule
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (
@@ -40,15 +43,21 @@ class Fused(NamedTuple):
     image: Tensor | None  # (B, P, d)
 
 
-class METERTransformerSS(L.LightningModule):
+class EncodedCaptions(NamedTuple):
+    """Captions ready for fusion."""
+
+    states: Tensor  # (C, n, d)
+    mask: Tensor  # (C, n)
+
+
+class METERTransformerSS(TaskModule):
     """The official model class; attribute names are the official checkpoint keys."""
+
+    deciding_split = "dev"
 
     def __init__(self, config: dict[str, Any], encoders: Encoders | None = None) -> None:
         """Build from a resolved config; ``encoders`` overrides the towers that the config names."""
-        super().__init__()
-        self.save_hyperparameters({"config": config})
-        self.config = config
-        self.current_tasks = [name for name, value in config["loss_names"].items() if value > 0]
+        super().__init__(config)
         vision, text = encoders or build_encoders(config)
 
         d = config["hidden_size"]
@@ -69,7 +78,6 @@ class METERTransformerSS(L.LightningModule):
             self.itm_score = ITMHead(2 * d)
         if "vqa" in self.current_tasks:
             self.vqa_classifier = classifier(2 * d, 2 * d, config["vqav2_label_size"])
-            self.vqa_predictions = Predictions()
         if "nlvr2" in self.current_tasks:
             self.nlvr2_classifier = classifier(4 * d, 2 * d, 2)
         if "snli" in self.current_tasks:
@@ -81,8 +89,7 @@ class METERTransformerSS(L.LightningModule):
                 module.apply(partial(init_weights, std=init_std(d)))
         with torch.no_grad():
             self.token_type_embeddings.weight[2:] = self.token_type_embeddings.weight[1]
-        meter_utils.set_metrics(self)
-        self.step_losses: dict[str, Tensor] = {}  # of the last training batch
+        set_metrics(self)
         if config["gradient_checkpointing"]:
             self.vit_model.set_grad_checkpointing()
             self.text_transformer.gradient_checkpointing_enable()
@@ -214,7 +221,7 @@ class METERTransformerSS(L.LightningModule):
         if "nlvr2" in self.current_tasks:  # its batches hold no single image for another objective
             return objectives.compute_nlvr2(self, batch)
         if "itm" in self.current_tasks and itm_labels is None:
-            itm_labels = objectives.draw_itm_labels(batch)
+            itm_labels = draw_itm_labels(batch)
         image, mixed_image = objectives.encode_step_images(self, batch, itm_labels)
         if "mlm" in self.current_tasks:
             outputs.update(objectives.compute_mlm(self, batch, image))
@@ -232,32 +239,13 @@ class METERTransformerSS(L.LightningModule):
         # < EPIC
         return outputs
 
-    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        outputs = self(batch)
-        meter_utils.log_step(self, outputs, batch)
-        self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
-        return total_loss(outputs)
+    def caption_states(self, ids: Tensor, mask: Tensor) -> EncodedCaptions:
+        return EncodedCaptions(self.encode_text(ids, mask), mask)
 
-    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        meter_utils.log_step(self, self(batch), batch)
-
-    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        if "vqa" in self.current_tasks:  # its test questions have no answers to measure by
-            self.vqa_predictions.add(batch["qid"], self(batch)["vqa_logits"])
-        else:
-            self.validation_step(batch, batch_idx)
-
-    def on_train_epoch_end(self) -> None:
-        meter_utils.epoch_wrapup(self)
-
-    def on_validation_epoch_end(self) -> None:
-        meter_utils.epoch_wrapup(self)
-
-    def on_test_epoch_end(self) -> None:
-        if "vqa" in self.current_tasks:
-            self.vqa_predictions.gather()
-        else:
-            meter_utils.epoch_wrapup(self)
+    def score_captions(self, image: Tensor, captions: list[EncodedCaptions]) -> Tensor:
+        states = self.encode_image(image[None])
+        fused = (self.fuse(c.states, c.mask, states.expand(len(c.mask), -1, -1), pooled_only=True) for c in captions)
+        return torch.cat([self.rank_output(self.pool(f)) for f in fused]).squeeze(1)
 
     # EPIC >
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
@@ -272,13 +260,16 @@ class METERTransformerSS(L.LightningModule):
         if self.epic is not None:
             self.epic.load_run_state(checkpoint["epic"], self.trainer.global_rank)
 
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.epic is not None:
+            self.epic.log_epoch(self)
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        if self.epic is not None:
+            self.epic.log_epoch(self)
+
     # < EPIC
-    def configure_optimizers(self) -> Any:
-        return meter_utils.set_schedule(self)
-
-
-def trimmed(batch: dict[str, Any]) -> dict[str, Any]:
-    """The batch with its text cut to the longest sentence: padding changes no valid position (exact)."""
-    names = [f"text_{kind}" for kind in ("ids", "labels", "ids_mlm", "labels_mlm") if f"text_{kind}" in batch]
-    mask, *rest = trim_padding(batch["text_masks"], *(batch[name] for name in names))
-    return {**batch, "text_masks": mask, **dict(zip(names, rest, strict=True))}
+    def configure_optimizers(self) -> Optimization:
+        return set_schedule(self)

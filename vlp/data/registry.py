@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -73,11 +74,11 @@ _ALL = (
 SPECS: dict[str, DatasetSpec] = {spec.key: spec for spec in _ALL}
 
 
-def get_spec(key: str) -> DatasetSpec:
-    """Return the entry of ``key``; an unknown key raises a ValueError that lists the known ones."""
-    if key not in SPECS:
-        raise ValueError(f"unknown dataset key {key!r}; known keys: {', '.join(SPECS)}")
-    return SPECS[key]
+def get_spec(key: str, specs: Mapping[str, DatasetSpec] = SPECS) -> DatasetSpec:
+    """Return the entry of ``key`` in ``specs``; an unknown key raises a ValueError that lists the known ones."""
+    if key not in specs:
+        raise ValueError(f"unknown dataset key {key!r}; known keys: {', '.join(specs)}")
+    return specs[key]
 
 
 def table_files(

@@ -1,4 +1,4 @@
-"""METER's and ViLT's six parameter groups, chosen by substrings of the OFFICIAL parameter names (SPEC §6)."""
+"""METER's and ViLT's parameter groups, chosen by substrings of the OFFICIAL parameter names (SPEC §6 of both)."""
 
 from __future__ import annotations
 
@@ -20,39 +20,34 @@ NO_DECAY = (
 )
 
 
-def six_groups(
+def parameter_groups(
     named_parameters: Iterable[tuple[str, nn.Parameter]],
     learning_rate: float,
     weight_decay: float,
-    head_names: Sequence[str],
-    lr_mult_head: float,
-    cross_modal_names: Sequence[str],
-    lr_mult_cross_modal: float,
+    multiplied: Sequence[tuple[Sequence[str], float]],
 ) -> list[dict[str, Any]]:
-    """Groups in the official order: rest, head, cross-modal; each with decay, then without.
+    """Groups in the official order: the rest, then each of ``multiplied``; each with decay, then without.
 
     Args:
         named_parameters: pairs of official name and parameter; every parameter lands in exactly one group.
-        learning_rate: of the rest; head and cross-modal groups multiply it.
-        head_names, cross_modal_names: substrings that place a name.
+        learning_rate: of the rest.
+        multiplied: substrings that place a name, and the factor of its learning rate. METER: heads, cross-modal
+            layers (six groups); ViLT: heads (four).
 
     Raises:
-        ValueError: a name matches both a head and a cross-modal substring.
+        ValueError: a name matches substrings of two groups.
     """
-    multipliers = {"rest": 1.0, "head": lr_mult_head, "cross_modal": lr_mult_cross_modal}
-    groups = {
-        (kind, decay): {"params": [], "lr": learning_rate * factor, "weight_decay": weight_decay if decay else 0.0}
-        for kind, factor in multipliers.items()
-        for decay in (True, False)
-    }
+    factors = [1.0, *(factor for _, factor in multiplied)]
+    groups: list[dict[str, Any]] = [
+        {"params": [], "lr": learning_rate * factor, "weight_decay": decay}
+        for factor in factors
+        for decay in (weight_decay, 0.0)
+    ]
     for name, parameter in named_parameters:
-        is_head = any(part in name for part in head_names)
-        is_cross = any(part in name for part in cross_modal_names)
-        if is_head and is_cross:
-            raise ValueError(f"parameter {name} matches both a head name and a cross-modal name; rename it")
-        kind = "head" if is_head else "cross_modal" if is_cross else "rest"
-        decay = not any(part in name for part in NO_DECAY)
-        params = groups[kind, decay]["params"]
-        assert isinstance(params, list)
-        params.append(parameter)
-    return list(groups.values())
+        places = [i for i, (parts, _) in enumerate(multiplied, start=1) if any(part in name for part in parts)]
+        if len(places) > 1:
+            raise ValueError(f"parameter {name} matches substrings of two groups; rename it")
+        place = places[0] if places else 0
+        without_decay = any(part in name for part in NO_DECAY)
+        groups[2 * place + without_decay]["params"].append(parameter)
+    return groups

@@ -1,11 +1,11 @@
-"""Check a sacred command line before sacred runs it, so that a typo gets the nearest known name."""
+"""Run a sacred command line, and check it before sacred does, so that a typo gets the nearest known name."""
 
 from __future__ import annotations
 
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,17 @@ import yaml
 from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
+
+
+def launch(experiment: Experiment, run: Callable[[dict[str, Any]], None]) -> None:
+    """Resolve this process's command line and ``run`` the config."""
+
+    @experiment.main
+    def main(_config: dict[str, Any]) -> None:
+        run(_config)
+
+    check_command_line(experiment, sys.argv)
+    experiment.run_commandline()
 
 
 class CommandLineError(SystemExit):

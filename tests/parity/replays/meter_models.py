@@ -22,6 +22,7 @@ from meter.modules.epic_meter import saliency_query_key
 from meter.modules.meter_module import METERTransformerSS, trimmed
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
+from vlp.training.arrow_config import base_config
 
 Batch = dict[str, Any]
 
@@ -59,7 +60,7 @@ def encoders_of(arch: dict[str, Any]) -> Encoders:
 
 def model_of(arch: dict[str, Any], config: dict[str, Any]) -> METERTransformerSS:
     """The model of ``arch``; ``config`` holds the official keys that the fixture sets."""
-    full: dict[str, Any] = dict(ex.configurations[0]())
+    full: dict[str, Any] = base_config(ex)
     known = {key: value for key, value in config.items() if value is not None and key != "loss_names"}
     fusion = arch["fusion"]
     sizes = {

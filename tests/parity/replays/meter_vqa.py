@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.meter_utils import soft_score
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.meter_models import Batch, batch_of, built_outputs, described_pass, filled_model, pooled
+from vlp.training.task_metrics import soft_score
 
 
 @replay("meter", "vqa", modes=(PLAIN, TRAINING_PATH))

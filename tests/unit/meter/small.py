@@ -19,6 +19,7 @@ from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.fixture import FIXTURES
 from vlp.data.tokenizers import tokenizer_from_files
+from vlp.training.arrow_config import base_config
 
 Batch = dict[str, Any]
 
@@ -39,7 +40,7 @@ def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any
 
 def config_of(vision: str = "clip", tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> dict[str, Any]:
     """A config that fits the small towers; no dropout unless asked for."""
-    base: dict[str, Any] = dict(ex.configurations[0]())
+    base: dict[str, Any] = base_config(ex)
     sizes = {
         "image_size": IMAGE_SIZE[vision],
         "hidden_size": WIDTH,

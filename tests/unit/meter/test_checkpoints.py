@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from meter.modules.checkpoints import freeze_itm_head, load_checkpoint
+from meter.modules.checkpoints import load_checkpoint
 from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import CLIP, IMAGE_SIZE, LAYERS, batch_of, config_of, meter, text_tower
 from vlp.checkpoint.convert import convert
+from vlp.checkpoint.loading import freeze_itm_head
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 from vlp.training.weights import WeightsError, sha256_of_file
 

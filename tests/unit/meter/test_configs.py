@@ -12,10 +12,11 @@ from meter.config import ex
 from meter.train import check_config
 from tests.parity.fixture import FIXTURES
 from tests.unit.meter.small import resolved
+from vlp.training.arrow_config import base_config
 
 OFFICIAL = json.loads((FIXTURES / "meter" / "resolved_configs.json").read_text(encoding="utf-8"))
 LINES = OFFICIAL["resolved"]
-BASE: dict[str, Any] = dict(ex.configurations[0]())
+BASE: dict[str, Any] = base_config(ex)
 
 
 def test_the_base_config_holds_every_official_key_with_its_value() -> None:

@@ -27,15 +27,16 @@ from torch.utils.data import DataLoader, Sampler
 from epic_common.corruption import Corruption
 from epic_common.generator import LanguageModelGenerator
 from epic_common.teacher import Teacher
-from meter.modules import objectives
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
-from meter.modules.meter_module import METERTransformerSS, trimmed
+from meter.modules.meter_module import METERTransformerSS
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
 from tests.unit.meter.small import WIDTH, Batch, batch_of, stirred, text_tower, vision_tower
 from tests.unit.meter.small import config_of as meter_config
+from vlp.data.trim import trimmed
 from vlp.training.launch import build_trainer
 from vlp.training.losses import total_loss
+from vlp.training.objectives import draw_itm_labels
 
 Gradients = dict[str, Tensor | None]
 RUNS = {"vanilla": False, "epic": True}
@@ -225,7 +226,7 @@ def one_process(epic: bool, step: int, ranks: Sequence[int] = range(RANKS)) -> G
     labels, corruptions = [], []
     for rank in ranks:
         fix_draws(step, rank)
-        labels.append(objectives.draw_itm_labels(shard(step, rank)))
+        labels.append(draw_itm_labels(shard(step, rank)))
         if epic:
             replica = model_of(epic, rank)
             corruptions.append([corruption_of(replica, shard(number, rank)) for number in range(step + 1)][-1])

@@ -15,17 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from epic_vlp.attach import attach_epic
-from meter.modules import meter_utils
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.meter_utils import soft_score
 from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.meter.test_checkpoints import save
 from tests.unit.meter.test_training_step import gradients
 from vlp.data.tokenizers import tokenizer_from_files
 from vlp.training.losses import total_loss
+from vlp.training.task_metrics import epoch_wrapup, log_step, soft_score
 
 ANSWERS = 7
 TASKS = ("vqa", "nlvr2", "snli")
@@ -160,8 +159,8 @@ def logged(model: METERTransformerSS, batches: Sequence[Batch]) -> dict[str, flo
     found: dict[str, float] = {}
     with patch.object(model, "log", lambda name, value, **_: found.update({name: float(value)})):
         for batch in batches:
-            meter_utils.log_step(model, model(batch), batch)
-        meter_utils.epoch_wrapup(model)
+            log_step(model, model(batch), batch)
+        epoch_wrapup(model)
     return found
 
 

@@ -13,7 +13,6 @@ from timm.layers import DropPath
 from timm.models.vision_transformer import Attention
 from torch import nn
 
-from meter.modules.checkpoints import freeze_itm_head
 from meter.modules.clip_model import clip_key
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
@@ -21,6 +20,7 @@ from meter.modules.swin_transformer import swin_key
 from tests.parity import golden
 from tests.parity.fixture import FIXTURES, check_keys
 from tests.unit.meter.small import resolved
+from vlp.checkpoint.loading import freeze_itm_head
 from vlp.nn.attention import AttentionProjections
 
 PRETRAIN = "task_mlm_itm_clip_bert"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from meter.modules import recall
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from tests.parity.fixture import FIXTURES
 from tests.unit.meter.small import IMAGE_SIZE, config_of, stirred, text_tower, vision_tower
 from vlp.data.tokenizers import encode, tokenizer_from_files
+from vlp.evaluation import retrieval
 from vlp.evaluation.recall import recalls
 
 TOKENIZER = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
@@ -65,16 +65,16 @@ def every_pair(model: METERTransformerSS, images: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("caption_batch", [64, 3])
 @pytest.mark.parametrize("vision", ["clip", "swin"])
 def test_scores_are_those_of_every_pair(vision: str, caption_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "CAPTION_BATCH", caption_batch)
+    monkeypatch.setattr(retrieval, "CAPTION_BATCH", caption_batch)
     model, images = retrieval_model(vision), torch.randn(4, 3, *2 * [IMAGE_SIZE[vision]])
     attach(model, images)
     with torch.no_grad():
-        scores, caption_image = recall.retrieval_scores(model)
+        scores, caption_image = retrieval.retrieval_scores(model)
     expected = every_pair(model, images)
     assert torch.allclose(scores, expected, atol=2e-5)
     assert min(expected.std(dim=0).min(), expected.std(dim=1).min()) > 1e-3  # pairs differ both ways
     assert caption_image.tolist() == ROWS
-    assert recall.compute_irtr_recall(model) == recalls(expected, torch.tensor(ROWS))
+    assert retrieval.compute_irtr_recall(model) == recalls(expected, torch.tensor(ROWS))
 
 
 def test_ranks_share_the_images() -> None:
@@ -84,7 +84,7 @@ def test_ranks_share_the_images() -> None:
     for rank in range(3):
         attach(model, images, world=3, rank=rank)
         with torch.no_grad():
-            parts.append(recall.retrieval_scores(model)[0])
+            parts.append(retrieval.retrieval_scores(model)[0])
         assert [i for i in range(4) if parts[-1][i].any()] == list(range(rank, 4, 3))
     assert torch.allclose(sum(parts), every_pair(model, images), atol=2e-5)  # type: ignore[arg-type]
 
@@ -93,7 +93,7 @@ def test_ranks_share_the_images() -> None:
 def test_the_split_follows_the_stage_and_draws_nothing(testing: bool) -> None:
     model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
     asked = attach(model, images, testing)
-    recall.compute_irtr_recall(model)
+    retrieval.compute_irtr_recall(model)
     assert asked == 2 * [("coco", "test" if testing else "val", False)]
 
 
@@ -110,6 +110,6 @@ def test_towers_run_once_per_image_and_per_caption() -> None:
 
     model.vit_model.register_forward_pre_hook(images_in)
     model.text_transformer.get_submodule("embeddings").register_forward_pre_hook(tokens_in, with_kwargs=True)
-    recall.compute_irtr_recall(model)
+    retrieval.compute_irtr_recall(model)
     tokens = sum(map(sum, encode(TOKENIZER, CAPTIONS, 12).masks))
     assert seen == {"images": 4, "tokens": tokens}

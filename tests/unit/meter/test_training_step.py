@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.meter_utils import accuracy
-from meter.modules.objectives import draw_itm_labels
 from tests.unit.meter.small import IMAGE_SIZE, Batch, batch_of, meter
+from vlp.training.objectives import draw_itm_labels
+from vlp.training.task_metrics import accuracy
 
 Losses = dict[str, Tensor]
 

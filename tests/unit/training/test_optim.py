@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vlp.training.losses import total_loss
 from vlp.training.optim import AdamW, build_optimizer
-from vlp.training.param_groups import six_groups
+from vlp.training.param_groups import parameter_groups
 
 GROUPS = [{"lr": 1e-2, "weight_decay": 0.1}, {"lr": 5e-2, "weight_decay": 0.0}]
 
@@ -144,7 +144,7 @@ def test_one_process_has_nothing_to_divide(caplog: pytest.LogCaptureFixture) -> 
 def groups_of(*names: str) -> dict[str, tuple[float, float]]:
     """name -> (learning rate, weight decay)."""
     named = [(name, nn.Parameter(torch.zeros(1))) for name in names]
-    groups = six_groups(named, 1e-5, 0.01, ["mlm_score", "itm_score"], 7, ["cross_modal"], 5)
+    groups = parameter_groups(named, 1e-5, 0.01, [(["mlm_score", "itm_score"], 7), (["cross_modal"], 5)])
     assert len(groups) == 6 and sum(len(group["params"]) for group in groups) == len(names)
     found = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     return {name: found[id(p)] for name, p in named}
@@ -169,7 +169,7 @@ def test_substrings_place_every_parameter() -> None:
 
 
 def test_a_name_of_two_kinds_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"cross_modal_itm_score\.weight matches both a head name and a cross-modal"):
+    with pytest.raises(ValueError, match=r"cross_modal_itm_score\.weight matches substrings of two groups"):
         groups_of("cross_modal_itm_score.weight")
 
 

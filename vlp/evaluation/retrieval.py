@@ -1,12 +1,12 @@
-"""Zero-shot and fine-tuned retrieval of METER: every image against every caption (SPEC §7.1).
+"""Zero-shot and fine-tuned retrieval of METER and ViLT: every image against every caption (METER SPEC §7.1, ViLT §7).
 
-Each tower runs once per image and once per caption; only the fusion is pairwise. The official loop re-encodes both
-for every pair; the scores are the same.
+What does not depend on the pair is computed once per image and once per caption. The official loops repeat it for
+every pair; the scores are the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,26 +18,19 @@ from vlp.training.distributed import sum_across_ranks
 from vlp.training.progress import CountProgress
 
 if TYPE_CHECKING:
-    from meter.modules.meter_module import METERTransformerSS
+    from vlp.training.task_module import TaskModule
 
 CAPTION_BATCH = 64
 
 
-class EncodedCaptions(NamedTuple):
-    """Captions ready for fusion."""
-
-    states: Tensor  # (C, n, d)
-    mask: Tensor  # (C, n)
-
-
 @torch.no_grad()
-def compute_irtr_recall(model: METERTransformerSS) -> Recalls:
+def compute_irtr_recall(model: TaskModule) -> Recalls:
     """Recalls of the evaluation split; images are divided among the ranks, captions are not."""
     scores, caption_image = retrieval_scores(model)
     return recalls(scores.float().cpu(), caption_image)
 
 
-def retrieval_scores(model: METERTransformerSS) -> tuple[Tensor, Tensor]:
+def retrieval_scores(model: TaskModule) -> tuple[Tensor, Tensor]:
     """scores (N images, M captions) of all pairs, on every rank, and the image of each caption (M,)."""
     datamodule = model.trainer.datamodule  # type: ignore[attr-defined]
     key = model.config["datasets"][0]
@@ -50,36 +43,24 @@ def retrieval_scores(model: METERTransformerSS) -> tuple[Tensor, Tensor]:
     own = range(rank, len(images), world)
     progress = CountProgress("retrieval", "images", len(own), show=rank == 0)
     for i in own:
-        scores[i] = score_image(model, images[i]["image"][0], encoded)
+        with _half_precision(model):
+            scores[i] = model.score_captions(images[i]["image"][0].to(model.device), encoded)
         progress.advance()
     return sum_across_ranks(scores), torch.as_tensor(captions.tables.rows).long()
 
 
-def encode_captions(model: METERTransformerSS, texts: list[str]) -> list[EncodedCaptions]:
-    """Text states that enter the fusion, in batches."""
+def encode_captions(model: TaskModule, texts: list[str]) -> list[Any]:
+    """``caption_states`` of all texts, in batches."""
     tokenizer, length = model.trainer.datamodule.tokenizer, model.config["max_text_len"]  # type: ignore[attr-defined]
     encoded = []
     for start in range(0, len(texts), CAPTION_BATCH):
         batch = encode(tokenizer, texts[start : start + CAPTION_BATCH], length)
         mask, ids = trim_padding(*(torch.tensor(rows, device=model.device) for rows in (batch.masks, batch.ids)))
         with _half_precision(model):
-            encoded.append(EncodedCaptions(model.encode_text(ids, mask), mask))
+            encoded.append(model.caption_states(ids, mask))
     return encoded
 
 
-def score_image(model: METERTransformerSS, image: Tensor, captions: list[EncodedCaptions]) -> Tensor:
-    """image (3, S, S) against all captions -> (M,) scores of the rank head."""
-    with _half_precision(model):
-        states = model.encode_image(image[None].to(model.device))
-        scores = [
-            model.rank_output(
-                model.pool(model.fuse(c.states, c.mask, states.expand(len(c.mask), -1, -1), pooled_only=True))
-            )
-            for c in captions
-        ]
-    return torch.cat(scores).squeeze(1)
-
-
-def _half_precision(model: METERTransformerSS) -> torch.autocast:
-    """The official evaluation runs in fp16 on GPUs."""
+def _half_precision(model: TaskModule) -> torch.autocast:
+    """The official evaluations run in fp16 on GPUs."""
     return torch.autocast(model.device.type, torch.float16, enabled=model.device.type == "cuda")

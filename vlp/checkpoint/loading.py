@@ -1,0 +1,109 @@
+"""Load a baseline's checkpoints, official ones or ours, non-strictly but never silently (METER and ViLT SPEC §8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vlp.checkpoint.baselines import KNOWN_EXTRAS, known_extras, refuse_other
+from vlp.training.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
+
+log = logging.getLogger(__name__)
+
+State = Mapping[str, Tensor]
+
+
+def unchanged(path: str | Path, state: State, expected: State) -> dict[str, Tensor]:
+    """``state`` as it is: the model has no tables that depend on its input's size."""
+    return dict(state)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the loader knows of a baseline's checkpoints.
+
+    Attributes:
+        baseline: its name, as ``vlp.checkpoint.baselines`` tells it.
+        architecture: the config keys that decide its tensors.
+        layers: the one of them that counts its layers.
+        body: prefixes of what every model of it has, whatever its task; the rest is heads and leftovers.
+        resized: (path, state, expected) -> state with the tables of another input size brought to the expected one.
+    """
+
+    baseline: str
+    architecture: tuple[str, ...]
+    layers: str
+    body: tuple[str, ...]
+    resized: Callable[[str | Path, State, State], dict[str, Tensor]] = unchanged
+
+
+def load_into(model: nn.Module, path: str | Path, layout: Layout) -> list[str]:
+    """Load ``path`` into ``model`` of a task, whose ``config`` is its resolved config.
+
+    A retrieval model whose file has no ``rank_output`` gets row 1 ("matched") of ``itm_score``: so the zero-shot
+    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one (METER SPEC §7.1, ViLT §4.3).
+    An NLVR2 model whose file knows one image per text starts the second image's token type as a copy of the first's.
+
+    Returns:
+        the heads that the file lacks and that were left as built.
+
+    Raises:
+        WeightsError: unreadable, unsafe, or of another architecture or size.
+    """
+    whole = read_state_dict(path)
+    refuse_other(path, whole, layout.baseline)
+    state = {name: t for name, t in whole.items() if not name.endswith(KNOWN_EXTRAS)}
+    expected = model.state_dict()
+    if not any(name in expected for name in state):
+        raise WeightsError(
+            f"{path}: none of its {len(state)} tensors is {layout.baseline}'s (first: {sorted(state)[:3]})"
+        )
+    state = _with_derived_heads(path, layout.resized(path, state, expected), expected)
+    hint = architecture_hint(path, model.config, layout)  # type: ignore[arg-type]
+    check_shapes(path, state, expected, hint)
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
+    log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))
+    for names, what in ((missing, "lacks"), (unexpected, "also has")):
+        if body := [name for name in names if name.startswith(layout.body)]:
+            raise WeightsError(
+                f"{path} {what} {body[:3]} ({len(body)} tensors): another {layout.layers} or encoder? {hint}"
+            )
+    if extras := known_extras(whole):
+        log.info("[load] known extras of official files, ignored: %s", ", ".join(extras))
+    if missing:
+        log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
+    if unexpected:
+        log.info("[load] in the file, not in this model: %s", ", ".join(unexpected))
+    return missing
+
+
+def _with_derived_heads(path: str | Path, state: dict[str, Tensor], expected: State) -> dict[str, Tensor]:
+    if "rank_output.weight" in expected and "rank_output.weight" not in state:
+        if "itm_score.fc.weight" not in state:
+            raise WeightsError(f"{path}: has neither rank_output nor itm_score, so nothing can rank pairs")
+        state["rank_output.weight"] = state["itm_score.fc.weight"][1:].clone()
+        state["rank_output.bias"] = state["itm_score.fc.bias"][1:].clone()
+    types = "token_type_embeddings.weight"
+    if types in state and len(state[types]) == 2 and len(expected[types]) == 3:
+        state[types] = state[types][[0, 1, 1]]
+    return state
+
+
+def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: Layout) -> str:
+    """Which config keys to change so that a model fits the checkpoint, as far as the file says it."""
+    own = saved_config(path)
+    if other := [key for key in layout.architecture if own.get(key, config[key]) != config[key]]:
+        return f"The checkpoint has {', '.join(f'{key}={own[key]} (here {config[key]})' for key in other)}"
+    return f"Check vit, image_size, tokenizer, hidden_size and {layout.layers}"
+
+
+def freeze_itm_head(model: nn.Module) -> None:
+    """Retrieval: the matching head builds the ranking head and is not trained itself (METER SPEC §7.1, ViLT §4.3)."""
+    for parameter in model.itm_score.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(False)
