@@ -39,7 +39,7 @@ class LightningEpic(Epic, ABC):
         return max(int(model.trainer.num_training_batches) // model.trainer.accumulate_grad_batches, 1)
 
     def log_interval(self, model: Any) -> None:
-        """After a training batch: log the metrics since the last log, reduced over ranks, if an interval has ended."""
+        """Log the metrics since the last log, reduced over ranks, if a training batch has ended an interval."""
         step = model.global_step
         if step % model.config["log_every_n_steps"] == 0 and step != self._logged_step:
             self._logged_step = step
@@ -49,8 +49,7 @@ class LightningEpic(Epic, ABC):
 
     def log_epoch(self, model: Any) -> None:
         """After an evaluation epoch: log the metrics over all of it."""
-        if not model.training:
-            model.log_dict(self._take(model))
+        model.log_dict(self._take(model))
 
     def _take(self, model: Any) -> dict[str, float]:
         metrics = self.metrics.compute(model.device)

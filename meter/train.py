@@ -15,7 +15,8 @@ from vlp.training import arrow_run
 from vlp.training.arrow_config import check_run
 
 # EPIC >
-from epic_vlp.attach import attach_epic  # isort: skip
+from functools import partial  # isort: skip
+from epic_vlp.hooks import join_run  # isort: skip
 from meter.modules.epic_meter import METER  # isort: skip
 # < EPIC
 
@@ -27,7 +28,7 @@ def run(config: dict[str, Any], environment: ClusterEnvironment | None = None) -
     """One process of a run; ``environment`` is that of another launcher (MPI)."""
     extras: list[arrow_run.Extra] = []
     # EPIC >
-    extras.append(lambda model, data, trainer: attach_epic(METER, model, data, trainer.global_rank))
+    extras.append(partial(join_run, METER))
     # < EPIC
     arrow_run.run(BASELINE, config, environment, extras)
 

@@ -247,29 +247,5 @@ class METERTransformerSS(TaskModule):
         fused = (self.fuse(c.states, c.mask, states.expand(len(c.mask), -1, -1), pooled_only=True) for c in captions)
         return torch.cat([self.rank_output(self.pool(f)) for f in fused]).squeeze(1)
 
-    # EPIC >
-    def on_train_batch_end(self, outputs: Any, batch: dict[str, Any], batch_idx: int) -> None:
-        if self.epic is not None:
-            self.epic.log_interval(self)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.epic is not None:
-            checkpoint["epic"] = self.epic.run_state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.epic is not None:
-            self.epic.load_run_state(checkpoint["epic"], self.trainer.global_rank)
-
-    def on_validation_epoch_end(self) -> None:
-        super().on_validation_epoch_end()
-        if self.epic is not None:
-            self.epic.log_epoch(self)
-
-    def on_test_epoch_end(self) -> None:
-        super().on_test_epoch_end()
-        if self.epic is not None:
-            self.epic.log_epoch(self)
-
-    # < EPIC
     def configure_optimizers(self) -> Optimization:
         return set_schedule(self)

@@ -1,0 +1,36 @@
+"""EPIC in a Lightning run: attached before any checkpoint is loaded, logged and saved by a callback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+
+from epic_vlp.attach import attach_epic
+from epic_vlp.baseline import EpicBaseline
+
+
+class EpicHooks(L.Callback):
+    """Logs EPIC's metrics, and keeps in every checkpoint, under ``epic``, what an exact resume needs."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.epic.log_interval(pl_module)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.epic.log_epoch(pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.epic.log_epoch(pl_module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["epic"] = pl_module.epic.run_state()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        pl_module.epic.load_run_state(checkpoint["epic"], trainer.global_rank)
+
+
+def join_run(baseline: EpicBaseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
+    """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""
+    attach_epic(baseline, model, datamodule, trainer.global_rank)
+    if model.epic is not None:
+        trainer.callbacks.append(EpicHooks())  # type: ignore[attr-defined]
