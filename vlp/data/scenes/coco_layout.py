@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -170,19 +170,21 @@ def _make(job: _Job, request: Request, folder: Path, grammar: Grammar) -> _Made:
     picture.save(folder / job.folder / job.filename, quality=JPEG_QUALITY)
     rng = random.Random(f"captions/{request.seed}/{job.cocoid}")
     captions = grammar.captions(job.scene, rng, request.captions)
-    sentids = [job.imgid * request.captions + i for i in range(len(captions))]
-    sentences = [
-        {"tokens": _tokens(caption.text), "raw": caption.text, "imgid": job.imgid, "sentid": sentid}
-        for caption, sentid in zip(captions, sentids, strict=True)
-    ]
-    image = {
-        "filepath": job.folder, "sentids": sentids, "filename": job.filename, "imgid": job.imgid, "split": job.split,
-        "sentences": sentences, "cocoid": job.cocoid,
-    }  # fmt: skip
+    texts = {job.imgid * request.captions + i: caption.text for i, caption in enumerate(captions)}
+    image = karpathy_image(job.filename, job.split, job.imgid, texts)
+    image = {"filepath": job.folder, **image, "cocoid": job.cocoid}
     record = {"cocoid": job.cocoid, "filepath": job.folder, "filename": job.filename, "split": job.split}
-    record |= truth_record(job.scene, dict(zip(sentids, captions, strict=True)), grammar.statistics, rng)
+    record |= truth_record(job.scene, dict(zip(texts, captions, strict=True)), grammar.statistics, rng)
     record["statements"] = statement_records(job.scene, job.other, job.other_cocoid, rng)
     return image, record
+
+
+def karpathy_image(filename: str, split: str, imgid: int, captions: Mapping[int, str]) -> dict[str, Any]:
+    """An image's entry in Karpathy's JSON without what COCO adds; ``captions`` by their ``sentid``."""
+    sentences = [
+        {"tokens": _tokens(text), "raw": text, "imgid": imgid, "sentid": sentid} for sentid, text in captions.items()
+    ]
+    return {"sentids": list(captions), "filename": filename, "imgid": imgid, "split": split, "sentences": sentences}
 
 
 def _tokens(text: str) -> list[str]:

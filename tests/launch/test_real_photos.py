@@ -1,0 +1,108 @@
+"""Real photos and human captions through the converters, pre-training with EPIC and zero-shot retrieval.
+
+Needs the folder that ``EPIC_REAL_PAIRS`` names (tests/launch/real_pairs.py).
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from epic_common.fit_lm import FitSettings, fit_language_model
+from tests.launch import real_pairs
+from tests.launch.launcher import Launcher, Result
+from tests.launch.real_pairs import Photo
+from tests.unit.data.raw import read_table
+
+pytestmark = pytest.mark.skipif(real_pairs.folder() is None, reason=f"{real_pairs.VARIABLE} names no folder of photos")
+STEPS = 30
+Photos = dict[str, list[Photo]]  # by dataset key
+
+
+@pytest.fixture(scope="module", params=["meter"])
+def baseline(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def photos() -> Photos:
+    root = real_pairs.folder()
+    assert root is not None
+    return {
+        "coco": real_pairs.coco_photos(root, train=160, val=8, test=12),
+        "f30k": real_pairs.flickr_photos(root, train=4, val=2, test=24),
+    }
+
+
+@pytest.fixture(scope="module")
+def launcher(baseline: str, photos: Photos, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+    """Tables by the baseline's own converters, and a language model fitted to the training captions."""
+    data = tmp_path_factory.mktemp("photos")
+    for key, module, annotation in (
+        ("coco", "write_coco_karpathy", "dataset_coco.json"),
+        ("f30k", "write_f30k_karpathy", "dataset_flickr30k.json"),
+    ):
+        real_pairs.write_layout(photos[key], annotation, data / key)
+        importlib.import_module(f"{baseline}.utils.{module}").make_arrow(str(data / key), str(data / "arrow"))
+    texts = [text for photo in photos["coco"] if "train" in photo.folder for text in photo.captions]
+    (data / "captions.txt").write_text("\n".join(texts), encoding="utf-8")
+    sizes = FitSettings(steps=200, batch_size=16, layers=1, vocab_size=600)
+    fit_language_model(data / "captions.txt", data / "roberta-tiny", sizes)
+    logs = tmp_path_factory.mktemp("runs")
+    launcher = Launcher(data, logs)
+    yield launcher
+    launcher.close()
+    shutil.rmtree(logs)
+
+
+@pytest.fixture(scope="module")
+def vanilla(launcher: Launcher) -> Result:
+    return launcher.pretrain(f"max_steps={STEPS}", "val_check_interval=1.0")
+
+
+@pytest.fixture(scope="module")
+def epic(launcher: Launcher, vanilla: Result) -> Result:
+    return launcher.pretrain(f"max_steps={STEPS}", "epic", f"teacher_path={vanilla.checkpoint}")
+
+
+def test_tables_hold_the_files_and_the_captions(launcher: Launcher, photos: Photos) -> None:
+    for key, expected in photos.items():
+        rows = [
+            row
+            for path in (launcher.data / "arrow").glob(f"{key}_caption_karpathy_*.arrow")
+            for row in read_table(path)
+        ]
+        found = {row["image_id"]: (row["split"], row["caption"], row["image"]) for row in rows}
+        assert len(rows) == len(expected) and found == {
+            photo.name: (photo.split, photo.captions, photo.source.read_bytes()) for photo in expected
+        }
+
+
+def test_pre_training_with_epic_learns(vanilla: Result, epic: Result) -> None:
+    for run in (vanilla, epic):
+        losses = run.values("mlm/train/loss")
+        assert len(losses) == STEPS and all(math.isfinite(loss) for loss in losses)
+        assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    consistency = epic.values("epic/train/epic_itc")
+    assert len(consistency) == STEPS and consistency[-1] < consistency[0]
+    # The language model gives back some of the words that it replaces.
+    replaced = epic.values("epic/train/epic_replaced_share")
+    assert 0 < sum(replaced) / STEPS < 1
+
+
+def test_zero_shot_retrieval_counts_every_caption_and_photo(launcher: Launcher, epic: Result, photos: Photos) -> None:
+    run = launcher.retrieve(epic.checkpoint, "datasets=['f30k']")
+    results = json.loads((run.directory / "results.json").read_text())
+    assert (results["baseline"], results["datasets"], results["eval_split"]) == ("meter", ["f30k"], "test")
+    images = [photo for photo in photos["f30k"] if photo.split == "test"]
+    captions = sum(len(dict.fromkeys(photo.captions)) for photo in images)
+    for way, count in (("ir", captions), ("tr", len(images))):
+        one, five, ten = (results["metrics"][f"recalls/{way}_r{k}"] for k in (1, 5, 10))
+        assert 0 <= one <= five <= ten <= 1 and ten > 0
+        for share in (one, five, ten):
+            assert share * count == pytest.approx(round(share * count), abs=1e-4)
