@@ -1,4 +1,4 @@
-"""Install the EPIC monorepo: ``pip install -e .[meter]`` to pre-train, ``.[meter,test]`` to develop."""
+"""Install the EPIC monorepo: ``pip install -e .[meter,vilt]`` to pre-train, ``.[meter,vilt,test]`` to develop."""
 
 from setuptools import find_packages, setup
 
@@ -13,7 +13,7 @@ CORE = [
     "rich>=13",
 ]
 # sacred 0.8 imports pkg_resources, which setuptools 81 starts to remove.
-METER = [
+ARROW = [  # the launchers of METER and ViLT
     "lightning>=2.6,<3",
     "torchmetrics>=1.3",
     "timm>=1.0.9",
@@ -38,5 +38,5 @@ setup(
     ),
     package_data={"demo": ["templates/*"], "patches": ["*.patch"], "benchmarks": ["*.json", "measured/*.json"]},
     install_requires=CORE,
-    extras_require={"meter": METER, "test": TEST},
+    extras_require={"meter": ARROW, "vilt": ARROW, "test": TEST},
 )

@@ -5,9 +5,10 @@ Keys below "ours" and those of ``vlp.training.arrow_config`` are not official.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from vlp.training.arrow_config import add_named_configs, new_experiment
+from vlp.training.arrow_config import add_named_configs, loss_names, new_experiment
 
 # EPIC >
 from epic_common.config import PRESETS, EpicConfig
@@ -16,11 +17,7 @@ from epic_common.config import PRESETS, EpicConfig
 ex = new_experiment("METER")
 
 TASKS = ("itm", "mlm", "mpp", "vqa", "vcr", "vcr_qar", "nlvr2", "irtr", "contras", "snli")
-
-
-def _loss_names(**active: float) -> dict[str, float]:
-    """Every task's switch; only "> 0" matters, the number is never a weight."""
-    return {task: active.get(task, 0) for task in TASKS}
+_loss_names = partial(loss_names, TASKS)  # only "> 0" matters, the number is never a weight
 
 
 @ex.config

@@ -5,7 +5,7 @@ base config < named configs in the order written < ``key=value`` updates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,11 @@ def new_experiment(name: str) -> Experiment:
     experiment = Experiment(name, save_git_info=False)
     experiment.add_config(OUR_KEYS)
     return experiment
+
+
+def loss_names(tasks: Sequence[str], **active: float) -> dict[str, float]:
+    """A switch for each of ``tasks``, 0 but where ``active`` says more."""
+    return {task: active.get(task, 0) for task in tasks}
 
 
 def base_config(experiment: Experiment) -> dict[str, Any]:
