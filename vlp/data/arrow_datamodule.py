@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import lightning as L
@@ -52,15 +53,17 @@ class ArrowDataModule(L.LightningDataModule):
 
     @property
     def has_validation(self) -> bool:
-        """Whether any dataset has a validation split (vg, sbu, gcc and cc12m have none)."""
+        """Whether any dataset has a validation split (vg, sbu and cc12m have none)."""
         return any(get_spec(key, self.specs).val for key in self.config["datasets"])
 
-    def dataset(self, key: str, split: Split, image_only: bool = False, false_draws: bool = True) -> ArrowDataset:
+    def dataset(
+        self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
+    ) -> ArrowDataset:
         """One dataset; ``image_only`` gives one sample per image, ``false_draws=False`` no false images or texts."""
         c = self.config
         keys = c["train_transform_keys"] if split == "train" else c["val_transform_keys"]
         return build_dataset(
-            get_spec(key, self.specs),
+            get_spec(key, self.specs) if isinstance(key, str) else key,
             split,
             c["data_root"],
             [build_transform(name, c["image_size"]) for name in keys],
@@ -72,12 +75,13 @@ class ArrowDataModule(L.LightningDataModule):
         )
 
     def _vqa_answers(self) -> dict[int, str]:
-        """VQAv2's vocabulary, id -> answer, from the tables that have answers, whatever split the run reads.
+        """VQAv2's vocabulary, id -> answer, from the train and val tables, whatever split the run reads.
 
         Raises:
             ValueError: an id for which the head has no place.
         """
-        dataset = self.dataset("vqa", "train")
+        spec = get_spec("vqa", self.specs)
+        dataset = self.dataset(replace(spec, train=tuple(dict.fromkeys(spec.train + spec.val))), "train")
         assert isinstance(dataset, VqaDataset)
         answers, size = dataset.answers(), self.config["vqav2_label_size"]
         if answers and max(answers) >= size:

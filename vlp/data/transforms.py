@@ -17,6 +17,7 @@ from vlp.data.randaugment import RandAugment
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
+PIXELBERT_STEP = 32  # sides after the pixelbert resize are multiples of it
 
 _NORMALIZE = {
     "clip": (CLIP_MEAN, CLIP_STD),
@@ -88,17 +89,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def pixelbert_size(width: int, height: int, shorter: int) -> tuple[int, int]:
     """Width and height after the pixelbert resize: the shorter side becomes `shorter`, the longer one at most
-    int(1333/800 * shorter), each rounded and then cut to a multiple of 32.
+    int(1333/800 * shorter), each rounded and then cut to a multiple of `PIXELBERT_STEP`.
     """
     longest = int(1333 / 800 * shorter)
     scale = shorter / min(width, height)
     new_width, new_height = (shorter, height * scale) if width <= height else (width * scale, shorter)
     shrink = min(1.0, longest / max(new_width, new_height))
-    return int(new_width * shrink + 0.5) // 32 * 32, int(new_height * shrink + 0.5) // 32 * 32
+    cut_width, cut_height = (int(side * shrink + 0.5) // PIXELBERT_STEP for side in (new_width, new_height))
+    return cut_width * PIXELBERT_STEP, cut_height * PIXELBERT_STEP
 
 
 def _resize_pixelbert(image: Image.Image, shorter: int) -> Image.Image:
     size = pixelbert_size(*image.size, shorter)
     if 0 in size:
-        raise ValueError(f"a picture of {image.width} x {image.height} is too thin: pixelbert makes a side of 0 pixels")
+        raise ValueError(
+            f"a picture of {image.width} x {image.height} is too thin for image_size={shorter}: pixelbert cuts a side "
+            "to 0 pixels; pad or crop it, or raise image_size"
+        )
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -20,7 +20,7 @@ from vlp.data.collate import Collator
 from vlp.data.datasets import build_dataset
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS
-from vlp.data.registry import Split
+from vlp.data.registry import DatasetSpec, Split
 from vlp.data.transforms import build_transform
 from vlp.training.schedules import DecayPower, schedule
 
@@ -89,7 +89,7 @@ def mask_statistics(masker: MlmMasker, ids: Sequence[int], trials: int, seed: in
     return {"rate": selected / trials, "count_fraction": counts / trials, "kind_fraction": kinds / kinds.sum()}
 
 
-def dataset(key: str, split: Split, config: dict[str, Any], tables: Path) -> ArrowDataset:
+def dataset(key: str | DatasetSpec, split: Split, config: dict[str, Any], tables: Path) -> ArrowDataset:
     """The dataset that an official configuration reads from a folder of tables."""
     names = config["train_transform_keys" if split == "train" else "val_transform_keys"]
     transforms = [build_transform(name, config["image_size"]) for name in names]

@@ -13,6 +13,7 @@ import numpy as np
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.parity.replays.data_pieces import collator, dataset
 from tests.parity.replays.vilt_vocabulary import tokenizer
+from vilt.datamodules.multitask_datamodule import MTDataModule
 from vlp.data.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.collate import Batch, Collator
 from vlp.data.draws import SampleKey
@@ -27,7 +28,7 @@ def collate(fixture: Fixture, mode: str) -> Outputs:
             if name.endswith(".arrow"):
                 Path(folder, name).write_bytes(content.tobytes())
         (key,) = fixture.config["datasets"]
-        captions = dataset(key, fixture.inputs["split"], fixture.config, Path(folder))
+        captions = dataset(MTDataModule.specs[key], fixture.inputs["split"], fixture.config, Path(folder))
         assert isinstance(captions, CaptionDataset)
         items = fixture.inputs["item_index"].tolist()
         images, texts = (fixture.choices[f"false_{kind}_index"].reshape(len(items), -1) for kind in ("image", "text"))
