@@ -27,6 +27,7 @@ from torch.utils.data import DataLoader, Sampler
 from epic_common.corruption import Corruption
 from epic_common.generator import LanguageModelGenerator
 from epic_common.teacher import Teacher
+from epic_vlp.hooks import EpicHooks
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
@@ -185,7 +186,7 @@ def run(name: str, model: METERTransformerSS, rank: int, folder: Path, source: s
     """Train ``model``, from the checkpoint of run ``source`` on if there is one, and save what the tests look at."""
     config = {**model.config, "num_gpus": RANKS, "per_gpu_batchsize": 4, "batch_size": 8, "log_dir": str(folder)}
     trainer, recorder = build_trainer(config, has_validation=False), Recorder(rank, folder / f"{name}.ckpt")
-    trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
+    trainer.callbacks += [recorder, EpicHooks()] if model.epic else [recorder]  # type: ignore[attr-defined]
     checkpoint = folder / f"{source}.ckpt" if source else None
     trainer.fit(model, datamodule=Shards(rank, SAVED if source else 0), ckpt_path=checkpoint, weights_only=True)
     result = {
