@@ -35,6 +35,12 @@ class Collator:
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, masker: MlmMasker, max_text_len: int) -> None:
+        """
+        Raises:
+            ValueError: texts of max_text_len tokens would have no word.
+        """
+        if max_text_len < 3:
+            raise ValueError(f"max_text_len={max_text_len}: two special tokens and one word need at least 3")
         self.tokenizer, self.masker, self.max_text_len = tokenizer, masker, max_text_len
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:

@@ -105,3 +105,8 @@ def test_a_batch_of_images_alone(collate: Collator) -> None:
     views = [torch.zeros(3, 4, 4)]
     batch = collate([{"image": views, "img_index": 0, "_key": SampleKey(0, 0, "coco", 0)}])
     assert set(batch) == {"image", "img_index", "dataset", "sizes"}
+
+
+def test_a_length_without_room_for_a_word_is_refused(collate: Collator) -> None:
+    with pytest.raises(ValueError, match=r"max_text_len=2: .* at least 3"):
+        Collator(collate.tokenizer, collate.masker, 2)
