@@ -21,7 +21,7 @@ from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
 from vlp.training.preemption import Preemption
-from vlp.training.processes import check_processes
+from vlp.training.processes import NODE_VARIABLES, check_processes
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
 from vlp.training.skipped_images import SkippedImages
@@ -31,6 +31,10 @@ PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mix
 
 def prepare_process() -> None:
     """The official process settings: NCCL's log, and enough open files for the data workers."""
+    # The official docs export them from a cluster's own variables, which leaves them empty elsewhere (ViLT SPEC §9).
+    for name in NODE_VARIABLES:
+        if os.environ.get(name) == "":
+            del os.environ[name]
     # It is resumable: its sampler's position is in the checkpoint.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable")
     os.environ.setdefault("NCCL_DEBUG", "INFO")

@@ -14,7 +14,7 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from vlp.training.launch import accumulation, build_trainer, processes_per_node, run_name
+from vlp.training.launch import accumulation, build_trainer, prepare_process, processes_per_node, run_name
 from vlp.training.mpi import OpenMPIEnvironment
 from vlp.training.processes import check_processes
 from vlp.training.run_log import LastCheckpoint, run_directory
@@ -119,6 +119,14 @@ def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cpu")
+def test_variables_that_are_exported_but_empty_count_as_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
+        monkeypatch.setenv(name, "")
+    prepare_process()
+    trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 1}, has_validation=True)
+    assert trainer.node_rank == 0 and trainer.world_size == 2
+
+
 class TestTrainer:
     def test_settings(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path), "batch_size": 96}, has_validation=True)
