@@ -9,6 +9,8 @@ from typing import Any
 from torch import nn
 
 from epic_vlp.lightning_epic import LightningEpic
+from vlp.checkpoint.loading import Layout
+from vlp.data.arrow_datamodule import ArrowDataModule
 
 Config = dict[str, Any]
 
@@ -22,23 +24,23 @@ def nothing_more(config: Config) -> dict[str, Any]:
 class EpicBaseline:
     """A baseline with EPIC, as ``attach`` and the saliency cache see it."""
 
-    # as messages, and vlp.checkpoint.baselines by the keys of a file, call it
-    name: str
+    # its name, and what decides its tensors: a teacher has its own
+    layout: Layout
     # its step
     epic: type[LightningEpic]
     # config -> the model that answers what EPIC asks of a teacher (epic_common.teacher.VisionLanguageModel)
     teacher: Callable[[Config], nn.Module]
-    # fills a model with the weights of a checkpoint; WeightsError where they do not fit
-    load: Callable[[Any, str], Any]
-    # the config keys that decide its tensors: a teacher has its own
-    architecture: tuple[str, ...]
     # of a built teacher, how many layers epic.saliency_layer can count
     fusion_layers: Callable[[Any], int]
     # whether it encodes the image before fusion
     image_encoder: bool
-    # config -> its data module
-    datamodule: Callable[[Config], Any]
+    datamodule: type[ArrowDataModule]
     # transform keys that draw nothing: the same view of an image in every epoch and beside every other image
     fixed_views: tuple[str, ...]
     # config -> what else the scores of a pair depend on; ValueError if in that run they are not fixed
     cache_keys: Callable[[Config], dict[str, Any]] = nothing_more
+
+    @property
+    def name(self) -> str:
+        """As messages call it."""
+        return self.layout.baseline

@@ -12,6 +12,7 @@ from epic_common.config import EpicConfig
 from epic_common.teacher import Teacher, VisionLanguageModel
 from epic_vlp.baseline import Config, EpicBaseline
 from vlp.checkpoint.baselines import refuse_other
+from vlp.checkpoint.loading import load_into
 from vlp.data.tokenizers import load_tokenizer
 from vlp.training.weights import read_state_dict, saved_config
 
@@ -33,7 +34,7 @@ def load_teacher(
     needs_mlm = settings.replacement == "vlm"
     teacher_config = {
         **config,
-        **{key: own[key] for key in baseline.architecture if key in own},
+        **{key: own[key] for key in baseline.layout.architecture if key in own},
         "loss_names": {task: int(task == "mlm" and needs_mlm) for task in config["loss_names"]},
         "load_path": path,
         "gradient_checkpointing": False,
@@ -45,7 +46,7 @@ def load_teacher(
         raise ValueError(
             f"the teacher {path} has {layers} fusion layers, epic.saliency_layer={settings.saliency_layer} needs more"
         )
-    baseline.load(model, path)
+    load_into(model, path, baseline.layout)
     teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, path)
     log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
     return teacher

@@ -15,7 +15,7 @@ from epic_common.saliency import saliency_scores
 from epic_vlp.baseline import EpicBaseline
 from epic_vlp.lightning_epic import LightningEpic
 from meter.datamodules.multitask_datamodule import MTDataModule
-from meter.modules.checkpoints import LAYOUT, load_checkpoint
+from meter.modules.checkpoints import LAYOUT
 from meter.modules.meter_module import METERTransformerSS
 from vlp.nn.rows import PackedRows, Rows
 
@@ -75,11 +75,9 @@ class MeterEpic(LightningEpic):
 
 
 METER = EpicBaseline(
-    name="METER",
+    layout=LAYOUT,
     epic=MeterEpic,
     teacher=MeterTeacher,
-    load=load_checkpoint,
-    architecture=LAYOUT.architecture,
     fusion_layers=lambda model: len(model.cross_modal_image_layers),
     image_encoder=True,
     datamodule=MTDataModule,

@@ -23,6 +23,7 @@ from epic_vlp.cache_build import build_cache, chunks_of
 from epic_vlp.cache_identity import identity
 from epic_vlp.frozen_teacher import load_teacher
 from meter.datamodules.multitask_datamodule import MTDataModule
+from meter.modules.checkpoints import LAYOUT
 from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS, trimmed
 from tests.unit.data.raw import picture, write_table
@@ -232,7 +233,7 @@ def test_a_baseline_adds_what_its_scores_depend_on(folder: Path) -> None:
             raise ValueError("saliency_cache: max_image_len=3 draws patches")
         return {"max_image_len": config["max_image_len"]}
 
-    other = replace(METER, name="ViLT", fixed_views=("clip",), cache_keys=capped)
+    other = replace(METER, layout=replace(LAYOUT, baseline="ViLT"), fixed_views=("clip",), cache_keys=capped)
     epic, datamodule = attached(config := {**config_of(folder), "max_image_len": 9})
     settings = EpicConfig(enabled=True)
     ours, theirs = (identity(it, config, settings, datamodule.tokenizer) for it in (METER, other))
