@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from vlp.data.arrow_dataset import ArrowDataset, Sample
 from vlp.data.collate import Batch
+from vlp.data.errors import DataError
 from vlp.data.manifest import footer_sha256
 from vlp.data.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.trim import trimmed
@@ -31,6 +34,7 @@ from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
 from vlp.training.processes import check_processes
 from vlp.training.progress import CountProgress
 from vlp.training.versions import package_versions
+from vlp.training.weights import WeightsError
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 MAX_CHUNK = 4096  # pairs of which a kill loses at most so many per process
@@ -71,6 +75,18 @@ class Readable:
     def __call__(self, samples: Sequence[Sample | None]) -> tuple[Batch | None, int]:
         readable = [sample for sample in samples if sample is not None]
         return self.collate(readable) if readable else None, len(samples)
+
+
+def build_or_exit(baseline: EpicBaseline, check: Callable[[Config], None], config: Config) -> None:
+    """Check the config of a run and build its cache; what does not serve ends in one line and status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        check(config)
+        build_cache(baseline, config)
+    except DataError as error:
+        sys.exit(f"error: {error.plain}")
+    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
 
 
 def build_cache(baseline: EpicBaseline, config: Config) -> None:

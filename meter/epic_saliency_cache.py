@@ -9,31 +9,13 @@ it stopped. The run then needs saliency_cache=<FOLDER> and no teacher_path.
 
 from __future__ import annotations
 
-import logging
-import sys
-from typing import Any
+from functools import partial
 
-from epic_vlp.cache_build import build_cache
+from epic_vlp.cache_build import build_or_exit
 from meter.config import ex
 from meter.modules.epic_meter import METER
 from meter.train import check_config
-from vlp.data.errors import DataError
-from vlp.training.sacred_cli import check_command_line
-from vlp.training.weights import WeightsError
-
-
-@ex.main
-def main(_config: dict[str, Any]) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
-        check_config(_config)
-        build_cache(METER, _config)
-    except DataError as error:
-        sys.exit(f"error: {error.plain}")
-    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
+from vlp.training.sacred_cli import launch
 
 if __name__ == "__main__":
-    check_command_line(ex, sys.argv)
-    ex.run_commandline()
+    launch(ex, partial(build_or_exit, METER, check_config))
