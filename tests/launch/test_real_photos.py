@@ -62,7 +62,7 @@ def launcher(baseline: str, photos: Photos, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture(scope="module")
 def vanilla(launcher: Launcher) -> Result:
-    return launcher.pretrain(f"max_steps={STEPS}", "val_check_interval=1.0")
+    return launcher.pretrain(f"max_steps={STEPS}")
 
 
 @pytest.fixture(scope="module")
