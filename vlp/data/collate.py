@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase
@@ -86,13 +85,17 @@ def pad_images(images: dict[str, list[list[Tensor]]]) -> dict[str, list[Tensor]]
     """Stack each key's views into tensors (B, 3, H, W), zero-padded right and below to the largest H and W of all."""
     views = [view for samples in images.values() for sample in samples for view in sample]
     height, width = (max(view.shape[axis] for view in views) for axis in (1, 2))
-
-    def padded(view: Tensor) -> Tensor:
-        right, below = width - view.shape[2], height - view.shape[1]
-        return F.pad(view, (0, right, 0, below)) if right or below else view
-
-    # torch's own collation writes into memory that a loader worker shares with training.
     return {
-        key: [default_collate([padded(sample[i]) for sample in samples]) for i in range(len(samples[0]))]
+        key: [_stack([sample[i] for sample in samples], height, width) for i in range(len(samples[0]))]
         for key, samples in images.items()
     }
+
+
+def _stack(views: list[Tensor], height: int, width: int) -> Tensor:
+    # torch's own collation writes into memory that a loader worker shares with training: every pixel is copied once.
+    if all(view.shape[1:] == (height, width) for view in views):
+        return default_collate(views)
+    batch = default_collate([views[0].new_zeros(()).expand(len(views[0]), height, width)] * len(views))
+    for row, view in zip(batch, views, strict=True):
+        row[:, : view.shape[1], : view.shape[2]] = view
+    return batch
