@@ -6,6 +6,7 @@ the tokens of a sentence side by side. ``spread`` and ``gather`` go from the one
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -37,7 +38,7 @@ class PackedRows(Rows):
     """Packed: states (T, d), the T valid tokens row after row; padding is stored nowhere and zero where spread.
 
     Args:
-        mask: (B, n), 1 = a valid token, padding on the right. Token 0 of every row counts as valid.
+        mask: (B, n), 1 = a valid token. Token 0 of every row counts as valid.
     """
 
     mask: Tensor
@@ -45,7 +46,10 @@ class PackedRows(Rows):
     def __init__(self, mask: Tensor) -> None:
         mask = mask.bool().clone()
         mask[:, 0] = True
-        super().__init__(mask)
+        self._store(mask)
+
+    def _store(self, mask: Tensor) -> None:
+        self.mask, self.reorder = mask, False
         self.index = mask.flatten().nonzero().squeeze(1)  # (T,) places in (B·n)
         self.lengths = mask.sum(dim=1)  # (B,)
 
@@ -58,3 +62,27 @@ class PackedRows(Rows):
 
     def first(self, states: Tensor) -> Tensor:
         return states.index_select(0, self.lengths.cumsum(0) - self.lengths)[:, None]
+
+
+class PickedRows(PackedRows):
+    """Some tokens of packed rows, any number of each: the queries of a layer whose other outputs nobody reads.
+
+    Args:
+        rows: how all the tokens are stored.
+        wanted: (B, n) bool, True = wanted if valid.
+    """
+
+    def __init__(self, rows: PackedRows, wanted: Tensor) -> None:
+        wanted = wanted & rows.mask
+        self.picked = wanted.flatten()[rows.index].nonzero().squeeze(1)  # (K,) places in (T)
+        counts = wanted.sum(dim=1)
+        self._store(torch.arange(max(int(counts.max()), 1), device=wanted.device) < counts[:, None])
+
+    def pick(self, states: Tensor) -> Tensor:
+        """(T, d) -> (K, d)."""
+        return states.index_select(0, self.picked)
+
+    def put_back(self, states: Tensor, rows: PackedRows) -> Tensor:
+        """(K, d) -> (B, n, d), zeros elsewhere."""
+        flat = states.new_zeros(rows.mask.numel(), states.shape[-1])
+        return flat.index_copy(0, rows.index[self.picked], states).unflatten(0, rows.mask.shape)

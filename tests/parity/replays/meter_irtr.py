@@ -8,10 +8,10 @@ from torch import Tensor
 
 from meter.modules.meter_module import METERTransformerSS
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.filling import built_outputs
 from tests.parity.replays.meter_models import (
     Batch,
     batch_of,
-    built_outputs,
     described_pass,
     filled_model,
     mixed_images,

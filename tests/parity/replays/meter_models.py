@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,6 +20,7 @@ from meter.modules.epic_meter import saliency_query_key
 from meter.modules.meter_module import METERTransformerSS, trimmed
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
+from tests.parity.replays.filling import filled
 from vlp.training.arrow_config import base_config
 
 Batch = dict[str, Any]
@@ -80,26 +79,7 @@ def model_of(arch: dict[str, Any], config: dict[str, Any]) -> METERTransformerSS
 
 def filled_model(fixture: Fixture) -> METERTransformerSS:
     """Built from ``arch`` and filled by golden.py's rule, or loaded through the launcher's own loading path."""
-    model = model_of(fixture.arch, fixture.config)
-    checkpoint = fixture.checkpoint
-    if checkpoint is None:
-        model.load_state_dict(fixture.fill(model.state_dict()))
-        return model
-    source = model_of(checkpoint["arch"], checkpoint["config"])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "source.ckpt"
-        torch.save({"state_dict": fixture.fill(source.state_dict(), checkpoint=True)}, path)
-        load_checkpoint(model, path)
-    if checkpoint["then_fill"]:
-        model.load_state_dict(fixture.fill(model.state_dict(), prefixes=checkpoint["then_fill"]))
-    return model
-
-
-def built_outputs(fixture: Fixture, model: METERTransformerSS) -> Iterator[tuple[str, Tensor]]:
-    state = model.state_dict()
-    for name in fixture.arrays:
-        if name.startswith("built."):
-            yield name, state[name.removeprefix("built.")]
+    return filled(fixture, model_of, load_checkpoint)
 
 
 # One pass -----------------------------------------------------------------------------------------------

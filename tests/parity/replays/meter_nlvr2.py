@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.meter_models import batch_of, built_outputs, described_pass, filled_model, pooled
+from tests.parity.replays.filling import built_outputs
+from tests.parity.replays.meter_models import batch_of, described_pass, filled_model, pooled
 
 
 @replay("meter", "nlvr2", modes=(PLAIN, TRAINING_PATH))

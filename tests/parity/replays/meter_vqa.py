@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from meter.modules.meter_module import METERTransformerSS
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.meter_models import Batch, batch_of, built_outputs, described_pass, filled_model, pooled
+from tests.parity.replays.filling import built_outputs
+from tests.parity.replays.meter_models import Batch, batch_of, described_pass, filled_model, pooled
 from vlp.training.task_metrics import soft_score
 
 

@@ -1,0 +1,44 @@
+"""A fixture's model: filled by golden.py's rule, or loaded the way that the launchers load (SPEC §11)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tests.parity.replays import Fixture
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def filled(
+    fixture: Fixture,
+    model_of: Callable[[dict[str, Any], dict[str, Any]], Model],
+    load_checkpoint: Callable[[nn.Module, Path], Any],
+) -> Model:
+    """The model of the fixture's ``arch`` and ``config``, filled by the rule or from its ``checkpoint``."""
+    model = model_of(fixture.arch, fixture.config)
+    checkpoint = fixture.checkpoint
+    if checkpoint is None:
+        model.load_state_dict(fixture.fill(model.state_dict()))
+        return model
+    source = model_of(checkpoint["arch"], checkpoint["config"])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "source.ckpt"
+        torch.save({"state_dict": fixture.fill(source.state_dict(), checkpoint=True)}, path)
+        load_checkpoint(model, path)
+    if checkpoint["then_fill"]:
+        model.load_state_dict(fixture.fill(model.state_dict(), prefixes=checkpoint["then_fill"]))
+    return model
+
+
+def built_outputs(fixture: Fixture, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The parameters that the fixture stores as built."""
+    state = model.state_dict()
+    for name in fixture.arrays:
+        if name.startswith("built."):
+            yield name, state[name.removeprefix("built.")]

@@ -1,0 +1,142 @@
+"""ViLT's MLM + ITM + word-patch alignment step: layers, Eq. 8, logits, losses, gradients (SPEC §4, §5, §10, §11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from epic_common.saliency import log_saliency
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.filling import built_outputs
+from tests.parity.replays.vilt_models import (
+    Batch,
+    batch_of,
+    captured_blocks,
+    filled_model,
+    forced_patches,
+    kept_patches,
+)
+from vilt.modules.epic_vilt import saliency_query_key
+from vilt.modules.vilt_module import ViLTransformerSS
+from vilt.modules.word_patch_alignment import (
+    WEIGHT,
+    aligned_patches,
+    aligned_words,
+    cost_matrix,
+    transport_distance,
+    transport_plan,
+)
+
+
+@replay("vilt", "pretrain", modes=(PLAIN, TRAINING_PATH))
+def pretrain(fixture: Fixture, mode: str) -> Outputs:
+    model = filled_model(fixture)
+    batch = batch_of(fixture, mode)
+    itm_labels = torch.from_numpy(fixture.choices["itm_labels"]).long()
+    own, mixed = (kept_patches(fixture, batch, choice=name) for name in ("patch_index", "patch_index_itm"))
+    yield from built_outputs(fixture, model)
+    if mode == PLAIN:
+        yield from _pass(model, batch, own)
+        outputs: dict[str, Any] = dict(_plain_objectives(model, batch, itm_labels, own, mixed))
+    else:
+        with torch.no_grad(), forced_patches(own):
+            yield from _eq8("penultimate", *saliency_query_key(model, batch, layer=-2), batch["text_masks"])
+        with forced_patches(torch.cat([own, mixed[itm_labels == 0]])):
+            outputs = dict(_training_objectives(model, batch, itm_labels))
+    yield from outputs.items()
+    yield from _gradients(fixture, model, outputs["total_loss"])
+
+
+# The plain computation -----------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def _pass(model: ViLTransformerSS, batch: Batch, kept: Tensor) -> Outputs:
+    """Unmasked text with the true image."""
+    with forced_patches(kept):
+        tokens = model.encode_image(batch["image"][0])
+        states: dict[str, Tensor] = {}
+        with captured_blocks(model, states):
+            result = model.infer(batch)
+    yield "visual_embed", tokens.states
+    yield "visual_mask", result["image_masks"]
+    yield "grid_hw", torch.tensor(result["patch_index"][1])
+    yield "text_embeddings", model.encode_text(batch["text_ids"])
+    yield "co_mask", torch.cat([batch["text_masks"], result["image_masks"]], dim=1)
+    yield from states.items()
+    yield from result.items()
+    depth, length = len(model.transformer.blocks), batch["text_ids"].shape[1]
+    for name, i in (("penultimate", depth - 2), ("last", depth - 1)):
+        block: Any = model.transformer.blocks[i]
+        x = block.norm1(states[f"block{i}_in"])
+        key = block.attn.key(x[:, :length]).transpose(1, 2)
+        yield from _eq8(name, block.attn.query(x[:, length]), key, batch["text_masks"])
+
+
+def _eq8(layer: str, query: Tensor, key: Tensor, text_mask: Tensor) -> Outputs:
+    """Eq. 8 from q (B, h, d_h) and K (B, h, n, d_h), with [CLS] and [SEP] and without them."""
+    scores = torch.einsum("bhd,bhnd->bhn", query, key).mean(dim=1)
+    yield f"eq8_{layer}_scores", scores
+    yield f"eq8_{layer}_alpha_attended", log_saliency(scores, text_mask.bool(), 1.0).exp()
+    yield f"eq8_{layer}_alpha_tokens", log_saliency(scores, aligned_words(text_mask), 1.0).exp()
+
+
+def _plain_objectives(model: ViLTransformerSS, batch: Batch, itm_labels: Tensor, own: Tensor, mixed: Tensor) -> Outputs:
+    """As the formulas say: images again for every objective, logits at every position."""
+    with forced_patches(own):
+        text = model.infer(batch, mask_text=True)
+    logits, labels = model.mlm_score(text["text_feats"]), text["text_labels"]
+    mlm_loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    yield "mlm_logits", logits
+    yield from _at_labels(logits[labels != -100], labels[labels != -100])
+    yield "mlm_loss", mlm_loss
+
+    keeps = itm_labels.bool()[:, None, None, None]
+    images = torch.where(keeps, batch["image"][0], batch["false_image_0"][0])
+    with forced_patches(mixed):
+        pair = model.infer({**batch, "image": [images]})
+    itm_logits = model.itm_score(pair["cls_feats"])
+    itm_loss = F.cross_entropy(itm_logits, itm_labels)
+    yield "itm_logits", itm_logits
+    yield "itm_loss", itm_loss
+
+    words, patches = aligned_words(batch["text_masks"]), aligned_patches(pair["image_masks"].bool())
+    cost = cost_matrix(pair["text_feats"], words, pair["image_feats"], patches)
+    plan = transport_plan(cost, words, patches)
+    distance = transport_distance(cost, plan)
+    wpa_loss = WEIGHT * (distance[itm_labels == 1].sum() - distance[itm_labels == 0].sum()) / len(itm_labels)
+    yield "wpa_cost", cost
+    yield "wpa_plan", plan
+    yield "wpa_plan_sum", plan.sum(dim=(1, 2))
+    yield "wpa_distance", distance
+    yield "itm_wpa_loss", wpa_loss
+    yield "total_loss", mlm_loss + itm_loss + wpa_loss
+
+
+def _at_labels(logits: Tensor, labels: Tensor) -> Outputs:
+    yield "mlm_logit_at_label", logits.gather(1, labels[:, None]).squeeze(1)
+    yield "mlm_logsumexp_at_label", logits.logsumexp(dim=-1)
+
+
+# The training path ---------------------------------------------------------------------------------------
+
+
+def _training_objectives(model: ViLTransformerSS, batch: Batch, itm_labels: Tensor) -> Outputs:
+    outputs = model(batch, itm_labels)
+    yield from outputs.items()
+    yield from _at_labels(outputs["mlm_logits"], outputs["mlm_labels"])
+    yield "total_loss", outputs["mlm_loss"] + outputs["itm_loss"] + outputs["itm_wpa_loss"]
+
+
+# Gradients -----------------------------------------------------------------------------------------------
+
+
+def _gradients(fixture: Fixture, model: ViLTransformerSS, loss: Tensor) -> Outputs:
+    """As stored: norms taken in float32, which is inexact for the largest matrices (3e-4) and the same everywhere."""
+    loss.backward()
+    parameters = dict(model.named_parameters())
+    keys = fixture.inputs["grad_norm_keys"]
+    yield "grad_norms", torch.stack([parameters[key].grad.norm() for key in keys])  # type: ignore[union-attr]

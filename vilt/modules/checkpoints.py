@@ -1,0 +1,21 @@
+"""ViLT's checkpoints: what decides their tensors (SPEC §8). Position tables fit every image size as they are."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from vlp.checkpoint.loading import Layout, load_into
+
+LAYOUT = Layout(
+    baseline="ViLT",
+    architecture=(
+        *("vit", "patch_size", "vocab_size", "max_text_len", "hidden_size", "num_heads", "num_layers", "mlp_ratio"),
+    ),
+    layers="num_layers",
+    body=(
+        *("text_embeddings.", "token_type_embeddings.", "pooler."),
+        # All of the transformer but its mask token, which masked patch prediction alone has.
+        *(f"transformer.{part}" for part in ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")),
+    ),
+)
+load_checkpoint = partial(load_into, layout=LAYOUT)

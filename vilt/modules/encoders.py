@@ -1,0 +1,134 @@
+"""ViLT's transformer by its official name, and the ImageNet weights that it starts from (SPEC §4.3, §8).
+
+``init`` decides the start: ``pretrained`` (default), ``random``, or ``init.vision=<local file>``, such as the file that
+ViLT started from, jx_vit_base_p32_384-830016f5.pth. Embeddings of text are random in ViLT.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+
+log = logging.getLogger(__name__)
+
+VIT_SIZES = {
+    "vit_base_patch32_384": VitSize(768, 12, 12, 32, (12, 12)),
+    "vit_tiny_patch16_64": VitSize(128, 4, 4, 16, (4, 4)),  # ours: a CPU trains it on pictures of 64 pixels
+}
+# timm's names of pre-trained weights of these sizes.
+PRETRAINED = {"vit_base_patch32_384": "vit_base_patch32_384.augreg_in21k_ft_in1k"}
+ORIGINAL = "jx_vit_base_p32_384-830016f5.pth"
+
+
+def build_transformer(config: dict[str, Any]) -> VisionTransformer:
+    """The transformer of a resolved config, with its pre-trained weights unless a checkpoint will bring others.
+
+    Raises:
+        ValueError: unknown ``vit``, or sizes that contradict it.
+        WeightsError: weights that cannot be had or do not fit.
+    """
+    transformer = VisionTransformer(
+        vit_size(config), config["mlp_ratio"], config["drop_rate"], mask_token=config["loss_names"]["mpp"] > 0
+    )
+    init = resolve_init(config["init"])
+    if init != "random" and not (config["load_path"] or config["resume_from"]):
+        load_imagenet(transformer, init, config["vit"])
+    return transformer
+
+
+def vit_size(config: Mapping[str, Any]) -> VitSize:
+    """The sizes of ``vit``, which the config's own must equal."""
+    name = config["vit"]
+    if name not in VIT_SIZES:
+        near = difflib.get_close_matches(str(name), VIT_SIZES, 1, cutoff=0)[0]
+        raise ValueError(f"vit={name!r} is unknown; did you mean {near!r}? Known: {', '.join(VIT_SIZES)}")
+    size = VIT_SIZES[name]
+    wanted = {
+        "hidden_size": size.width,
+        "num_layers": size.layers,
+        "num_heads": size.heads,
+        "patch_size": size.patch_size,
+    }
+    if wrong := [f"{key}={value} (here {config[key]})" for key, value in wanted.items() if config[key] != value]:
+        raise ValueError(f"vit={name} has {', '.join(wrong)}")
+    return size
+
+
+def resolve_init(init: str | Mapping[str, str]) -> str:
+    """``init=random`` and ``init.vision=random`` say the same."""
+    if not isinstance(init, str):
+        return init["vision"]
+    if init not in ("random", "pretrained"):
+        raise ValueError(f"init={init!r}: say init.vision={init}; alone go random and pretrained")
+    return init
+
+
+def load_imagenet(transformer: VisionTransformer, init: str, vit: str) -> None:
+    """Fill ``transformer`` from a local file or, for "pretrained", from timm's hub.
+
+    Raises:
+        WeightsError: no such weights, or weights of another architecture.
+    """
+    if init == "pretrained":
+        state, source = _from_hub(vit)
+        digest = sha256_of_tensors(state)
+    elif Path(init).is_file():
+        state, source, digest = read_state_dict(init), init, sha256_of_file(init)
+    else:
+        raise WeightsError(f"init.vision={init}: no such file; give one ({ORIGINAL}), pretrained or random")
+    expected = transformer.state_dict()
+    grid = transformer.patch_embed.grid_size
+    state = {name: _fitted(name, t.float(), expected[name], grid) for name, t in state.items() if name in expected}
+    check_shapes(source, state, expected, "Check vit")
+    if missing := [name for name in expected if name not in state and name != "mask_token"]:
+        raise WeightsError(f"{source} lacks {missing[:3]} ({len(missing)} tensors) of vit={vit}")
+    transformer.load_state_dict(state, strict=False)
+    log.info("[init] vision: %s, %d tensors, sha256 %s", source, len(state), digest)
+
+
+def _from_hub(vit: str) -> tuple[dict[str, Tensor], str]:
+    """timm's weights for ``vit`` and their name."""
+    if vit not in PRETRAINED:
+        raise WeightsError(f"vit={vit} has no pre-trained weights; give init.vision=<file> or init=random")
+    name = PRETRAINED[vit]
+    try:
+        state = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise WeightsError(
+            f"vision weights {name!r}: the hub gave nothing ({str(error).splitlines()[0]}). Give "
+            f"init.vision=<local file> ({ORIGINAL}), or init=random"
+        ) from error
+    log.warning(
+        "[init] %s is not the file that ViLT started from: for that one give init.vision=<path of %s>", name, ORIGINAL
+    )
+    return state, name
+
+
+def _fitted(name: str, value: Tensor, expected: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Old files hold the patch embedding flat, and files of other image sizes another position table (SPEC §8)."""
+    if name == "patch_embed.proj.weight" and value.numel() == expected.numel():
+        return value.reshape(expected.shape)
+    if name == "pos_embed" and value.ndim == 3 and value.shape[1] != expected.shape[1]:
+        return _resized(value, grid)
+    return value
+
+
+def _resized(table: Tensor, size: tuple[int, int]) -> Tensor:
+    """(1, 1 + g·g, d) -> (1, 1 + rows·columns, d), bilinear; the class token's row as it is."""
+    old = round((table.shape[1] - 1) ** 0.5)
+    if old * old != table.shape[1] - 1:
+        raise WeightsError(f"a position table of {table.shape[1]} rows is not 1 + a square grid")
+    grid = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    grid = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
+    return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)

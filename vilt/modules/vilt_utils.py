@@ -1,0 +1,22 @@
+"""ViLT's optimiser groups and schedule (SPEC §6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vlp.training.optim import Optimization, scheduled
+from vlp.training.param_groups import parameter_groups
+
+if TYPE_CHECKING:
+    from vilt.modules.vilt_module import ViLTransformerSS
+
+HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier"]
+
+
+def set_schedule(model: ViLTransformerSS) -> Optimization:
+    """The official optimiser over the four official groups, and its per-step schedule."""
+    c = model.config
+    groups: list[dict[str, Any]] = parameter_groups(
+        model.named_parameters(), c["learning_rate"], c["weight_decay"], [(HEAD_NAMES, c["lr_mult"])]
+    )
+    return scheduled(groups, model)
