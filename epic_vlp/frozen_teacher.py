@@ -39,6 +39,9 @@ def load_teacher(
         "load_path": path,
         "gradient_checkpointing": False,
     }
+    longest, ours = teacher_config["max_text_len"], config["max_text_len"]
+    if longest < ours:
+        raise ValueError(f"the teacher {path} reads texts of max_text_len={longest} at most, this run has {ours}")
     teacher_config["tokenizer"] = _tokenizer_of(path, teacher_config["tokenizer"], config["tokenizer"], tokenizer)
     with torch.random.fork_rng():
         model = baseline.teacher(teacher_config)

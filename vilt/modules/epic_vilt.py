@@ -1,4 +1,9 @@
-"""EPIC in ViLT: the teacher's saliency (Eq. 8, SPEC §10)."""
+"""EPIC in ViLT: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10).
+
+Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a ViLT pre-trained
+without EPIC:
+    python run.py with … epic teacher_path=vilt_200k_mlm_itm.ckpt
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from epic_common.saliency import saliency_scores
+from epic_vlp.baseline import EpicBaseline
+from epic_vlp.lightning_epic import LightningEpic
+from vilt.datamodules.multitask_datamodule import MTDataModule
+from vilt.modules.checkpoints import LAYOUT
 from vilt.modules.objectives import image_of
 from vilt.modules.vilt_module import ViLTransformerSS
+from vilt.modules.vision_transformer import ImageTokens
 from vlp.nn.rows import PackedRows, PickedRows
+
+
+class ViltTeacher(ViLTransformerSS):
+    """A ViLT that answers what EPIC asks of a frozen model.
+
+    It sees all patches of an image, also where the student draws ``max_image_len`` of them: its scores are fixed.
+    """
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__({**config, "max_image_len": -1})
+
+    def saliency_scores(self, batch: dict[str, Any], layer: int) -> Tensor:
+        """Eq. 8's scores (B, n) on the unmasked text and the true image."""
+        return saliency_scores(*saliency_query_key(self, batch, layer))
+
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
+        """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
+        image = self.encode_image(*image_of(batch, "image"))
+        fused = self.fuse(self.encode_text(input_ids), batch["text_masks"], image, read=masked)
+        return self.mlm_score(fused.text[masked])
 
 
 def saliency_query_key(model: ViLTransformerSS, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
@@ -31,3 +62,26 @@ def saliency_query_key(model: ViLTransformerSS, batch: dict[str, Any], layer: in
     query = block.attn.query(block.norm1(asking.pick(x)))
     key = asked.put_back(block.attn.key(block.norm1(asked.pick(x))).flatten(1), rows)[:, :size]
     return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
+
+
+class ViltEpic(LightningEpic):
+    """EPIC's objective as one entry of ViLT's step."""
+
+    def step(self, model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Tensor]:
+        """``image``: the true image's tokens, which ViLT's own objectives share."""
+        self.refresh(model)
+        mask = batch["text_masks"]
+        corruption = self.corrupt(batch["text_ids"], mask, batch)
+        fused = model.fuse(model.encode_text(corruption.input_ids), mask, image, read=corruption.valid)
+        return self.losses(fused.text, corruption)
+
+
+VILT = EpicBaseline(
+    layout=LAYOUT,
+    epic=ViltEpic,
+    teacher=ViltTeacher,
+    fusion_layers=lambda model: len(model.transformer.blocks),
+    image_encoder=False,
+    datamodule=MTDataModule,
+    fixed_views=("pixelbert",),
+)

@@ -90,6 +90,9 @@ class ViLTransformerSS(TaskModule):
         if config["gradient_checkpointing"]:
             self.transformer.set_grad_checkpointing()
         compile_layers(self, config["compile"])
+        # EPIC >
+        self.epic: Any = None  # a ViltEpic, set by attach_epic
+        # < EPIC
 
     # The three verbs -------------------------------------------------------------------------------------
 
@@ -207,6 +210,10 @@ class ViLTransformerSS(TaskModule):
             outputs.update(objectives.compute_vqa(self, batch, image))
         if "irtr" in self.current_tasks:
             outputs.update(objectives.compute_irtr(self, untrimmed, image))
+        # EPIC >
+        if self.epic is not None:
+            outputs.update(self.epic.step(self, batch, image))
+        # < EPIC
         return outputs
 
     def caption_states(self, ids: Tensor, mask: Tensor) -> Captions:

@@ -19,4 +19,8 @@ def set_schedule(model: ViLTransformerSS) -> Optimization:
     groups: list[dict[str, Any]] = parameter_groups(
         model.named_parameters(), c["learning_rate"], c["weight_decay"], [(HEAD_NAMES, c["lr_mult"])]
     )
+    # EPIC >
+    if model.epic is not None:
+        groups = model.epic.own_groups(groups, c["learning_rate"], head_factor=1.0)
+    # < EPIC
     return scheduled(groups, model)
