@@ -6,13 +6,15 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from sacred.arg_parser import get_config_updates
+from sacred.initialize import create_run
 
+import meter.train
+import vilt.train
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
-from meter.config import ex
-from meter.train import check_config
 from vlp.training.launch import PRECISIONS, accumulation
 from vlp.training.sacred_cli import check_command_line
 
@@ -26,7 +28,7 @@ def code_blocks(text: str) -> Iterator[str]:
 
 
 def launcher_commands() -> list[list[str]]:
-    """Every printed call of a METER launcher, as the items behind ``with``."""
+    """Every printed call of a launcher, as the items behind ``with``."""
     lines = [line for block in code_blocks(README) for line in block.replace("\\\n", " ").splitlines()]
     words = [shlex.split(line, comments=True) for line in lines if ".py with" in line]
     return [line[line.index("with") + 1 :] for line in words]
@@ -36,14 +38,23 @@ def test_the_readme_prints_the_recipes() -> None:
     named = {item for items in launcher_commands() for item in items if "=" not in item}
     assert len(launcher_commands()) >= 10
     assert {"task_mlm_itm_clip_bert", "task_finetune_irtr_f30k_clip_bert", "epic", "data_16m", "clip32"} <= named
+    assert {"task_mlm_itm", "task_finetune_irtr_f30k_randaug", "task_finetune_vqa_randaug", "step200k"} <= named
+
+
+def train_module(items: list[str]) -> ModuleType:
+    """The baseline whose task a command names."""
+    (task,) = (item for item in items if item.startswith("task_"))
+    (baseline,) = (module for module in (meter.train, vilt.train) if task in module.ex.named_configs)
+    return baseline
 
 
 @pytest.mark.parametrize("items", launcher_commands(), ids=lambda items: " ".join(items)[-60:])
 def test_every_printed_command_is_accepted(items: list[str]) -> None:
-    check_command_line(ex, ["run.py", "with", *items])
+    baseline = train_module(items)
+    check_command_line(baseline.ex, ["run.py", "with", *items])
     updates, named = get_config_updates(items)
-    config = ex.run("print_config", config_updates=updates, named_configs=named, options={"--loglevel": "ERROR"}).config
-    check_config(config)
+    config = create_run(baseline.ex, "print_config", updates, named_configs=named).config
+    baseline.check_config(config)
     assert accumulation(config) >= 1 and config["precision"] in PRECISIONS
     epic = EpicConfig.from_dict(config["epic"])
     assert bool(config["teacher_path"] or config["saliency_cache"]) == epic.needs_teacher
@@ -60,7 +71,8 @@ def test_the_table_of_variants_is_that_of_the_code() -> None:
         paper, values = rows.pop(named)
         assert values == {name: str(value) for name, value in settings.items()}
         assert paper.startswith(PAPER_NAMES[preset])
-        assert named in ex.named_configs or named == "none"
+        for baseline in (meter.train, vilt.train):
+            assert named in baseline.ex.named_configs or named == "none"
     assert not rows
 
 
@@ -82,7 +94,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_documents_name_files_that_exist() -> None:
     for page in PAGES:
         for name in re.findall(
-            r"`((?:epic_common|epic_vlp|vlp|meter|tests|docs|demo)/[\w./]+)`", page.read_text(encoding="utf-8")
+            r"`((?:epic_common|epic_vlp|vlp|meter|vilt|tests|docs|demo)/[\w./]+)`", page.read_text(encoding="utf-8")
         ):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
 
