@@ -1,0 +1,134 @@
+"""Small ViLTs of the real classes, and batches for them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from sacred.initialize import create_run
+from torch import Tensor, nn
+
+from vilt.config import ex
+from vilt.modules.vilt_module import ViLTransformerSS
+from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vlp.training.arrow_config import base_config
+
+Batch = dict[str, Any]
+Sizes = Sequence[tuple[int, int]]  # rows and columns of patches of every image
+
+PAD, CLS, SEP, MASK, VOCAB = 0, 1, 2, 3, 40
+PATCH, GRID = 4, (3, 4)  # images of the batches; the position table is of another size
+SIZE = VitSize(width=16, layers=3, heads=2, patch_size=PATCH, grid=(2, 2))
+
+
+def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:
+    """The config of a command line, as sacred resolves it."""
+    run = create_run(ex, "print_config", updates, named_configs=list(named_configs))
+    return copy.deepcopy(run.config)
+
+
+def config_of(tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> dict[str, Any]:
+    """A config that fits the small transformer; no dropout unless asked for."""
+    base = base_config(ex)
+    sizes = {
+        "hidden_size": SIZE.width,
+        "num_heads": SIZE.heads,
+        "num_layers": SIZE.layers,
+        "patch_size": PATCH,
+        "mlp_ratio": 2,
+        "vocab_size": VOCAB,
+        "max_text_len": 20,
+        "vqav2_label_size": 7,
+        "drop_rate": 0.0,
+        "draw_false_text": 2,
+    }
+    loss_names = {task: int(task in tasks) for task in base["loss_names"]}
+    return {**base, **sizes, "loss_names": loss_names, **changes}
+
+
+def transformer_of(config: dict[str, Any]) -> VisionTransformer:
+    """The small transformer as a config's other keys want it."""
+    masks = config["loss_names"]["mpp"] > 0
+    return VisionTransformer(SIZE, config["mlp_ratio"], config["drop_rate"], mask_token=masks)
+
+
+def stirred(model: ViLTransformerSS) -> ViLTransformerSS:
+    """Every parameter moved off its initial value: no zero bias, no even attention hides a mistake. In eval mode."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def vilt(tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> ViLTransformerSS:
+    """A small model with stirred weights; ``changes`` are config keys."""
+    config = config_of(tasks, **changes)
+    return stirred(ViLTransformerSS(config, transformer_of(config)))
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Training mode that computes what eval mode does."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def batch_of(
+    lengths: Sequence[int],
+    padded_to: int = 0,
+    masked: Sequence[tuple[int, int]] | None = None,
+    sizes: Sizes | None = None,
+    false_sizes: Sizes | None = None,
+    false_texts: int = 0,
+    tell_sizes: bool = True,
+    seed: int = 0,
+) -> Batch:
+    """A batch as ViLT's collation gives it: sentences of ``lengths`` tokens, [CLS] and [SEP] included.
+
+    ``masked`` lists the (row, column) positions that MLM asks for; by default the second token of every sentence.
+    ``tell_sizes=False`` leaves the images' sizes to be found from their padding.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    size, n = len(lengths), max(padded_to, *lengths)
+    batch: Batch = _texts("text", lengths, n, rng)
+    ids_mlm, labels_mlm = batch["text_ids"].clone(), torch.full((size, n), -100)
+    for row, column in [(i, 1) for i in range(size)] if masked is None else masked:
+        labels_mlm[row, column], ids_mlm[row, column] = batch["text_ids"][row, column], MASK
+    batch |= {"text_ids_mlm": ids_mlm, "text_labels_mlm": labels_mlm, "text": [""] * size, "sizes": {}}
+    for i in range(false_texts):
+        batch |= _texts(f"false_text_{i}", torch.randint(2, n + 1, (size,), generator=rng).tolist(), n, rng)
+    for name, own in (("image", sizes), ("false_image_0", false_sizes)):
+        batch[name], batch["sizes"][name] = images_of(own or [GRID] * size, rng)
+    if not tell_sizes:
+        del batch["sizes"]
+    return batch
+
+
+def image_pair(batch: Batch) -> Batch:
+    """The batch with its true and false images as NLVR2's two, and answers."""
+    names = {"image_0": "image", "image_1": "false_image_0"}
+    pair = {new: batch[old] for new, old in names.items()}
+    if "sizes" in batch:
+        pair["sizes"] = {new: batch["sizes"][old] for new, old in names.items()}
+    rest = {name: value for name, value in batch.items() if "image" not in name and name != "sizes"}
+    return {**rest, **pair, "answers": [i % 2 == 0 for i in range(len(batch["text"]))]}
+
+
+def images_of(sizes: Sizes, rng: torch.Generator | None = None) -> tuple[list[Tensor], Tensor]:
+    """Images of ``sizes`` in patches, values in [-1, 1], top left in zeros of GRID; their sizes in pixels."""
+    height, width = (PATCH * side for side in GRID)
+    images = torch.rand(len(sizes), 3, height, width, generator=rng) * 2 - 1
+    pixels = PATCH * torch.tensor(sizes)
+    for image, (rows, columns) in zip(images, pixels.tolist(), strict=True):
+        image[:, rows:], image[:, :, columns:] = 0, 0
+    return [images], pixels
+
+
+def _texts(name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> dict[str, Tensor]:
+    ids = torch.full((len(lengths), n), PAD)
+    for row, length in enumerate(lengths):
+        ids[row, 1 : length - 1] = torch.randint(5, VOCAB, (length - 2,), generator=rng)
+        ids[row, 0], ids[row, length - 1] = CLS, SEP
+    return {f"{name}_ids": ids, f"{name}_masks": (ids != PAD).long(), f"{name}_labels": torch.full_like(ids, -100)}
