@@ -16,7 +16,7 @@ from tests.unit.nn.test_attention import WIDTH, layer
 from vlp.nn import packed_text
 from vlp.nn.attention import AttentionProjections
 from vlp.nn.packed_text import packed_text_states
-from vlp.nn.rows import PackedRows, Rows
+from vlp.nn.rows import PackedRows, PickedRows, Rows
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
@@ -34,6 +34,21 @@ def test_packing_stores_the_valid_tokens_row_after_row(lengths: list[int], paddi
     assert torch.equal(packed, torch.cat([states[b, :n] for b, n in enumerate(lengths)]))
     assert torch.equal(rows.spread(packed), states * mask[..., None])
     assert torch.equal(rows.first(packed), states[:, :1])
+
+
+@given(LENGTHS, st.integers(0, 99))
+def test_picked_tokens_are_stored_row_after_row_and_put_back(lengths: list[int], seed: int) -> None:
+    """Any number of each row, none too; padding is never picked."""
+    mask = mask_of(lengths, 2)
+    rows, wanted = PackedRows(mask), torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    picked = PickedRows(rows, wanted)
+    states = torch.randn(*mask.shape, 3)
+    chosen = picked.pick(rows.gather(states))
+    assert torch.equal(chosen, states[wanted & mask])
+    assert torch.equal(picked.put_back(chosen, rows), states * (wanted & mask)[..., None])
+    for row, of_row in enumerate(wanted & mask):
+        assert torch.equal(picked.spread(chosen)[row, : int(of_row.sum())], states[row, of_row])
+    assert torch.equal(picked.gather(picked.spread(chosen)), chosen)
 
 
 @settings(max_examples=15, deadline=None)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from sacred.initialize import create_run
-from torch import Tensor, nn
+from torch import Tensor
 
 from vilt.config import ex
 from vilt.modules.vilt_module import ViLTransformerSS
@@ -66,13 +66,6 @@ def vilt(tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> ViLTransforme
     """A small model with stirred weights; ``changes`` are config keys."""
     config = config_of(tasks, **changes)
     return stirred(ViLTransformerSS(config, transformer_of(config)))
-
-
-def without_dropout(model: nn.Module) -> None:
-    """Training mode that computes what eval mode does."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
 
 
 def batch_of(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.unit.vilt.small import GRID, PATCH, Batch, Sizes, batch_of, image_pair, vilt, without_dropout
+from tests.unit.vilt.small import GRID, Batch, Sizes, batch_of, image_pair, vilt
 from vilt.modules import masked_patches, vision_transformer
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.word_patch_alignment import aligned_patches, aligned_words, alignment_loss
@@ -129,7 +129,8 @@ def check_step(model: ViLTransformerSS, batch: Batch, itm_labels: Tensor) -> Non
     scale = max(float(gradient.abs().max()) for gradient in wanted.values())
     for name, gradient in wanted.items():
         assert torch.isfinite(got[name]).all()
-        assert torch.allclose(got[name], gradient, atol=1e-5 * scale), name
+        # Equal candidates cancel each other: then the float32 rounding of the loss is all that is left.
+        assert torch.allclose(got[name], gradient, atol=1e-5 * scale + 1e-7), name
 
 
 CAPS = st.sampled_from([-1, 1, 5, 200])
@@ -192,8 +193,13 @@ def test_an_image_keeps_its_patches_through_all_passes_of_a_step() -> None:
     """The choice under a cap is drawn once: MLM and a matched pair of ITM see the same patches."""
     model = vilt(max_image_len=3)
     seen: list[Tensor] = []
-    with patch.object(model, "fuse", lambda *args, **kwargs: seen.append(args[2].patch_index) or fuse(*args, **kwargs)):
-        fuse = type(model).fuse.__get__(model)
+    take = vision_transformer.ImageTokens.take
+
+    def noted(tokens: vision_transformer.ImageTokens, samples: Tensor) -> vision_transformer.ImageTokens:
+        seen.append((taken := take(tokens, samples)).patch_index)
+        return taken
+
+    with patch.object(vision_transformer.ImageTokens, "take", noted):
         model(batch_of([5, 4, 6, 3]), torch.tensor([1, 0, 1, 1]))
     mlm, itm = seen
     assert mlm.shape == (4, 3, 2)
@@ -222,7 +228,8 @@ def test_logits_at_masked_positions_alone() -> None:
 
 def test_no_block_sees_padding() -> None:
     model = vilt()
-    watch = Watch(mlp=model.transformer.blocks[0].mlp, attention=model.transformer.blocks[1].attn.qkv)
+    blocks: Any = model.transformer.blocks
+    watch = Watch(mlp=blocks[0].mlp, attention=blocks[1].attn.qkv)
     model(batch_of([5, 7], padded_to=15, sizes=[(3, 4), (1, 2)], false_sizes=[(2, 2), (1, 1)]), torch.tensor([0, 1]))
     mlm, itm = 5 + 7 + 2 + 12 + 2, 5 + 7 + 2 + 4 + 2
     assert watch.shapes == {"mlp": [(mlm, 16), (itm, 16)], "attention": [(mlm, 16), (itm, 16)]}
@@ -382,22 +389,12 @@ def test_every_parameter_gets_a_gradient() -> None:
 
 def test_half_precision_keeps_positions_and_alignment_in_float32() -> None:
     model, batch, itm_labels = vilt(), batch_of([5, 4, 6]), torch.tensor([0, 1, 0])
-    tables: list[torch.dtype] = []
-    positions = model.transformer._positions
-    with (
-        torch.autocast("cpu", torch.bfloat16),
-        patch.object(model.transformer, "_positions", lambda *args: tables.append((p := positions(*args)).dtype) or p),
-    ):
+    with torch.autocast("cpu", torch.bfloat16):
         outputs = model(batch, itm_labels)
+        tokens = model.encode_image(batch["image"][0])
     full = model(batch, itm_labels)
-    assert tables[0] == torch.float32
+    assert torch.equal(tokens.positions, model.encode_image(batch["image"][0]).positions)
+    assert tokens.features.dtype == torch.bfloat16
     for key in ("mlm_loss", "itm_loss", "itm_wpa_loss"):
         assert outputs[key].dtype == torch.float32
         assert torch.allclose(outputs[key], full[key], atol=0.1), key
-
-
-def test_a_model_trains_on_pictures_larger_than_its_position_table() -> None:
-    model = vilt().train()
-    without_dropout(model)
-    assert model.transformer.patch_embed.grid_size == (2, 2) and GRID == (3, 4) and PATCH == 4
-    assert torch.isfinite(model(batch_of([5, 4]), torch.tensor([0, 1]))["itm_loss"])
