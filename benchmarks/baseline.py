@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -29,6 +29,7 @@ class Variant(NamedTuple):
 class Steps(Protocol):
     """A baseline's models with random weights, in train mode, and the steps that are made of them."""
 
+    sizes: ClassVar[Mapping[str, Any]]  # by name; there is "official", the paper's main setting, and "tiny"
     tokenizer_family: str  # whose caption lengths the batches have: "roberta" or "bert"
     max_text_len: int
 

@@ -115,6 +115,7 @@ def test_time_and_memory_of_the_tiny_size(tmp_path: Path) -> None:
     [
         (["--baseline", "meter", "--batch", "1"], "image-text matching needs 2 pairs"),
         (["--baseline", "metre"], "invalid choice: 'metre'"),
+        (["--baseline", "meter", "--size", "small"], "--size small: meter has official, ablation, tiny"),
         ([], "--baseline"),
     ],
 )

@@ -1,0 +1,201 @@
+"""What METER's and ViLT's steps share: batches, EPIC's parts, and the five variants."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from sacred import Experiment
+from sacred.initialize import create_run
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
+
+from benchmarks.baseline import Batch, Steps, Variant
+from epic_common.config import EpicConfig
+from epic_common.generator import LanguageModelGenerator, Vocabulary
+from epic_common.masking import mask_tokens
+from epic_common.small_models import FAMILIES
+from epic_common.teacher import SaliencyTeacher, Teacher
+from epic_vlp.lightning_epic import LightningEpic
+from vlp.data.collate import Collator
+from vlp.data.draws import SampleKey
+from vlp.data.masking import MlmMasker
+from vlp.training.losses import total_loss
+from vlp.training.objectives import draw_itm_labels
+
+# A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
+ONE_TOKEN = "."
+
+
+class Size(NamedTuple):
+    """A recipe of the baseline's config, and the language model beside it."""
+
+    named_configs: Sequence[str]
+    updates: Mapping[str, Any]
+    text: PretrainedConfig
+    # Peak memory of the naive EPIC step, measured and rounded up: weights and gradients, and each pair's activations.
+    base_gib: float
+    gib_per_pair: float
+    width: int | None = None  # of a picture in pixels, where it is not as wide as high
+
+
+class ArrowSteps(Steps, ABC):
+    """A student, a teacher and a generator with random weights, each built when a variant first needs it."""
+
+    experiment: ClassVar[Experiment]
+    sizes: ClassVar[Mapping[str, Size]]
+    epic: ClassVar[type[LightningEpic]]
+
+    def __init__(self, size: str, device: str = "cpu") -> None:
+        self.recipe, self.device = self.sizes[size], device
+        named = list(self.recipe.named_configs)
+        run = create_run(self.experiment, "print_config", dict(self.recipe.updates), named_configs=named)
+        self.config: dict[str, Any] = copy.deepcopy(run.config)
+        self.max_text_len = self.config["max_text_len"]
+        new_tokenizer = FAMILIES[self.tokenizer_family].train_tokenizer
+        self.tokenizer = new_tokenizer([ONE_TOKEN], 0, self.max_text_len)
+
+    @abstractmethod
+    def new_student(self) -> Any:
+        """The model that is trained."""
+
+    @abstractmethod
+    def new_teacher(self, config: dict[str, Any]) -> Any:
+        """The model that EPIC asks for saliency; ``config`` has no heads."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """The student's modules whose FLOPs are shown together, "heads" among them."""
+
+    def batch(self, lengths: Sequence[int]) -> Batch:
+        """A batch of the baseline's own collation and masking, whose budget counts padding."""
+        c = self.config
+        masker = MlmMasker(self.tokenizer, c["mlm_prob"], c["whole_word_masking"])
+        shape = (3, c["image_size"], self.recipe.width or c["image_size"])
+        samples = [
+            {
+                "text": ONE_TOKEN * (length - 2),
+                "image": [torch.randn(shape)],
+                "false_image_0": [torch.randn(shape)],
+                "_key": SampleKey(c["seed"], 0, "benchmark", row),
+            }
+            for row, length in enumerate(lengths)
+        ]
+        batch = Collator(self.tokenizer, masker, c["max_text_len"])(samples)
+        return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
+
+    def variant(self, name: str) -> Variant:
+        parts = self.parts()
+        if name == "vanilla_official":
+            return Variant(self._official, parts)
+        if name == "vanilla":
+            return Variant(partial(self._ours, None), parts)
+        teacher: SaliencyTeacher = StoredScores()
+        if name != "epic_cached":
+            parts["teacher"] = [self.teacher.module]
+            teacher = NaiveTeacher(self.teacher) if name == "epic_naive" else self.teacher
+        epic = self._epic(teacher)
+        if name == "epic_naive":
+            epic.generator = NaiveGenerator(self.language_model, epic.vocabulary, epic.config)
+        parts["heads"].append(epic.head)
+        parts["generator"] = [epic.generator]
+        return Variant(partial(self._naive if name == "epic_naive" else self._ours, epic), parts)
+
+    def clear_gradients(self) -> None:
+        for model in (self.student, self.language_model):
+            model.zero_grad(set_to_none=True)
+
+    def needed_gib(self, pairs: int) -> float:
+        return self.recipe.base_gib + pairs * self.recipe.gib_per_pair
+
+    def matching_loss(self, batch: Batch, pair: dict[str, Tensor], labels: Tensor) -> Tensor:
+        """Of the official ITM pass, which gave ``pair``; labels (B,), 1 = matched."""
+        return F.cross_entropy(self.student.itm_score(pair["cls_feats"]), labels)
+
+    def _official(self, batch: Batch) -> Tensor:
+        """Two full passes: MLM with logits at every position, ITM with its images encoded anew (SPEC §5)."""
+        m, batch = self.student, padded(batch)
+        logits = m.mlm_score(m.infer(batch, mask_text=True)["text_feats"])
+        mlm = F.cross_entropy(logits.flatten(0, 1), batch["text_labels_mlm"].flatten())
+        labels = draw_itm_labels(batch)
+        images = torch.where(labels.bool()[:, None, None, None], batch["image"][0], batch["false_image_0"][0])
+        return mlm + self.matching_loss(batch, m.infer({**batch, "image": [images]}), labels)
+
+    def _naive(self, epic: LightningEpic, batch: Batch) -> Tensor:
+        """The official step, and EPIC beside it with full passes of teacher, generator and student."""
+        full = padded(batch)
+        corruption = epic.corrupt(batch["text_ids"], batch["text_masks"], full)
+        states = self.student.infer({**full, "text_ids": corruption.input_ids})["text_feats"]
+        return self._official(batch) + total_loss(epic.losses(states, corruption))
+
+    def _ours(self, epic: LightningEpic | None, batch: Batch) -> Tensor:
+        """The training step of this repository, vanilla or with EPIC."""
+        self.student.epic = epic
+        return total_loss(self.student(batch))
+
+    # What the steps are made of -----------------------------------------------------------------------------
+
+    @cached_property
+    def student(self) -> Any:
+        return self.new_student().to(self.device).train()
+
+    @cached_property
+    def teacher(self) -> Teacher:
+        return Teacher(self.new_teacher({**self.config, "loss_names": dict.fromkeys(self.config["loss_names"], 0)}))
+
+    @cached_property
+    def language_model(self) -> PreTrainedModel:
+        return AutoModelForMaskedLM.from_config(self.recipe.text).to(self.device)
+
+    def _epic(self, teacher: SaliencyTeacher) -> LightningEpic:
+        vocabulary, width = Vocabulary.from_tokenizer(self.tokenizer), self.config["hidden_size"]
+        settings = EpicConfig(enabled=True)
+        epic = self.epic(settings, vocabulary, width, self.language_model, image_width=width, teacher=teacher)
+        return epic.to(self.device)
+
+
+class WithoutTrainer(LightningEpic):
+    """EPIC without a trainer, which is asked for the length of an epoch."""
+
+    @staticmethod
+    def steps_per_epoch(model: Any) -> int:
+        return 1
+
+
+class StoredScores:
+    """The saliency cache: scores that need no teacher."""
+
+    def saliency(self, batch: Batch) -> Tensor:
+        return torch.zeros(batch["text_ids"].shape, device=batch["text_ids"].device)
+
+
+class NaiveTeacher:
+    """The teacher's full forward. It holds Eq. 8's scores anyway, so which are returned changes no cost."""
+
+    def __init__(self, teacher: Teacher) -> None:
+        self.teacher = teacher
+
+    @torch.no_grad()
+    def saliency(self, batch: Batch) -> Tensor:
+        model: Any = self.teacher.ready(batch)
+        model.infer(batch)
+        return torch.zeros(batch["text_ids"].shape, device=batch["text_ids"].device)
+
+
+class NaiveGenerator(LanguageModelGenerator):
+    """Vocabulary logits at every position, padding included."""
+
+    def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
+        sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)
+        return self.language_model(sentence, attention_mask=torch.ones_like(mask)).logits[masked]
+
+
+def padded(batch: Batch) -> Batch:
+    """The batch with its padding marked as text: whoever leaves out padding computes all of it, like official code."""
+    return {**batch, "text_masks": torch.ones_like(batch["text_masks"])}
