@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from sacred.initialize import create_run
 from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
@@ -18,6 +17,7 @@ from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.fixture import FIXTURES
+from tests.unit.configs import resolve
 from vlp.data.tokenizers import tokenizer_from_files
 from vlp.training.arrow_config import base_config
 
@@ -30,12 +30,7 @@ CLIP = ClipSize(width=16, layers=3, heads=2, patch_size=16, pretrained=None, tex
 SWIN = SwinSize(embed_dim=4, depths=(1, 2, 1, 1), heads=(1, 1, 2, 2), pretrained=None)
 IMAGE_SIZE = {"clip": 32, "swin": 64}
 BERT = FIXTURES / "meter" / "tokenizer_bert_vocab.txt"
-
-
-def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:
-    """The config of a command line, as sacred resolves it."""
-    run = create_run(ex, "print_config", updates, named_configs=list(named_configs))
-    return copy.deepcopy(run.config)
+resolved = partial(resolve, ex)
 
 
 def config_of(vision: str = "clip", tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> dict[str, Any]:
