@@ -1,4 +1,5 @@
 PYTHON ?= python3
+BASELINE ?= meter
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
@@ -18,7 +19,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	touch $@
 
 demo: setup
-	$(BIN)/python -m demo
+	$(BIN)/python -m demo --baseline $(BASELINE)
 
 lint: setup-test
 	$(BIN)/ruff check .

@@ -1,7 +1,8 @@
-"""``python -m demo``: METER pre-trained without and with EPIC on data that is made on the spot, and compared.
+"""``python -m demo``: a baseline pre-trained without and with EPIC on data that is made on the spot, and compared.
 
-Everything goes through METER's official launcher, whose command lines are echoed. Results: runs/demo/results.json,
-report.html, and each run's own folder with TensorBoard events. A second call goes on where the first one stopped.
+Everything goes through the baseline's official launcher, whose command lines are echoed: METER's, or with
+``--baseline vilt`` ViLT's. Results: runs/demo/results.json, report.html, and each run's own folder with TensorBoard
+events. A second call goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ def main(settings: Settings) -> None:
     claim_output(settings)
     run_stages(stages(settings))
     comparison = compare(settings)
-    commands = [shown(command) for command in all_commands(settings)]
+    commands = [shown(settings, command) for command in all_commands(settings)]
     write_results(settings.path("results.json"), comparison, settings, commands)
     write_report(settings.path("report.html"), build_report(settings, comparison, commands))
-    print_table(comparison)
+    print_table(comparison, settings)
     print(f"\n{time.monotonic() - started:.0f} s in this call")
     for name in ("results.json", "report.html"):
         print(f"written: {settings.path(name)}")
@@ -114,16 +115,16 @@ def convert(raw: Path, arrow: Path) -> None:
 
 
 def fit(settings: Settings) -> None:
-    """The masked LM that stands in for roberta-base."""
+    """The masked LM that stands in for a released one."""
     fit_language_model(
         settings.path("data", "captions.txt"),
         settings.language_model,
-        FitSettings(steps=settings.lm_steps, max_length=40, seed=settings.seed),
+        FitSettings(family=settings.about.family, steps=settings.lm_steps, max_length=40, seed=settings.seed),
     )
 
 
 def vocab_size(settings: Settings) -> int:
-    """Tokens of the language model, METER's ``vocab_size``."""
+    """Tokens of the language model, the run's ``vocab_size``."""
     return int(json.loads((settings.language_model / "config.json").read_text())["vocab_size"])
 
 
@@ -153,8 +154,8 @@ def evaluate(settings: Settings, name: str) -> None:
 
 def launch(settings: Settings, command: list[str], log: Path) -> None:
     """Echo a launcher command and run it."""
-    print(f"      $ {shown(command)}", flush=True)
-    run_command(command, REPOSITORY / "meter", log, shows=("step ", "retrieval: "))
+    print(f"      $ {shown(settings, command)}", flush=True)
+    run_command(command, REPOSITORY / settings.baseline, log, shows=("step ", "retrieval: "))
 
 
 def all_commands(settings: Settings) -> list[list[str]]:

@@ -21,10 +21,11 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
     metrics = {name: read_metrics(settings.run_directory(name) / "metrics.jsonl") for name in NAMES}
     examples: Examples = load_examples(settings, EXAMPLES)
     seconds = {name: json.loads(settings.path(name, "trained.json").read_text())["seconds"] for name in NAMES}
+    name = settings.about.epic.name
     return Report(
-        title="METER without and with EPIC",
+        title=f"{name} without and with EPIC",
         lead=(
-            "Two small METER models were pre-trained on drawn scenes from the same initial weights and for the same "
+            f"Two small {name} models were pre-trained on drawn scenes from the same initial weights and for the same "
             "number of steps, one with masked language modelling and image-text matching alone, one with EPIC beside "
             "them. The first is the frozen teacher of the second."
         ),

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from demo.baselines import BASELINES, Baseline
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
@@ -19,7 +21,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 class Settings:
     """Sizes of the demo; the defaults fit ten minutes on two CPU cores."""
 
-    output: Path = REPOSITORY / "runs" / "demo"
+    baseline: str
+    output: Path
     seed: int = 0
     train_images: int = 3000
     val_images: int = 200  # masked-token accuracy and ITC are measured on these
@@ -30,14 +33,19 @@ class Settings:
     batch: int = 24  # per process
     processes: int = min(2, torch.cuda.device_count() or 2)  # two on the CPU, no more than GPUs on a GPU machine
 
+    @property
+    def about(self) -> Baseline:
+        """What is particular to the baseline."""
+        return BASELINES[self.baseline]
+
     def path(self, *parts: str) -> Path:
         """A path below the output folder."""
         return self.output.joinpath(*parts)
 
     @property
     def language_model(self) -> Path:
-        """The small masked LM: "roberta-base" of the demo, for METER's text encoder and EPIC's generator alike."""
-        return self.path("roberta-tiny")
+        """The small masked LM in place of a released one: tokenizer and EPIC's generator, METER's text encoder too."""
+        return self.path(f"{self.about.family}-tiny")
 
     def run_directory(self, name: str, stage: str = "mlm_itm_seed{seed}_from_") -> Path:
         """Where the launcher writes the run ``name``."""
@@ -50,8 +58,10 @@ class Settings:
 
 def parse(argv: Sequence[str]) -> Settings:
     """Settings from flags: every field is ``--field-name``."""
-    parser = argparse.ArgumentParser("python -m demo", description="Pre-train METER without and with EPIC.")
-    for field in dataclasses.fields(Settings):
+    parser = argparse.ArgumentParser("python -m demo", description="Pre-train a baseline without and with EPIC.")
+    parser.add_argument("--baseline", choices=list(BASELINES), default="meter", help="default meter")
+    parser.add_argument("--output", type=Path, help="default runs/demo; of a baseline other than METER runs/demo_NAME")
+    for field in dataclasses.fields(Settings)[2:]:
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
             type=type(field.default),
@@ -59,15 +69,14 @@ def parse(argv: Sequence[str]) -> Settings:
             help=f"default {field.default}",
         )
     chosen = vars(parser.parse_args(argv))
-    return Settings(**{**chosen, "output": chosen["output"].resolve()})
+    output = chosen["output"] or REPOSITORY / "runs" / BASELINES[chosen["baseline"]].output
+    return Settings(**{**chosen, "output": output.resolve()})
 
 
 def common_items(settings: Settings, vocab_size: int) -> list[str]:
     """What every launcher call of the demo shares, after the task's named config."""
     return [
-        "clip16",
-        "text_roberta",
-        "tiny",
+        *settings.about.model,
         f"data_root={settings.path('data', 'arrow')}",
         "datasets=['coco']",
         f"tokenizer={settings.language_model}",
@@ -84,7 +93,7 @@ def common_items(settings: Settings, vocab_size: int) -> list[str]:
 def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """The official pre-training command at demo size; ``name`` is "vanilla" or "epic"."""
     items = [
-        "task_mlm_itm_clip_bert",
+        *settings.about.pretraining,
         *common_items(settings, vocab_size),
         f"max_steps={settings.steps}",
         "learning_rate=3e-4",
@@ -98,14 +107,15 @@ def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str
 def masked_token_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """Evaluates the pre-training objectives of a checkpoint on the val split."""
     items = evaluation_items(settings, vocab_size, name)
-    return launcher(["task_mlm_itm_clip_bert", *items, "eval_split=val", *epic_items(settings, name)])
+    return launcher([*settings.about.pretraining, *items, "eval_split=val", *epic_items(settings, name)])
 
 
 def retrieval_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """The official zero-shot retrieval evaluation of a pre-trained checkpoint, on the test split."""
     items = evaluation_items(settings, vocab_size, name)
     # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
-    return launcher(["task_finetune_irtr_coco_clip_bert", "get_recall_metric=True", "draw_false_text=1", *items])
+    task = settings.about.finetuning.format("irtr_coco")
+    return launcher([task, "get_recall_metric=True", "draw_false_text=1", *items])
 
 
 def evaluation_items(settings: Settings, vocab_size: int, name: str) -> list[str]:
@@ -124,10 +134,10 @@ def epic_items(settings: Settings, name: str) -> list[str]:
 
 
 def launcher(items: Sequence[str]) -> list[str]:
-    """METER's launcher with ``items``, run from the folder ``meter``."""
+    """The launcher with ``items``, run from the baseline's folder."""
     return [sys.executable, "run.py", "with", *items]
 
 
-def shown(command: Sequence[str]) -> str:
+def shown(settings: Settings, command: Sequence[str]) -> str:
     """A command as a user would type it in the repository."""
-    return "cd meter && " + shlex.join(["python", *command[1:]])
+    return f"cd {settings.baseline} && " + shlex.join(["python", *command[1:]])

@@ -1,14 +1,19 @@
-"""A small data set with a language model, made once, and the runs that several tests look at."""
+"""A small data set with language models, made once, and the runs that several tests look at.
+
+A test runs for every baseline; one that proves something of code that they share says so by SHARED_CODE.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from demo.baselines import BASELINES
 from epic_common.fit_lm import FitSettings, fit_language_model
 from tests.launch.launcher import Launcher, Result
 from tests.unit.epic.conftest import one_thread
@@ -19,35 +24,50 @@ __all__ = ["one_thread"]
 
 
 @pytest.fixture(scope="session")
-def launcher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launcher]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Scenes in COCO's raw layout and as Arrow tables, and their captions."""
     data = tmp_path_factory.mktemp("data")
     write_coco(data / "raw", Request(train=32, val=8, test=8, captions=2, image_size=80, seed=0))
     make_arrow("coco", data / "raw", data / "arrow")
-    language_model(data)
-    logs = tmp_path_factory.mktemp("runs")
-    launcher = Launcher(data, logs)
-    yield launcher
-    launcher.close()
-    shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
-
-
-def language_model(data: Path) -> None:
     entries = json.loads((data / "raw" / "karpathy" / "dataset_coco.json").read_text())["images"]
     captions = [sentence["raw"] for entry in entries for sentence in entry["sentences"]]
     (data / "captions.txt").write_text("\n".join(captions))
-    sizes = FitSettings(steps=3, batch_size=8, layers=1, width=128, vocab_size=300)
-    fit_language_model(data / "captions.txt", data / "roberta-tiny", sizes)
+    return data
+
+
+@pytest.fixture(scope="session")
+def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Launcher]]:
+    """The launcher of a baseline by its name, begun when it is first asked for."""
+    logs, begun = tmp_path_factory.mktemp("runs"), list[Launcher]()
+
+    @cache
+    def launcher(name: str) -> Launcher:
+        family = BASELINES[name].family
+        sizes = FitSettings(family=family, steps=3, batch_size=8, layers=1, width=128, vocab_size=300)
+        fit_language_model(data / "captions.txt", data / f"{family}-tiny", sizes)
+        (logs / name).mkdir()
+        begun.append(Launcher(name, data, logs / name))
+        return begun[-1]
+
+    yield launcher
+    for each in begun:
+        each.close()
+    shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
+
+
+@pytest.fixture(scope="session", params=BASELINES)
+def launcher(request: pytest.FixtureRequest, launchers: Callable[[str], Launcher]) -> Launcher:
+    return launchers(request.param)
+
+
+# pytest makes a fixture again whenever its parameter changes: what is to be made once belongs to the launcher.
 
 
 @pytest.fixture(scope="session")
 def vanilla(launcher: Launcher) -> Result:
-    """Three steps of vanilla pre-training and one validation."""
-    return launcher.pretrain("val_check_interval=3")
+    return launcher.vanilla
 
 
 @pytest.fixture(scope="session")
-def epic(launcher: Launcher, vanilla: Result) -> Result:
-    """The same with EPIC, the vanilla run as its teacher."""
-    return launcher.pretrain(
-        "val_check_interval=3", "epic", f"teacher_path={vanilla.checkpoint}", "epic.mask_ratio=0.5"
-    )
+def epic(launcher: Launcher) -> Result:
+    return launcher.epic

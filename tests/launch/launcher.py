@@ -1,4 +1,4 @@
-"""Drive METER's launcher as a user does, and read what a run leaves behind."""
+"""Drive a baseline's launcher as a user does, and read what a run leaves behind."""
 
 from __future__ import annotations
 
@@ -9,13 +9,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from demo.baselines import BASELINES
+
 ROOT = Path(__file__).parents[2]
-METER = ROOT / "meter"
-PRETRAIN = ("task_mlm_itm_clip_bert", "clip16", "text_roberta", "tiny")
-RETRIEVAL = ("task_finetune_irtr_coco_clip_bert", "clip16", "text_roberta", "tiny", "get_recall_metric=True")
+SMALL = {"meter": ("hidden_size=32", "num_heads=2")}  # for small checkpoints
+LOSSES = {"meter": ("mlm/train/loss", "itm/train/loss")}  # what vanilla pre-training sums
+# For what tests code of vlp and epic_vlp that a second baseline could not run otherwise: METER's launcher alone.
+SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
 # One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
@@ -57,12 +63,16 @@ class Result:
 class Launcher:
     """Runs command lines of ``run.py`` on one small data set; ``cold`` ones in a fresh Python."""
 
-    def __init__(self, data: Path, logs: Path) -> None:
-        self.data, self._logs, self._numbers = data, logs, itertools.count()
-        self.vocab_size = json.loads((data / "roberta-tiny" / "config.json").read_text())["vocab_size"]
+    def __init__(self, name: str, data: Path, logs: Path) -> None:
+        self.name, self.data, self._logs, self._numbers = name, data, logs, itertools.count()
+        self.baseline = BASELINES[name]
+        self.pretraining = (*self.baseline.pretraining, *self.baseline.model)
+        self.retrieval = (*self.finetuning("irtr_coco"), "get_recall_metric=True")
+        self.language_model = data / f"{self.baseline.family}-tiny"
+        self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm"],
-            cwd=METER,
+            [sys.executable, "-m", "tests.launch.warm", name],
+            cwd=ROOT / name,
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -78,14 +88,33 @@ class Launcher:
         self._process.stdin.close()
         self._process.wait(timeout=60)
 
+    @cached_property
+    def vanilla(self) -> Result:
+        """Three steps of vanilla pre-training and one validation."""
+        return self.pretrain("val_check_interval=3")
+
+    @cached_property
+    def epic(self) -> Result:
+        """The same with EPIC, the vanilla run as its teacher."""
+        return self.pretrain("val_check_interval=3", *self.teacher, "epic.mask_ratio=0.5")
+
+    @property
+    def teacher(self) -> tuple[str, str]:
+        """What turns a run into one with EPIC, the vanilla run as its teacher."""
+        return "epic", f"teacher_path={self.vanilla.checkpoint}"
+
+    def finetuning(self, task: str) -> tuple[str, ...]:
+        """The named configs of ``task``'s fine-tuning."""
+        return self.baseline.finetuning.format(task), *self.baseline.model
+
     def items(self, *items: str) -> list[str]:
         """``items`` after those that every run of the small data set shares; a later item wins."""
         shared = [
             f"data_root={self.data / 'arrow'}",
             "datasets=['coco']",
-            f"tokenizer={self.data / 'roberta-tiny'}",
+            f"tokenizer={self.language_model}",
             f"vocab_size={self.vocab_size}",
-            *("hidden_size=32", "num_heads=2"),  # small checkpoints
+            *SMALL[self.name],
             *("num_gpus=1", "num_workers=0", "per_gpu_batchsize=8", "batch_size=8"),
             *("max_steps=3", "warmup_steps=1", "learning_rate=1e-3", "drop_rate=0.1", "log_every_n_steps=1"),
         ]
@@ -133,18 +162,18 @@ class Launcher:
         return [checked(result, check) for result in results]
 
     def pretrain(self, *items: str, **options: Any) -> Result:
-        return self.run(*PRETRAIN, *self.items(*items), **options)
+        return self.run(*self.pretraining, *self.items(*items), **options)
 
     def retrieve(self, checkpoint: Path, *items: str, check: bool = True) -> Result:
         last = ("test_only=True", f"load_path={checkpoint}", *items)
-        return self.run(*RETRIEVAL, *self.items(*last), check=check)
+        return self.run(*self.retrieval, *self.items(*last), check=check)
 
     def cold(self, *items: str, root: Path = ROOT, check: bool = True) -> Result:
         """``python run.py with items`` in the repository under ``root``."""
         log_dir = self.log_dir()
         done = subprocess.run(
             [sys.executable, "run.py", "with", *items, f"log_dir={log_dir}"],
-            cwd=root / "meter",
+            cwd=root / self.name,
             env={**ENVIRONMENT, "PYTHONPATH": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import LOSSES, SHARED_CODE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.data.raw import read_table, write_table
 from vlp.data.arrow.table import CAPTION
@@ -55,19 +55,17 @@ CAPTIONS = ["", "dog", "a red circle " * 100, "<mask> </s>", "<s><pad><unk>", " 
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-def test_odd_captions_go_through_a_whole_epic_step(
-    batch: int, launcher: Launcher, vanilla: Result, rows: Rows, arrow: Path
-) -> None:
+def test_odd_captions_go_through_a_whole_epic_step(batch: int, launcher: Launcher, rows: Rows, arrow: Path) -> None:
     """Each alone, where the empty one leaves nothing to mask, and in fours, where the last batch of an epoch is of
     one. A row whose list of captions is empty takes no part."""
     odd = [{**rows[i], "caption": [text]} for i, text in enumerate(CAPTIONS)]
     write_table(arrow / TRAIN, [{**rows[0], "caption": []}, *odd], CAPTION)
     steps = -(-len(CAPTIONS) // batch)
     run = launcher.pretrain(
-        *(f"data_root={arrow}", "epic", f"teacher_path={vanilla.checkpoint}", f"max_steps={steps}"),
+        *(f"data_root={arrow}", *launcher.teacher, f"max_steps={steps}"),
         *(f"per_gpu_batchsize={batch}", f"batch_size={batch}", "datasets=['coco']"),
     )
-    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen"):
+    for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
         assert len(run.values(tag)) == steps and all(math.isfinite(value) for value in run.values(tag)), tag
     for tag in ("epic/train/epic_itc", "epic/train/epic_gen"):
         assert run.values(tag).count(0.0) == (batch == 1), tag  # the empty caption alone
@@ -76,11 +74,10 @@ def test_odd_captions_go_through_a_whole_epic_step(
     assert all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
 
 
+@SHARED_CODE
 @pytest.mark.parametrize(("ratio", "share"), [("0", 0.0), ("1", 1.0)])
-def test_the_ends_of_the_mask_ratio(ratio: str, share: float, launcher: Launcher, vanilla: Result) -> None:
-    run = launcher.pretrain(
-        "epic", f"teacher_path={vanilla.checkpoint}", f"epic.mask_ratio={ratio}", "max_steps=2", "warmup_steps=0"
-    )
+def test_the_ends_of_the_mask_ratio(ratio: str, share: float, launcher: Launcher) -> None:
+    run = launcher.pretrain(*launcher.teacher, f"epic.mask_ratio={ratio}", "max_steps=2", "warmup_steps=0")
     assert run.values("epic/train/epic_masked_share") == [share, share]
     assert all(value > 0 for value in run.values("epic/train/epic_itc"))
     assert all((value > 0) == (share > 0) for value in run.values("epic/train/epic_gen"))
@@ -98,6 +95,7 @@ def truncated(rows: Rows, count: int) -> Rows:
     ]
 
 
+@SHARED_CODE
 def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, arrow: Path) -> None:
     write_table(arrow / TRAIN, truncated(rows, 3), CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
@@ -124,6 +122,7 @@ def test_nothing_is_said_where_nothing_was_skipped(vanilla: Result) -> None:
     assert not any(tag.startswith("data/") for line in vanilla.metrics for tag in line)
 
 
+@SHARED_CODE
 def test_broken_images_beyond_the_limit_stop_the_run(launcher: Launcher, rows: Rows, arrow: Path) -> None:
     """In a loader worker, whose traceback nobody wants to read."""
     write_table(arrow / TRAIN, truncated(rows, len(rows)), CAPTION)
@@ -132,6 +131,7 @@ def test_broken_images_beyond_the_limit_stop_the_run(launcher: Launcher, rows: R
     assert len(run.output.splitlines()) < 40
 
 
+@SHARED_CODE
 def test_a_broken_image_stops_an_evaluation(launcher: Launcher, arrow: Path) -> None:
     name = TRAIN.replace("train", "test")
     test = read_table(arrow / name)
@@ -159,6 +159,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@SHARED_CODE
 @pytest.mark.parametrize("what", DAMAGE)
 def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: Launcher, arrow: Path) -> None:
     damage, message = DAMAGE[what]
@@ -179,6 +180,7 @@ def other_teacher(vanilla: Result, folder: Path, **changes: Any) -> Path:
     return folder / "teacher.ckpt"
 
 
+@SHARED_CODE
 def test_a_teacher_with_too_few_fusion_layers(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
     path = other_teacher(vanilla, tmp_path, num_top_layer=1)
     run = launcher.pretrain("epic", f"teacher_path={path}", check=False)
@@ -186,10 +188,11 @@ def test_a_teacher_with_too_few_fusion_layers(launcher: Launcher, vanilla: Resul
     stopped(run, r"teacher\.ckpt has 1 fusion layers, epic\.saliency_layer=-2 needs more")
 
 
+@SHARED_CODE
 def test_a_teacher_with_another_tokenizer(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
     """The same number of tokens, two of them exchanged: no shape would tell."""
     folder = tmp_path / "tokenizer"
-    shutil.copytree(launcher.data / "roberta-tiny", folder)
+    shutil.copytree(launcher.language_model, folder)
     for name in ("vocab.json", "merges.txt"):
         (folder / name).unlink()
     content = json.loads((folder / "tokenizer.json").read_text())
@@ -202,8 +205,9 @@ def test_a_teacher_with_another_tokenizer(launcher: Launcher, vanilla: Result, t
     stopped(run, rf"teacher\.ckpt has tokenizer={folder}, this run .*: other token ids")
 
 
+@SHARED_CODE
 def test_a_teacher_whose_tokenizer_is_elsewhere_now(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
     path = other_teacher(vanilla, tmp_path, tokenizer="/gone/roberta-tiny")
     run = launcher.pretrain("epic", f"teacher_path={path}", "max_steps=1")
-    mine = launcher.data / "roberta-tiny"
+    mine = launcher.language_model
     assert f"teacher.ckpt has tokenizer=/gone/roberta-tiny, which is not here: taken to be {mine}" in run.output

@@ -10,16 +10,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.launch.launcher import PRETRAIN, Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from vlp.training.weights import read_checkpoint
 
+pytestmark = SHARED_CODE
 SMALL = 200_000  # bytes; a checkpoint has more, the logs of a run less
 
 
 def interfered(launcher: Launcher, when: Callable[[Path], bool], act: Callable[[int], None], *items: str) -> Result:
     """A run on whose process ``act`` is called as soon as ``when`` says so of its log_dir."""
     log_dir, done = launcher.log_dir(), list[Result]()
-    line = (*PRETRAIN, *launcher.items(*items))
+    line = (*launcher.pretraining, *launcher.items(*items))
     run = threading.Thread(target=lambda: done.append(launcher.run(*line, check=False, log_dir=log_dir)))
     run.start()
     while not when(log_dir):

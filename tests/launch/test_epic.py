@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from epic_common.config import PRESETS
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import LOSSES, Launcher, Result
 
+GENERATOR_KEYS = {"roberta": {"lm_head.dense.weight", "roberta.embeddings.word_embeddings.weight"}}
 VARIANTS = [
     *("lm_cond", "vlm_sas"),
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("itc_rand", "itc_lm", "lm_fixed", "lm_trained")),
@@ -38,14 +39,12 @@ def test_tags_of_every_step_and_of_the_validation(epic: Result) -> None:
     assert logged | {"epic/train/epic_itc_precision"} == {f"epic/train/{name}" for name in REPORTED}
 
 
-def test_the_loss_is_the_sum_of_all_objectives(epic: Result) -> None:
+def test_the_loss_is_the_sum_of_all_objectives(launcher: Launcher, epic: Result) -> None:
     match = re.search(r"step 3/3 · loss (\d+\.\d+)", epic.output)
     assert match
-    mlm, itm, itc, gen = (
-        epic.values(tag)[2]
-        for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen")
-    )
-    assert float(match[1]) == pytest.approx(mlm + itm + 8 * itc + gen, abs=2e-3)
+    own = sum(epic.values(tag)[2] for tag in LOSSES[launcher.name])
+    itc, gen = (epic.values(f"epic/train/epic_{name}")[2] for name in ("itc", "gen"))
+    assert float(match[1]) == pytest.approx(own + 8 * itc + gen, abs=2e-3)
 
 
 def test_epic_is_no_part_of_the_model_selection(epic: Result) -> None:
@@ -60,13 +59,15 @@ def test_one_field_given_on_the_command_line_reaches_the_run(epic: Result) -> No
     assert all(0.5 <= share < 0.6 for share in epic.values("epic/train/epic_masked_share"))
 
 
-def test_the_checkpoint_holds_generator_and_head_but_no_teacher(epic: Result, vanilla: Result) -> None:
+def test_the_checkpoint_holds_generator_and_head_but_no_teacher(
+    launcher: Launcher, epic: Result, vanilla: Result
+) -> None:
     ours, theirs = state_dict(epic), state_dict(vanilla)
     own = [key for key in ours if key not in theirs]
     assert list(theirs) == [key for key in ours if key in theirs]
     assert {".".join(key.split(".")[:2]) for key in own} == {"epic.generator", "epic.head"}
     generator = {key.removeprefix("epic.generator.language_model.") for key in own if "generator" in key}
-    assert "lm_head.dense.weight" in generator and "roberta.embeddings.word_embeddings.weight" in generator
+    assert GENERATOR_KEYS[launcher.baseline.family] <= generator
     checkpoint = torch.load(epic.checkpoint, weights_only=True)
     assert checkpoint["epic"]["snapshot"] is None and len(checkpoint["epic"]["rng"]) == 1
     assert sum(t.numel() for t in ours.values()) < 2 * sum(t.numel() for t in theirs.values())
@@ -76,19 +77,16 @@ def test_the_teacher_is_named_with_its_hash(epic: Result, vanilla: Result) -> No
     assert re.search(rf"\[epic\] teacher {re.escape(str(vanilla.checkpoint))}, sha256 [0-9a-f]{{64}}", epic.output)
 
 
-def test_the_first_step_has_the_losses_of_the_vanilla_run(epic: Result, vanilla: Result) -> None:
-    """Same initial weights, same batch, same dropout: METER's own losses are equal floats."""
-    for tag in ("mlm/train/loss", "itm/train/loss", "mlm/train/accuracy", "itm/train/accuracy"):
+def test_the_first_step_has_the_losses_of_the_vanilla_run(launcher: Launcher, epic: Result, vanilla: Result) -> None:
+    """Same initial weights, same batch, same dropout: the baseline's own losses are equal floats."""
+    for tag in (*LOSSES[launcher.name], "mlm/train/accuracy", "itm/train/accuracy"):
         assert epic.values(tag)[0] == vanilla.values(tag)[0], tag
     assert epic.values("mlm/train/loss")[2] != vanilla.values("mlm/train/loss")[2]
 
 
 def test_initial_weights_are_those_of_the_vanilla_run(launcher: Launcher, vanilla: Result) -> None:
     """The first step of a warm-up runs at learning rate 0, so a run of one step saves what it started from."""
-    without, with_epic = (
-        state_dict(launcher.pretrain("max_steps=1", *items))
-        for items in ([], ["epic", f"teacher_path={vanilla.checkpoint}"])
-    )
+    without, with_epic = (state_dict(launcher.pretrain("max_steps=1", *items)) for items in ((), launcher.teacher))
     assert all(torch.equal(with_epic[key], value) for key, value in without.items())
     trained = state_dict(vanilla)
     assert not torch.equal(trained["mlm_score.decoder.weight"], without["mlm_score.decoder.weight"])
@@ -98,7 +96,7 @@ def test_initial_weights_are_those_of_the_vanilla_run(launcher: Launcher, vanill
 def test_variants_of_the_paper_train(name: str, launcher: Launcher, vanilla: Result) -> None:
     items = [f"epic_{name}", f"teacher_path={vanilla.checkpoint}"]
     if name == "lm_trained":
-        items += [f"epic.generator={launcher.data / 'roberta-tiny'}"]
+        items += [f"epic.generator={launcher.language_model}"]
     run = launcher.pretrain("max_steps=2", *items)
     losses = run.values("epic/train/epic_itc")
     assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
+
+pytestmark = SHARED_CODE
 
 
 @pytest.fixture(scope="session")

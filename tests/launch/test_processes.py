@@ -8,13 +8,13 @@ import socket
 import pytest
 import torch
 
-from tests.launch.launcher import PRETRAIN, Launcher, Result
+from tests.launch.launcher import LOSSES, SHARED_CODE, Launcher, Result
 
 
 @pytest.fixture(scope="module")
-def items(launcher: Launcher, vanilla: Result) -> list[str]:
+def items(launcher: Launcher) -> list[str]:
     """Three steps of EPIC on 8 pairs for each of two processes."""
-    return [*PRETRAIN, "epic", *launcher.items("batch_size=16", "drop_rate=0.1", f"teacher_path={vanilla.checkpoint}")]
+    return [*launcher.pretraining, *launcher.items("batch_size=16", *launcher.teacher)]
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +23,9 @@ def one_node(launcher: Launcher, items: list[str]) -> Result:
     return launcher.run(*items, "num_gpus=2")
 
 
-def test_two_processes_train_epic_on_the_cpu(one_node: Result) -> None:
+def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Result) -> None:
     assert one_node.output.count("num_gpus=2 runs 2 process(es) on the CPU with gloo") == 1
-    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen"):
+    for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
         values = one_node.values(tag)
         assert len(values) == 3 and all(math.isfinite(value) for value in values), tag
     assert one_node.output.count(f"run directory: {one_node.directory}") == 1 and one_node.checkpoint.exists()
@@ -39,6 +39,7 @@ def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
     assert not torch.equal(*ranks) and not torch.equal(*epic)
 
 
+@SHARED_CODE
 def test_one_process_on_each_of_two_nodes(launcher: Launcher, items: list[str], one_node: Result) -> None:
     meet = address()
     nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
@@ -46,6 +47,7 @@ def test_one_process_on_each_of_two_nodes(launcher: Launcher, items: list[str], 
     same_training(first, one_node)
 
 
+@SHARED_CODE
 def test_openmpi_starts_the_processes(launcher: Launcher, items: list[str], one_node: Result) -> None:
     """azure_distributed_run.py under the variables of `mpirun -np 2`, without OpenMPI itself."""
     meet = address()
@@ -54,6 +56,7 @@ def test_openmpi_starts_the_processes(launcher: Launcher, items: list[str], one_
     same_training(first, one_node)
 
 
+@SHARED_CODE
 def test_divided_optimiser_states(launcher: Launcher, items: list[str], one_node: Result) -> None:
     meet = address()
     nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
@@ -86,6 +89,7 @@ def openmpi(rank: int, size: int = 2) -> dict[str, str]:
     return {f"OMPI_COMM_WORLD_{name}": str(value) for name, value in own.items()}
 
 
+@SHARED_CODE
 @pytest.mark.parametrize(
     ("script", "keys", "environment", "message"),
     [
@@ -108,12 +112,12 @@ def openmpi(rank: int, size: int = 2) -> dict[str, str]:
 def test_a_start_that_contradicts_the_config_is_refused(
     script: str, keys: list[str], environment: dict[str, str], message: str, launcher: Launcher
 ) -> None:
-    (run,) = launcher.together([environment], *PRETRAIN, *launcher.items(*keys), script=script, check=False)
+    (run,) = launcher.together([environment], *launcher.pretraining, *launcher.items(*keys), script=script, check=False)
     assert run.status == 1 and message in run.output and "Traceback" not in run.output
 
 
 def test_bf16(launcher: Launcher, vanilla: Result) -> None:
-    run = launcher.pretrain("precision=bf16", "epic", f"teacher_path={vanilla.checkpoint}", "max_steps=2")
+    run = launcher.pretrain("precision=bf16", *launcher.teacher, "max_steps=2")
     assert run.values("mlm/train/loss")[0] == pytest.approx(vanilla.values("mlm/train/loss")[0], rel=0.02)
     assert run.values("mlm/train/loss")[0] != vanilla.values("mlm/train/loss")[0]
     assert all(math.isfinite(value) for value in run.values("epic/train/epic_itc"))
@@ -122,26 +126,27 @@ def test_bf16(launcher: Launcher, vanilla: Result) -> None:
 def test_gradient_checkpointing_gives_the_same_losses(launcher: Launcher, vanilla: Result) -> None:
     run = launcher.pretrain("val_check_interval=3", "gradient_checkpointing=True")
     assert run.config()["gradient_checkpointing"] is True
-    for tag in ("mlm/train/loss", "itm/train/loss", "mlm/val/loss"):
+    for tag in (*LOSSES[launcher.name], "mlm/val/loss"):
         assert run.values(tag) == vanilla.values(tag), tag
 
 
 @pytest.mark.slow
-def test_compiled_layers_train_as_eager_ones(launcher: Launcher, vanilla: Result, epic: Result) -> None:
-    teacher = f"teacher_path={vanilla.checkpoint}"
-    run = launcher.pretrain("val_check_interval=3", "epic", teacher, "epic.mask_ratio=0.5", "compile=aot_eager")
-    for tag in ("mlm/train/loss", "itm/train/loss", "epic/train/epic_itc", "epic/train/epic_gen", "mlm/val/loss"):
+def test_compiled_layers_train_as_eager_ones(launcher: Launcher, epic: Result) -> None:
+    run = launcher.pretrain("val_check_interval=3", *launcher.teacher, "epic.mask_ratio=0.5", "compile=aot_eager")
+    for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen", "mlm/val/loss"):
         assert run.values(tag) == pytest.approx(epic.values(tag), rel=1e-4), tag
     ours, theirs = (torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (run, epic))
     assert list(ours) == list(theirs)
 
 
+@SHARED_CODE
 def test_accumulated_batches_make_one_step(launcher: Launcher) -> None:
     run = launcher.pretrain("per_gpu_batchsize=4", "batch_size=8", "max_steps=2")
     assert run.values("lr-AdamW/pg1") == pytest.approx([0, 0, 1e-3, 1e-3])  # by batch
     assert len(run.values("mlm/train/loss")) == 2
 
 
+@SHARED_CODE
 def test_a_trial_run_leaves_nothing_behind(launcher: Launcher) -> None:
     run = launcher.pretrain("fast_dev_run=True")
     assert "step 1/1" in run.output and not run.log_dir.exists()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from demo.baselines import BASELINES
 from epic_common.fit_lm import FitSettings, fit_language_model
 from tests.launch import real_pairs
 from tests.launch.launcher import Launcher, Result
@@ -24,7 +25,7 @@ STEPS = 30
 Photos = dict[str, list[Photo]]  # by dataset key
 
 
-@pytest.fixture(scope="module", params=["meter"])
+@pytest.fixture(scope="module", params=BASELINES)
 def baseline(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -51,10 +52,11 @@ def launcher(baseline: str, photos: Photos, tmp_path_factory: pytest.TempPathFac
         importlib.import_module(f"{baseline}.utils.{module}").make_arrow(str(data / key), str(data / "arrow"))
     texts = [text for photo in photos["coco"] if "train" in photo.folder for text in photo.captions]
     (data / "captions.txt").write_text("\n".join(texts), encoding="utf-8")
-    sizes = FitSettings(steps=200, batch_size=16, layers=1, vocab_size=600)
-    fit_language_model(data / "captions.txt", data / "roberta-tiny", sizes)
+    family = BASELINES[baseline].family
+    sizes = FitSettings(family=family, steps=200, batch_size=16, layers=1, vocab_size=600)
+    fit_language_model(data / "captions.txt", data / f"{family}-tiny", sizes)
     logs = tmp_path_factory.mktemp("runs")
-    launcher = Launcher(data, logs)
+    launcher = Launcher(baseline, data, logs)
     yield launcher
     launcher.close()
     shutil.rmtree(logs)
@@ -98,7 +100,7 @@ def test_pre_training_with_epic_learns(vanilla: Result, epic: Result) -> None:
 def test_zero_shot_retrieval_counts_every_caption_and_photo(launcher: Launcher, epic: Result, photos: Photos) -> None:
     run = launcher.retrieve(epic.checkpoint, "datasets=['f30k']")
     results = json.loads((run.directory / "results.json").read_text())
-    assert (results["baseline"], results["datasets"], results["eval_split"]) == ("meter", ["f30k"], "test")
+    assert (results["baseline"], results["datasets"], results["eval_split"]) == (launcher.name, ["f30k"], "test")
     images = [photo for photo in photos["f30k"] if photo.split == "test"]
     captions = sum(len(dict.fromkeys(photo.captions)) for photo in images)
     for way, count in (("ir", captions), ("tr", len(images))):

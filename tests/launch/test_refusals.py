@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import RobertaConfig
 
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
 
 UNKNOWN = {
     "imge_size=64": "unknown config key 'imge_size'; did you mean 'image_size'?",
@@ -44,11 +44,13 @@ def refused(run: Result, message: str, status: int) -> None:
     assert not list(run.log_dir.glob("*"))  # nothing was begun
 
 
+@SHARED_CODE
 @pytest.mark.parametrize("item", UNKNOWN)
 def test_unknown_names_are_answered_with_the_nearest(item: str, launcher: Launcher) -> None:
     refused(launcher.pretrain(item, check=False), UNKNOWN[item], status=2)
 
 
+@SHARED_CODE
 @pytest.mark.parametrize("item", WRONG)
 def test_wrong_values(item: str, launcher: Launcher) -> None:
     items = ["epic", "epic.enabled=True"] if item.startswith("epic.") else []
@@ -57,23 +59,26 @@ def test_wrong_values(item: str, launcher: Launcher) -> None:
     assert run.output.rstrip().splitlines()[-1].startswith("error: ")
 
 
+@SHARED_CODE
 def test_official_encoders_that_cannot_be_had_are_not_replaced_by_random_ones(
     launcher: Launcher, tmp_path: Path
 ) -> None:
     """A machine without a network and with the tokenizer alone: nothing starts until ``init=random`` says so."""
     for name in ("vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json"):
-        shutil.copy(launcher.data / "roberta-tiny" / name, tmp_path)
+        shutil.copy(launcher.language_model / name, tmp_path)
     RobertaConfig(vocab_size=launcher.vocab_size).save_pretrained(tmp_path)
     items = launcher.items(f"tokenizer={tmp_path}", "image_size=224", "max_text_len=40")
     run = launcher.run("task_mlm_itm_clip_bert", "clip16", "text_roberta", *items, check=False)
     refused(run, "or init=random to start from random encoders", status=1)
 
 
+@SHARED_CODE
 def test_official_vision_weights_that_cannot_be_had(launcher: Launcher) -> None:
     items = ("vit=ViT-B/16", "image_size=64", "input_image_embed_size=768", "init.vision=pretrained")
     refused(launcher.pretrain(*items, check=False), "or init=random for random encoders", status=1)
 
 
+@SHARED_CODE
 def test_a_tokenizer_that_cannot_be_had(launcher: Launcher) -> None:
     run = launcher.run(
         *("task_mlm_itm_clip_bert", "clip16", "text_roberta", f"data_root={launcher.data / 'arrow'}"),

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from tests.unit.training.test_exact_resume import timeless
 
 # 64 captions: 8 batches, so 4 steps an epoch; a validation in the middle of each epoch and at its end.
@@ -79,8 +79,8 @@ def after_steps(steps: int, number: int, pause: float = 0.0, group: bool = False
 
 
 @pytest.fixture(scope="session")
-def items(launcher: Launcher, vanilla: Result) -> tuple[str, ...]:
-    return (*ITEMS, "epic", f"teacher_path={vanilla.checkpoint}")
+def items(launcher: Launcher) -> tuple[str, ...]:
+    return (*ITEMS, *launcher.teacher)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +99,7 @@ def test_killed_at_any_moment(seed: int, launcher: Launcher, whole: Result, item
     continues(broken, resumed, whole)
 
 
+@SHARED_CODE
 @pytest.mark.parametrize("cut", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_that_max_steps_ended_goes_on_with_more(
     cut: int, launcher: Launcher, whole: Result, items: tuple[str, ...]
@@ -168,6 +169,7 @@ def test_two_processes_killed_at_any_moment(
 # Refusals ------------------------------------------------------------------------------------------------
 
 
+@SHARED_CODE
 def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, vanilla: Result, whole: Result) -> None:
     other = launcher.pretrain("max_steps=1", "seed=1").checkpoint
     resume = f"resume_from={whole.checkpoint}"

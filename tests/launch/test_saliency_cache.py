@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.launcher import PRETRAIN, Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from tests.launch.test_processes import address
 from vlp.data.arrow import make_arrow
 from vlp.data.scenes.coco_layout import Request, write_coco
@@ -17,19 +17,19 @@ SCRIPT = "epic_saliency_cache.py"
 
 
 @pytest.fixture(scope="module")
-def cache(launcher: Launcher, vanilla: Result, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(launcher: Launcher, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache of the vanilla run's saliency."""
     folder = tmp_path_factory.mktemp("cache") / "scores"
-    run = build(launcher, vanilla, folder)
-    pairs = 2 * (32 + 8)  # training, and the test split, which METER validates on
+    run = build(launcher, folder)
+    pairs = 2 * (32 + 8)  # training, and the test split, on which runs are validated
     assert f"saliency: {pairs}/{pairs} pairs" in run.output and "0:00 left" in run.output
     assert re.search(rf"saliency cache .*: {pairs} distinct pairs, \d+ tokens, 0\.0 MB; 0 pairs left out", run.output)
     return folder
 
 
-def build(launcher: Launcher, vanilla: Result, folder: Path, *items: str, check: bool = True) -> Result:
-    given = ("epic", f"teacher_path={vanilla.checkpoint}", f"saliency_cache={folder}", *items)
-    return launcher.run(*PRETRAIN, *launcher.items(*given), script=SCRIPT, check=check)
+def build(launcher: Launcher, folder: Path, *items: str, check: bool = True) -> Result:
+    given = (*launcher.teacher, f"saliency_cache={folder}", *items)
+    return launcher.run(*launcher.pretraining, *launcher.items(*given), script=SCRIPT, check=check)
 
 
 def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
@@ -44,8 +44,9 @@ def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
     assert len(run.values("epic/train/epic_itc")) == 3 and len(run.values("epic/val/epic_itc")) == 1
 
 
+@SHARED_CODE
 def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
-    launcher: Launcher, cache: Path, epic: Result, vanilla: Result, tmp_path: Path
+    launcher: Launcher, cache: Path, epic: Result, tmp_path: Path
 ) -> None:
     resume = ("epic", "epic.mask_ratio=0.5", "max_steps=4", f"resume_from={epic.checkpoint}")
     run = launcher.pretrain(*resume, f"saliency_cache={cache}")
@@ -57,27 +58,30 @@ def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
     assert refused.status == 1 and "its run had the teacher of sha256" in refused.output and "0ther" in refused.output
 
 
-def test_two_processes_build_the_cache_of_one(launcher: Launcher, vanilla: Result, cache: Path, tmp_path: Path) -> None:
+@SHARED_CODE
+def test_two_processes_build_the_cache_of_one(launcher: Launcher, cache: Path, tmp_path: Path) -> None:
     """One on each of two nodes; the second says nothing."""
-    given = ("epic", f"teacher_path={vanilla.checkpoint}", f"saliency_cache={tmp_path}", "num_nodes=2")
+    given = (*launcher.teacher, f"saliency_cache={tmp_path}", "num_nodes=2")
     meet = address()
     nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    first, second = launcher.together(nodes, *PRETRAIN, *launcher.items(*given), script=SCRIPT)
+    first, second = launcher.together(nodes, *launcher.pretraining, *launcher.items(*given), script=SCRIPT)
     assert "saliency: 40/40 pairs" in first.output and "pairs" not in second.output
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in cache.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (cache / path.name).read_bytes()
 
 
-def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache: Path, vanilla: Result) -> None:
+@SHARED_CODE
+def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache: Path) -> None:
     run = launcher.pretrain("epic", f"saliency_cache={cache}", "clip_randaug", check=False)
     assert run.status == 1 and "Traceback" not in run.output and not run.log_dir.exists()
     last = run.output.rstrip().splitlines()[-1]
     assert last.startswith("error: saliency_cache: train_transform_keys has 'clip_randaug', another view")
-    run = build(launcher, vanilla, cache, "epic.saliency_layer=-1", check=False)
+    run = build(launcher, cache, "epic.saliency_layer=-1", check=False)
     assert run.status == 1 and "epic.saliency_layer is -2 in the cache and -1 in this run" in run.output
 
 
+@SHARED_CODE
 def test_data_that_the_cache_does_not_have_end_the_run_in_one_line(
     launcher: Launcher, cache: Path, tmp_path: Path
 ) -> None:

@@ -13,9 +13,26 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.launch.launcher import ENVIRONMENT, PRETRAIN, ROOT, Launcher, Result
+from tests.launch.launcher import ENVIRONMENT, LOSSES, ROOT, SHARED_CODE, Launcher, Result
 
-TASK_TAGS = {f"{task}/train/{quantity}" for task in ("mlm", "itm") for quantity in ("loss", "accuracy")}
+# What of the runs below is a baseline's own: multiples of learning_rate by parameter group; parts of the state dict.
+RATES = {"meter": (1, 1, 5, 5, 5, 5)}
+FIRST_KEYS = {
+    "meter": [
+        f"cross_modal_{name}" for name in ("text_transform.weight", "text_transform.bias", "image_transform.weight")
+    ],
+}
+INNER_KEYS = {
+    "meter": (
+        "vit_model.visual.transformer.resblocks.3.attn.in_proj_weight",
+        "text_transformer.encoder.layer.0.attention.self.query.weight",
+    ),
+}
+
+
+def logged(launcher: Launcher) -> set[str]:
+    """Tags of a training step."""
+    return {*LOSSES[launcher.name], "mlm/train/accuracy", "itm/train/accuracy"}
 
 
 def test_run_directory(vanilla: Result) -> None:
@@ -27,22 +44,27 @@ def test_run_directory(vanilla: Result) -> None:
     assert set(files) - set(events) == {best, last, "config.json", "hparams.yaml", "metrics.jsonl"}
 
 
-def test_tensorboard_tags(vanilla: Result) -> None:
+def test_tensorboard_tags(launcher: Launcher, vanilla: Result) -> None:
     events = EventAccumulator(str(vanilla.directory)).Reload()
     tags = set(events.Tags()["scalars"])
     expected = {
-        tag.replace("train", phase) + end for tag in TASK_TAGS for phase in ("train", "val") for end in ("", "_epoch")
+        tag.replace("train", phase) + end
+        for tag in logged(launcher)
+        for phase in ("train", "val")
+        for end in ("", "_epoch")
     }
-    rates = {f"lr-AdamW/pg{i}" for i in range(1, 7)}
+    multiples = RATES[launcher.name]
+    rates = {f"lr-AdamW/pg{i}" for i in range(1, len(multiples) + 1)}
     assert tags - {"epoch", "hp_metric"} == expected | rates | {"train/the_metric", "val/the_metric", "data/wait_share"}
     assert [event.step for event in events.Scalars("mlm/train/loss")] == [0, 1, 2]
-    assert [event.value for event in events.Scalars("lr-AdamW/pg1")] == pytest.approx([0, 1e-3, 5e-4])
-    assert [event.value for event in events.Scalars("lr-AdamW/pg5")] == pytest.approx([0, 5e-3, 25e-4])
+    for i, times in enumerate(multiples, start=1):
+        values = [event.value for event in events.Scalars(f"lr-AdamW/pg{i}")]
+        assert values == pytest.approx([0, times * 1e-3, times * 5e-4])
 
 
-def test_metrics_lines_hold_what_tensorboard_holds(vanilla: Result) -> None:
+def test_metrics_lines_hold_what_tensorboard_holds(launcher: Launcher, vanilla: Result) -> None:
     events = EventAccumulator(str(vanilla.directory)).Reload()
-    for tag in (*TASK_TAGS, "mlm/val/loss", "val/the_metric"):
+    for tag in (*logged(launcher), "mlm/val/loss", "val/the_metric"):
         assert vanilla.values(tag) == pytest.approx([event.value for event in events.Scalars(tag)])
         assert all(math.isfinite(value) for value in vanilla.values(tag))
 
@@ -61,34 +83,37 @@ def test_epoch_means_weigh_tokens_and_samples(vanilla: Result) -> None:
 
 def test_resolved_config_and_versions(vanilla: Result) -> None:
     config = vanilla.config()
-    expected = {"exp_name": "mlm_itm", "image_size": 64, "max_steps": 3, "whole_word_masking": True, "hidden_size": 32}
+    expected = {"exp_name": "mlm_itm", "image_size": 64, "max_steps": 3, "whole_word_masking": True, "max_text_len": 30}
     assert {key: config[key] for key in expected} == expected
     assert config["loss_names"]["mlm"] == config["loss_names"]["itm"] == 1
     assert config["epic"]["enabled"] is False
 
 
-def test_checkpoint_has_official_keys_and_the_config(vanilla: Result) -> None:
+def test_checkpoint_has_official_keys_and_the_config(launcher: Launcher, vanilla: Result) -> None:
     checkpoint = torch.load(vanilla.checkpoint, weights_only=True)
     official = {"epoch", "global_step", "pytorch-lightning_version", "state_dict", "callbacks"}
     assert official | {"optimizer_states", "lr_schedulers", "hyper_parameters"} <= checkpoint.keys()
     assert (checkpoint["global_step"], checkpoint["hyper_parameters"]["config"]) == (3, vanilla.config())
     keys = list(checkpoint["state_dict"])
-    assert keys[:3] == [
-        f"cross_modal_{part}" for part in ("text_transform.weight", "text_transform.bias", "image_transform.weight")
-    ]
-    assert "vit_model.visual.transformer.resblocks.3.attn.in_proj_weight" in keys
-    assert "text_transformer.encoder.layer.0.attention.self.query.weight" in keys
+    assert keys[:3] == FIRST_KEYS[launcher.name]
+    assert set(INNER_KEYS[launcher.name]) <= set(keys)
     assert keys[-2:] == ["itm_score.fc.weight", "itm_score.fc.bias"]
     assert not any("epic" in key or "metric" in key or "train_" in key for key in keys)
 
 
-def test_what_was_loaded_and_where_it_runs_is_printed(vanilla: Result) -> None:
-    assert re.search(r"\[init\] text: .*roberta-tiny, sha256 of its tensors [0-9a-f]{64}", vanilla.output)
+@SHARED_CODE
+def test_a_loaded_encoder_is_named_with_its_hash(launcher: Launcher, vanilla: Result) -> None:
+    name = re.escape(str(launcher.language_model))
+    assert re.search(rf"\[init\] text: {name}, sha256 of its tensors [0-9a-f]{{64}}", vanilla.output)
+
+
+def test_where_it_runs_and_how_far_it_is_gets_printed(vanilla: Result) -> None:
     assert "no CUDA device: num_gpus=1 runs 1 process(es) on the CPU with gloo" in vanilla.output
     assert re.search(r"step 3/3 · loss \d\.\d{3} · .* steps/s · data \d+ % · 0:00 left", vanilla.output)
     assert "module(s) in eval mode" not in vanilla.output
 
 
+@SHARED_CODE
 def test_another_seed_gives_other_numbers(launcher: Launcher, vanilla: Result) -> None:
     other = launcher.pretrain("seed=1")
     assert other.directory.parent.name == "mlm_itm_seed1_from_"
@@ -99,20 +124,21 @@ def test_another_seed_gives_other_numbers(launcher: Launcher, vanilla: Result) -
 
 
 def test_epic_off_is_vanilla_to_the_bit(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
-    """METER with its patch taken out, in a place where neither epic_common nor epic_vlp can be imported."""
-    for package in ("meter", "vlp", "patches"):
+    """The baseline with its patch taken out, in a place where neither epic_common nor epic_vlp can be imported."""
+    name = launcher.name
+    for package in (name, "vlp", "patches"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__", "result"))
-    subprocess.run([sys.executable, "-m", "patches", "remove", "meter"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "patches", "remove", name], cwd=tmp_path, check=True)
     for package in ("epic_common", "epic_vlp"):
         (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text(f"raise ImportError('vanilla METER imports {package}')")
-    command = [sys.executable, "-c", "import meter, vlp; print(meter.__file__, vlp.__file__)"]
+        (tmp_path / package / "__init__.py").write_text(f"raise ImportError('vanilla {name} imports {package}')")
+    command = [sys.executable, "-c", f"import {name}, vlp; print({name}.__file__, vlp.__file__)"]
     imported = subprocess.check_output(
-        command, cwd=tmp_path / "meter", env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, text=True
+        command, cwd=tmp_path / name, env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}, text=True
     )
-    assert imported.split() == [str(tmp_path / name / "__init__.py") for name in ("meter", "vlp")]
+    assert imported.split() == [str(tmp_path / package / "__init__.py") for package in (name, "vlp")]
 
-    stripped = launcher.cold(*PRETRAIN, *launcher.items("val_check_interval=3"), root=tmp_path)
+    stripped = launcher.cold(*launcher.pretraining, *launcher.items("val_check_interval=3"), root=tmp_path)
     assert len(vanilla.values("mlm/train/loss")) == 3
     assert stripped.metrics == vanilla.metrics
     ours, theirs = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (vanilla, stripped))

@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.launch.launcher import Launcher, Result
+from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.checkpoint.files import malicious
 from vlp.checkpoint.convert import convert
 from vlp.training.versions import package_versions
 
 
+@SHARED_CODE
 def test_a_runs_checkpoint_says_what_wrote_it(vanilla: Result) -> None:
     assert torch.load(vanilla.checkpoint, weights_only=True)["versions"] == package_versions()
 
 
+@SHARED_CODE
 @pytest.mark.parametrize(
     "items",
     [

@@ -1,4 +1,4 @@
-"""Runs METER's launcher again and again from a process that has imported it once: every run is a fork of its own.
+"""Runs a baseline's launcher again and again from a process that has imported it once: every run is a fork of its own.
 
 Each line of standard input, up to a line ``end``, is a JSON list of objects {"argv": […], "log": path,
 "environment": {…}}, which run at the same time; their process ids, each that of a group of processes too, are printed
@@ -18,7 +18,7 @@ from typing import Any
 
 
 def main() -> None:
-    importlib.import_module("meter.train")
+    importlib.import_module(f"{sys.argv[1]}.train")
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, "end\n"):
         statuses: dict[int, int | None] = {}

@@ -1,0 +1,56 @@
+"""What differs between the baselines' demos: their launchers' items, and how their attention is read for Fig. 5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from demo.judgement import Judgement, meter_judgement
+from epic_vlp.baseline import EpicBaseline
+from meter.modules.epic_meter import METER
+from meter.train import BASELINE as METER_RUN
+from vlp.training import arrow_run
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A baseline as the demo sees it.
+
+    Attributes:
+        run: its launcher's classes; ``run.name`` is the folder of ``run.py``.
+        epic: its EPIC; ``epic.name`` is how a reader knows it.
+        output: the demo's folder below ``runs``.
+        pretraining: items of the official pre-training command: task, then switches.
+        finetuning: the named config of a task's fine-tuning, ``{}`` the task.
+        model: named configs that choose a small model of the official classes.
+        family: of the small language model, the one of the ``released`` model that it stands for.
+        judge: the EPIC model's verdict on a caption, with the attention map that led to it.
+    """
+
+    run: arrow_run.Baseline
+    epic: EpicBaseline
+    output: str
+    pretraining: Sequence[str]
+    finetuning: str
+    model: Sequence[str]
+    family: str
+    released: str
+    judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
+
+
+BASELINES = {
+    "meter": Baseline(
+        run=METER_RUN,
+        epic=METER,
+        output="demo",
+        pretraining=("task_mlm_itm_clip_bert",),
+        finetuning="task_finetune_{}_clip_bert",
+        model=("clip16", "text_roberta", "tiny"),
+        family="roberta",
+        released="roberta-base",
+        judge=meter_judgement,
+    ),
+}

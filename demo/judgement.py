@@ -1,0 +1,39 @@
+"""The EPIC model's verdict on every token of a caption, with the attention that Grad-CAM needs (METHOD §6, Fig. 5)."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+from torch import Tensor
+
+from epic_common.gradcam import itc_grad_cam
+
+
+class Judgement(NamedTuple):
+    """ITC logits (1, n), and of fusion layer -2 the map (1, h, n, keys) that they depend on.
+
+    The last rows·columns keys are the picture's patches in raster order.
+    """
+
+    logits: Tensor
+    attention: Tensor
+    grid: tuple[int, int]
+
+    def heat(self, token: int) -> NDArray[Any]:
+        """Grad-CAM of the token's verdict over the patches, (rows, columns)."""
+        rows, columns = self.grid
+        cam = itc_grad_cam(self.attention, self.logits, token)
+        return cam[-rows * columns :].view(rows, columns).numpy()
+
+
+def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
+    """``ids`` (1, n) with the batch's picture: the cross-attention of METER's text stream."""
+    projections = model.cross_modal_text_layers[-2].crossattention.self
+    projections.keep_map = True
+    mask = batch["text_masks"]
+    image = model.encode_image(batch["image"][0])
+    fused = model.fuse(model.encode_text(ids, mask), mask, image, image_stream=False)
+    projections.keep_map = False
+    side = round((image.shape[1] - 1) ** 0.5)  # the class token stands before the patches
+    return Judgement(model.epic.head(fused.text), projections.attention_map, (side, side))
