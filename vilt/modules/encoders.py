@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vlp.nn.positions import interpolate_vit_positions
 from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 
 log = logging.getLogger(__name__)
@@ -89,7 +88,10 @@ def load_imagenet(transformer: VisionTransformer, init: str, vit: str) -> None:
         raise WeightsError(f"init.vision={init}: no such file; give one ({ORIGINAL}), pretrained or random")
     expected = transformer.state_dict()
     grid = transformer.patch_embed.grid_size
-    state = {name: _fitted(name, t.float(), expected[name], grid) for name, t in state.items() if name in expected}
+    try:
+        state = {name: _fitted(name, t.float(), expected[name], grid) for name, t in state.items() if name in expected}
+    except ValueError as error:
+        raise WeightsError(f"{source}: {error}") from error
     check_shapes(source, state, expected, "Check vit")
     if missing := [name for name in expected if name not in state and name != "mask_token"]:
         raise WeightsError(f"{source} lacks {missing[:3]} ({len(missing)} tensors) of vit={vit}")
@@ -119,16 +121,4 @@ def _fitted(name: str, value: Tensor, expected: Tensor, grid: tuple[int, int]) -
     """Old files hold the patch embedding flat, and files of other image sizes another position table (SPEC §8)."""
     if name == "patch_embed.proj.weight" and value.numel() == expected.numel():
         return value.reshape(expected.shape)
-    if name == "pos_embed" and value.ndim == 3 and value.shape[1] != expected.shape[1]:
-        return _resized(value, grid)
-    return value
-
-
-def _resized(table: Tensor, size: tuple[int, int]) -> Tensor:
-    """(1, 1 + g·g, d) -> (1, 1 + rows·columns, d), bilinear; the class token's row as it is."""
-    old = round((table.shape[1] - 1) ** 0.5)
-    if old * old != table.shape[1] - 1:
-        raise WeightsError(f"a position table of {table.shape[1]} rows is not 1 + a square grid")
-    grid = table[:, 1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid, size=size, mode="bilinear", align_corners=False)
-    return torch.cat([table[:, :1], grid.flatten(2).transpose(1, 2)], dim=1)
+    return interpolate_vit_positions(value, grid) if name == "pos_embed" else value

@@ -28,7 +28,27 @@ def interpolate_clip_positions(table: Tensor, image_size: int, patch_size: int) 
     grid = _side(table.shape[0] - 1, f"a position table of {table.shape[0]} rows is not 1 + a square grid")
     if grid == target:
         return table
-    return torch.cat([table[:1], _resample(table[1:], grid, target)])
+    return torch.cat([table[:1], _resample(table[1:], grid, (target, target))])
+
+
+def interpolate_vit_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """An ImageNet ViT's position table for another grid of patches, as ViLT's loader resizes it (ViLT SPEC §8).
+
+    Args:
+        table: (1, 1 + g * g, D), class token first.
+
+    Returns:
+        (1, 1 + rows * columns, D): row 0 as it is, the grid resampled (bilinear). `table` itself where it has as many
+        rows.
+
+    Raises:
+        ValueError: the rows after the first are not a square grid.
+    """
+    rows = table[0]
+    if len(rows) == 1 + grid[0] * grid[1]:
+        return table
+    side = _side(len(rows) - 1, f"a position table of {len(rows)} rows is not 1 + a square grid")
+    return torch.cat([rows[:1], _resample(rows[1:], side, grid, mode="bilinear")])[None]
 
 
 def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
@@ -52,7 +72,8 @@ def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
             f"a relative-position bias table of {side} x {side} is for pictures of {(side + 1) // 2 * SWIN_STRIDE} "
             f"pixels, not {before}: set resolution_before to the checkpoint's image size"
         )
-    return _resample(table, side, 2 * (after // SWIN_STRIDE) - 1)
+    target = 2 * (after // SWIN_STRIDE) - 1
+    return _resample(table, side, (target, target))
 
 
 def swin_image_size(bias_table: Tensor) -> int:
@@ -67,8 +88,8 @@ def _side(rows: int, complaint: str) -> int:
     return side
 
 
-def _resample(grid: Tensor, side: int, target: int) -> Tensor:
-    """(side * side, C) -> (target * target, C), bicubic, computed in float32."""
+def _resample(grid: Tensor, side: int, target: tuple[int, int], mode: str = "bicubic") -> Tensor:
+    """(side * side, C) -> (rows * columns, C) for the target's rows and columns, computed in float32."""
     image = grid.float().T.reshape(1, -1, side, side)
-    resized = F.interpolate(image, size=(target, target), mode="bicubic", align_corners=False)
-    return resized.reshape(-1, target * target).T.contiguous().to(grid.dtype)
+    resized = F.interpolate(image, size=target, mode=mode, align_corners=False)
+    return resized.flatten(2)[0].T.contiguous().to(grid.dtype)
