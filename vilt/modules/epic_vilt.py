@@ -19,7 +19,7 @@ from vilt.datamodules.multitask_datamodule import MTDataModule
 from vilt.modules.checkpoints import LAYOUT
 from vilt.modules.objectives import image_of
 from vilt.modules.vilt_module import ViLTransformerSS
-from vilt.modules.vision_transformer import ImageTokens
+from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
 from vlp.nn.rows import PackedRows, PickedRows
 
 
@@ -29,8 +29,8 @@ class ViltTeacher(ViLTransformerSS):
     It sees all patches of an image, also where the student draws ``max_image_len`` of them: its scores are fixed.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__({**config, "max_image_len": -1})
+    def __init__(self, config: dict[str, Any], transformer: VisionTransformer | None = None) -> None:
+        super().__init__({**config, "max_image_len": -1}, transformer)
 
     def saliency_scores(self, batch: dict[str, Any], layer: int) -> Tensor:
         """Eq. 8's scores (B, n) on the unmasked text and the true image."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from meter.config import ex
@@ -18,13 +17,13 @@ from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.fixture import FIXTURES
 from tests.unit.configs import resolve
+from tests.unit.small_parts import Batch, Words, stirred
 from vlp.data.tokenizers import tokenizer_from_files
 from vlp.training.arrow_config import base_config
 
-Batch = dict[str, Any]
-
 # <s>, <pad>, </s>, <unk> and <mask> of tests.unit.epic.tiny, whose vocabulary has 40 tokens.
 BOS, PAD, EOS, MASK, VOCAB = 0, 1, 2, 4, 40
+WORDS = Words(BOS, PAD, EOS, MASK, VOCAB)
 WIDTH, HEADS, LAYERS = 16, 2, 3
 CLIP = ClipSize(width=16, layers=3, heads=2, patch_size=16, pretrained=None, text_positions=5, text_width=6)
 SWIN = SwinSize(embed_dim=4, depths=(1, 2, 1, 1), heads=(1, 1, 2, 2), pretrained=None)
@@ -74,14 +73,6 @@ def text_tower(family: str = "roberta", **changes: Any) -> PreTrainedModel:
     )
 
 
-def stirred(model: METERTransformerSS) -> METERTransformerSS:
-    """Every parameter moved off its initial value: no zero bias, no even attention hides a mistake. In eval mode."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
-    return model.eval()
-
-
 def meter(
     vision: str = "clip",
     tasks: Sequence[str] = ("itm", "mlm"),
@@ -106,25 +97,10 @@ def batch_of(
     ``masked`` lists the (row, column) positions that MLM asks for; by default the second token of every sentence.
     """
     rng = torch.Generator().manual_seed(seed)
-    size, n = len(lengths), max(padded_to, *lengths)
-    batch: Batch = _texts("text", lengths, n, rng)
-    ids_mlm, labels_mlm = batch["text_ids"].clone(), torch.full((size, n), -100)
-    for row, column in [(i, 1) for i in range(size)] if masked is None else masked:
-        labels_mlm[row, column], ids_mlm[row, column] = batch["text_ids"][row, column], MASK
-    batch |= {"text_ids_mlm": ids_mlm, "text_labels_mlm": labels_mlm, "text": [""] * size}
-    for i in range(false_texts):
-        batch |= _texts(f"false_text_{i}", torch.randint(3, n + 1, (size,), generator=rng).tolist(), n, rng)
+    batch = WORDS.batch(lengths, padded_to, masked, false_texts, rng)
     for name in ("image", "false_image_0"):
-        batch[name] = [torch.randn(size, 3, image_size, image_size, generator=rng)]
+        batch[name] = [torch.randn(len(lengths), 3, image_size, image_size, generator=rng)]
     return batch
-
-
-def _texts(name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> dict[str, Tensor]:
-    ids = torch.full((len(lengths), n), PAD)
-    for row, length in enumerate(lengths):
-        ids[row, 1 : length - 1] = torch.randint(5, VOCAB, (length - 2,), generator=rng)
-        ids[row, 0], ids[row, length - 1] = BOS, EOS
-    return {f"{name}_ids": ids, f"{name}_masks": (ids != PAD).long(), f"{name}_labels": torch.full_like(ids, -100)}
 
 
 def small_run(folder: Path, **changes: Any) -> dict[str, Any]:

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from sacred.initialize import create_run
 from torch import Tensor
 
+from tests.unit.configs import resolve
+from tests.unit.small_parts import Batch, Words, stirred
 from vilt.config import ex
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer, VitSize
 from vlp.training.arrow_config import base_config
 
-Batch = dict[str, Any]
 Sizes = Sequence[tuple[int, int]]  # rows and columns of patches of every image
 
 PAD, CLS, SEP, MASK, VOCAB = 0, 1, 2, 3, 40
+WORDS = Words(CLS, PAD, SEP, MASK, VOCAB)
 PATCH, GRID = 4, (3, 4)  # images of the batches; the position table is of another size
 SIZE = VitSize(width=16, layers=3, heads=2, patch_size=PATCH, grid=(2, 2))
 
 
-def resolved(named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:
-    """The config of a command line, as sacred resolves it."""
-    run = create_run(ex, "print_config", updates, named_configs=list(named_configs))
-    return copy.deepcopy(run.config)
+resolved = partial(resolve, ex)
 
 
 def config_of(tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> dict[str, Any]:
@@ -54,18 +52,12 @@ def transformer_of(config: dict[str, Any]) -> VisionTransformer:
     return VisionTransformer(SIZE, config["mlp_ratio"], config["drop_rate"], mask_token=masks)
 
 
-def stirred(model: ViLTransformerSS) -> ViLTransformerSS:
-    """Every parameter moved off its initial value: no zero bias, no even attention hides a mistake. In eval mode."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.15 * torch.randn_like(parameter))
-    return model.eval()
-
-
-def vilt(tasks: Sequence[str] = ("itm", "mlm"), **changes: Any) -> ViLTransformerSS:
-    """A small model with stirred weights; ``changes`` are config keys."""
+def vilt(
+    tasks: Sequence[str] = ("itm", "mlm"), cls: type[ViLTransformerSS] = ViLTransformerSS, **changes: Any
+) -> ViLTransformerSS:
+    """A small model of class ``cls`` with stirred weights; ``changes`` are config keys."""
     config = config_of(tasks, **changes)
-    return stirred(ViLTransformerSS(config, transformer_of(config)))
+    return stirred(cls(config, transformer_of(config)))
 
 
 def batch_of(
@@ -84,16 +76,9 @@ def batch_of(
     ``tell_sizes=False`` leaves the images' sizes to be found from their padding.
     """
     rng = torch.Generator().manual_seed(seed)
-    size, n = len(lengths), max(padded_to, *lengths)
-    batch: Batch = _texts("text", lengths, n, rng)
-    ids_mlm, labels_mlm = batch["text_ids"].clone(), torch.full((size, n), -100)
-    for row, column in [(i, 1) for i in range(size)] if masked is None else masked:
-        labels_mlm[row, column], ids_mlm[row, column] = batch["text_ids"][row, column], MASK
-    batch |= {"text_ids_mlm": ids_mlm, "text_labels_mlm": labels_mlm, "text": [""] * size, "sizes": {}}
-    for i in range(false_texts):
-        batch |= _texts(f"false_text_{i}", torch.randint(2, n + 1, (size,), generator=rng).tolist(), n, rng)
+    batch = {**WORDS.batch(lengths, padded_to, masked, false_texts, rng), "sizes": {}}
     for name, own in (("image", sizes), ("false_image_0", false_sizes)):
-        batch[name], batch["sizes"][name] = images_of(own or [GRID] * size, rng)
+        batch[name], batch["sizes"][name] = images_of(own or [GRID] * len(lengths), rng)
     if not tell_sizes:
         del batch["sizes"]
     return batch
@@ -117,11 +102,3 @@ def images_of(sizes: Sizes, rng: torch.Generator | None = None) -> tuple[list[Te
     for image, (rows, columns) in zip(images, pixels.tolist(), strict=True):
         image[:, rows:], image[:, :, columns:] = 0, 0
     return [images], pixels
-
-
-def _texts(name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> dict[str, Tensor]:
-    ids = torch.full((len(lengths), n), PAD)
-    for row, length in enumerate(lengths):
-        ids[row, 1 : length - 1] = torch.randint(5, VOCAB, (length - 2,), generator=rng)
-        ids[row, 0], ids[row, length - 1] = CLS, SEP
-    return {f"{name}_ids": ids, f"{name}_masks": (ids != PAD).long(), f"{name}_labels": torch.full_like(ids, -100)}

@@ -1,0 +1,60 @@
+"""What the small models of the baselines' tests share: stirred weights, sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+Batch = dict[str, Any]
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def stirred(model: Model) -> Model:
+    """Every parameter moved off its initial value: no zero bias, no even attention hides a mistake. In eval mode."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.15 * torch.randn_like(parameter))
+    return model.eval()
+
+
+class Words(NamedTuple):
+    """A vocabulary of ``size`` ids, of which those below 5 are special."""
+
+    bos: int
+    pad: int
+    eos: int
+    mask: int
+    size: int
+
+    def batch(
+        self,
+        lengths: Sequence[int],
+        padded_to: int,
+        masked: Sequence[tuple[int, int]] | None,
+        false_texts: int,
+        rng: torch.Generator,
+    ) -> Batch:
+        """The texts of a batch as the collation gives it: sentences of ``lengths`` tokens, special ones included.
+
+        ``masked`` lists the (row, column) positions that MLM asks for; by default the second token of every sentence.
+        """
+        count, n = len(lengths), max(padded_to, *lengths)
+        batch: Batch = self._texts("text", lengths, n, rng)
+        ids_mlm, labels_mlm = batch["text_ids"].clone(), torch.full((count, n), -100)
+        for row, column in [(i, 1) for i in range(count)] if masked is None else masked:
+            labels_mlm[row, column], ids_mlm[row, column] = batch["text_ids"][row, column], self.mask
+        batch |= {"text_ids_mlm": ids_mlm, "text_labels_mlm": labels_mlm, "text": [""] * count}
+        for i in range(false_texts):
+            batch |= self._texts(f"false_text_{i}", torch.randint(2, n + 1, (count,), generator=rng).tolist(), n, rng)
+        return batch
+
+    def _texts(self, name: str, lengths: Sequence[int], n: int, rng: torch.Generator) -> dict[str, Tensor]:
+        ids = torch.full((len(lengths), n), self.pad)
+        for row, length in enumerate(lengths):
+            ids[row, 1 : length - 1] = torch.randint(5, self.size, (length - 2,), generator=rng)
+            ids[row, 0], ids[row, length - 1] = self.bos, self.eos
+        labels = torch.full_like(ids, -100)
+        return {f"{name}_ids": ids, f"{name}_masks": (ids != self.pad).long(), f"{name}_labels": labels}
