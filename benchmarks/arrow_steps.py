@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -99,7 +99,7 @@ class ArrowSteps(Steps, ABC):
         teacher: SaliencyTeacher = StoredScores()
         if name != "epic_cached":
             parts["teacher"] = [self.teacher.module]
-            teacher = NaiveTeacher(self.teacher) if name == "epic_naive" else self.teacher
+            teacher = NaiveTeacher(self.teacher, self.full_pass) if name == "epic_naive" else self.teacher
         epic = self._epic(teacher)
         if name == "epic_naive":
             epic.generator = NaiveGenerator(self.language_model, epic.vocabulary, epic.config)
@@ -117,6 +117,10 @@ class ArrowSteps(Steps, ABC):
     def matching_loss(self, batch: Batch, pair: dict[str, Tensor], labels: Tensor) -> Tensor:
         """Of the official ITM pass, which gave ``pair``; labels (B,), 1 = matched."""
         return F.cross_entropy(self.student.itm_score(pair["cls_feats"]), labels)
+
+    def full_pass(self, teacher: Any, batch: Batch) -> None:
+        """The official forward of a teacher."""
+        teacher.infer(batch)
 
     def _official(self, batch: Batch) -> Tensor:
         """Two full passes: MLM with logits at every position, ITM with its images encoded anew (SPEC §5)."""
@@ -178,13 +182,12 @@ class StoredScores:
 class NaiveTeacher:
     """The teacher's full forward. It holds Eq. 8's scores anyway, so which are returned changes no cost."""
 
-    def __init__(self, teacher: Teacher) -> None:
-        self.teacher = teacher
+    def __init__(self, teacher: Teacher, full_pass: Callable[[Any, Batch], None]) -> None:
+        self.teacher, self.full_pass = teacher, full_pass
 
     @torch.no_grad()
     def saliency(self, batch: Batch) -> Tensor:
-        model: Any = self.teacher.ready(batch)
-        model.infer(batch)
+        self.full_pass(self.teacher.ready(batch), batch)
         return torch.zeros(batch["text_ids"].shape, device=batch["text_ids"].device)
 
 

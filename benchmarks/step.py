@@ -24,9 +24,10 @@ from benchmarks.lengths import caption_lengths
 from benchmarks.measuring import Memory, available_memory, measure_memory, time_steps
 from benchmarks.meter_step import MeterSteps
 from benchmarks.table import print_tables
+from benchmarks.vilt_step import ViltSteps
 from vlp.files import write_json
 
-BASELINES: dict[str, type[Steps]] = {"meter": MeterSteps}
+BASELINES: dict[str, type[Steps]] = {"meter": MeterSteps, "vilt": ViltSteps}
 PAIRS = 8
 CPU_PAIRS = 2  # of a timed step on a CPU, but of the tiny size
 TIME_BUDGET = 150.0  # seconds; on two cores the official size is run twice in it
