@@ -46,21 +46,21 @@ class ViltTeacher(ViLTransformerSS):
 def saliency_query_key(model: ViLTransformerSS, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
     """q (B, h, d_h) of the image class token and K (B, h, n, d_h) of the text in block ``layer``; K is 0 at padding.
 
-    Unmasked text with the true image. Of that block only its first norm and these projections are computed.
+    Unmasked text with the true image. Of that block only its first norm and these projections are computed, of the one
+    before it only what they read: text and class token.
     """
     text, mask = model.encode_text(batch["text_ids"]), batch["text_masks"].bool()
     image = model.encode_image(*image_of(batch, "image"))
     x, joint_mask = model.joint_input(text, mask, model.transformer.pos_drop(image.states), image.mask)
-    rows = PackedRows(joint_mask)
+    rows, size = PackedRows(joint_mask), mask.shape[1]
+    read = PickedRows(rows, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
     last = range(len(model.transformer.blocks))[layer]
-    x = model.transformer.run_blocks(rows.gather(x), rows, stop=last)
+    x = model.transformer.run_blocks(rows.gather(x), rows, read, stop=last)
 
     block: Any = model.transformer.blocks[last]
-    place = torch.arange(joint_mask.shape[1], device=x.device)
-    size = mask.shape[1]
-    asking, asked = (PickedRows(rows, wanted.expand_as(joint_mask)) for wanted in (place == size, place < size))
-    query = block.attn.query(block.norm1(asking.pick(x)))
-    key = asked.put_back(block.attn.key(block.norm1(asked.pick(x))).flatten(1), rows)[:, :size]
+    states, text_rows = read.put_back(block.norm1(x), rows), PackedRows(mask)
+    query = block.attn.query(states[:, size])
+    key = text_rows.spread(block.attn.key(text_rows.gather(states[:, :size])).flatten(1))
     return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
 

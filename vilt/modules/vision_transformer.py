@@ -158,7 +158,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
             return (vertical[..., :, None] * horizontal[..., None, :]).flatten(2) @ table
 
     def run_blocks(self, x: Tensor, rows: Rows, picked: PickedRows | None = None, stop: int | None = None) -> Tensor:
-        """The blocks before ``stop`` (default: all) over x stored as ``rows`` say; the last for ``picked`` alone."""
+        """The blocks before ``stop`` (default: all) over x stored as ``rows`` say, the last for ``picked`` alone."""
         blocks = list(self.blocks)[:stop]
         for block in blocks:
             chosen = picked if block is blocks[-1] else None
@@ -166,7 +166,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
                 x = checkpoint(block, x, rows, chosen, use_reentrant=False)
             else:
                 x = block(x, rows, chosen)
-        return x
+        return x if blocks or picked is None else picked.pick(x)
 
 
 def grid_sizes(images: Tensor, sizes: Tensor | None, grid: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:

@@ -74,6 +74,14 @@ def test_nothing_beyond_the_scores_is_computed() -> None:
         teacher.infer(batch)
 
 
+def test_the_block_before_computes_the_text_and_the_class_token_alone() -> None:
+    teacher, computed = teacher_of(), []
+    before: Any = teacher.transformer.blocks[-3]
+    before.mlp.register_forward_pre_hook(lambda _, args: computed.append(len(args[0])))
+    teacher.saliency_scores(batch_of([6, 5], padded_to=9), -2)
+    assert computed == [6 + 1 + 5 + 1]
+
+
 @torch.no_grad()
 def test_a_teacher_sees_all_patches_whatever_the_student_draws() -> None:
     batch = batch_of([6, 5, 7], sizes=[GRID, (1, 2), (2, 2)])
