@@ -1,7 +1,7 @@
 """ViLTransformerSS: embedded text and patches in one transformer, and the heads of every task (SPEC §4, §5, §7).
 
-Read ``infer`` for the plain computation of one pass and ``forward`` for a training step, which embeds each image once
-and skips what no objective reads.
+Read ``infer`` for the plain computation of one pass and ``step_outputs`` for a training step, which embeds each
+image once and skips what no objective reads.
 """
 
 from __future__ import annotations
@@ -19,13 +19,11 @@ from vilt.modules.encoders import build_transformer
 from vilt.modules.masked_patches import MPPHead, mask_patches
 from vilt.modules.vilt_utils import set_schedule
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
-from vlp.data.trim import trimmed
 from vlp.nn.attention import init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.rows import PackedRows, PickedRows, Rows
 from vlp.training.compile import compile_layers
-from vlp.training.objectives import draw_itm_labels
 from vlp.training.optim import Optimization
 from vlp.training.task_metrics import set_metrics
 from vlp.training.task_module import TaskModule
@@ -186,19 +184,12 @@ class ViLTransformerSS(TaskModule):
 
     # A training step -------------------------------------------------------------------------------------
 
-    def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
-        """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
-
-        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn.
-        """
-        if not self.current_tasks:
-            return self.infer(batch)
-        outputs: dict[str, Any] = {}
-        untrimmed, batch = batch, trimmed(batch)
+    def step_outputs(
+        self, batch: dict[str, Any], untrimmed: dict[str, Any], itm_labels: Tensor | None
+    ) -> dict[str, Any]:
         if "nlvr2" in self.current_tasks:  # its batches hold no single image for another objective
             return objectives.compute_nlvr2(self, batch)
-        if "itm" in self.current_tasks and itm_labels is None:
-            itm_labels = draw_itm_labels(batch)
+        outputs: dict[str, Any] = {}
         image, mixed_image = objectives.encode_step_images(self, batch, itm_labels)
         if "mlm" in self.current_tasks:
             outputs.update(objectives.compute_mlm(self, batch, image))

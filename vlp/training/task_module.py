@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 import lightning as L
 from torch import Tensor, nn
 
+from vlp.data.trim import trimmed
 from vlp.evaluation.vqa import Predictions
 from vlp.training.losses import losses_of, total_loss
+from vlp.training.objectives import draw_itm_labels
 from vlp.training.task_metrics import epoch_wrapup, log_step
 
 
 class TaskModule(L.LightningModule):
-    """A model of the tasks in ``config["loss_names"]``; ``forward(batch)`` returns all active objectives.
+    """A model of the tasks in ``config["loss_names"]``; a subclass gives each objective of a batch in ``step_outputs``.
 
     For retrieval a subclass offers ``caption_states`` and ``score_captions``, see ``vlp.evaluation.retrieval``.
     """
@@ -32,6 +34,33 @@ class TaskModule(L.LightningModule):
         self.current_tasks = self.heads  # those with an objective
         self.step_losses: dict[str, Tensor] = {}  # of the last training batch
         self.vqa_predictions = Predictions()
+
+    def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
+        """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
+
+        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn. Without an active
+        task the result is that of ``infer``.
+        """
+        if not self.current_tasks:
+            return self.infer(batch)
+        if "itm" in self.current_tasks and itm_labels is None:
+            itm_labels = draw_itm_labels(batch)
+        return self.step_outputs(trimmed(batch), batch, itm_labels)
+
+    def infer(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One full pass of the official model over text and image, nothing skipped."""
+        raise NotImplementedError
+
+    def step_outputs(
+        self, batch: dict[str, Any], untrimmed: dict[str, Any], itm_labels: Tensor | None
+    ) -> dict[str, Any]:
+        """The outputs of all active objectives, what they share computed once.
+
+        Args:
+            batch: its text cut to the longest sentence; ``untrimmed``: as it came.
+            itm_labels: (B,) 1 = keeps its image in ITM; None without that task.
+        """
+        raise NotImplementedError
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         outputs = self(batch)

@@ -17,10 +17,11 @@ from meter.modules.checkpoints import load_checkpoint
 from meter.modules.clip_model import ClipSize, ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import saliency_query_key
-from meter.modules.meter_module import METERTransformerSS, trimmed
+from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
 from tests.parity.replays.filling import filled
+from vlp.data.trim import trimmed
 from vlp.training.arrow_config import base_config
 
 Batch = dict[str, Any]

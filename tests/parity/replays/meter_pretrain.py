@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from meter.modules.meter_module import METERTransformerSS, trimmed
+from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.filling import built_outputs
@@ -20,6 +20,7 @@ from tests.parity.replays.meter_models import (
     saliency_outputs,
     summaries,
 )
+from vlp.data.trim import trimmed
 
 Losses = tuple[Tensor, Tensor]
 

@@ -25,11 +25,12 @@ from epic_vlp.frozen_teacher import load_teacher
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import LAYOUT
 from meter.modules.epic_meter import METER
-from meter.modules.meter_module import METERTransformerSS, trimmed
+from meter.modules.meter_module import METERTransformerSS
 from tests.unit.data.raw import picture, write_table
 from tests.unit.meter.small import saved_teacher, small_run
 from vlp.data.arrow.table import CAPTION
 from vlp.data.errors import DataError
+from vlp.data.trim import trimmed
 
 PICTURES, BROKEN = 8, 3
 WORDS = [f"w{i}" for i in range(10)]
