@@ -140,7 +140,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
         positions = self._positions(patch_index, valid_grid)
         size = len(images)
         return ImageTokens(
-            torch.cat([self.cls_token.expand(size, -1, -1).to(features.dtype), features], dim=1),
+            torch.cat([self.cls_token.expand(size, -1, -1), features], dim=1),
             torch.cat([self.pos_embed[:, :1].expand(size, -1, -1), positions], dim=1),
             torch.cat([kept.new_ones(size, 1), kept.gather(1, place)], dim=1),
             patch_index,
