@@ -12,21 +12,21 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.baseline import VARIANTS
+from benchmarks.baseline import VARIANTS, Steps
 from benchmarks.counting import OTHER, count_flops
 from benchmarks.lengths import TABLE, caption_lengths
-from benchmarks.meter_step import MeterSteps
+from benchmarks.step import BASELINES
 
 LENGTHS = [7, 30, 12, 18]
 
 
-@pytest.fixture(scope="module")
-def steps() -> MeterSteps:
-    return MeterSteps("tiny")
+@pytest.fixture(scope="module", params=BASELINES)
+def steps(request: pytest.FixtureRequest) -> Steps:
+    return BASELINES[request.param]("tiny")
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_the_count_is_that_of_the_step_that_is_computed(steps: MeterSteps, name: str) -> None:
+def test_the_count_is_that_of_the_step_that_is_computed(steps: Steps, name: str) -> None:
     variant, batch = steps.variant(name), steps.batch(LENGTHS)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as real:
         variant.step(batch).backward()
