@@ -44,7 +44,7 @@ LAYOUT = Layout(
         *("vit", "patch_size", "tokenizer", "vocab_size", "hidden_size", "num_heads", "num_top_layer", "mlp_ratio"),
         *("input_image_embed_size", "input_text_embed_size"),
     ),
-    layers="num_top_layer",
+    look_at=("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer"),
     body=(
         *("vit_model.visual.", "vit_model.patch_embed.", "vit_model.layers.", "vit_model.norm."),
         *("text_transformer.", "cross_modal_", "token_type_embeddings."),

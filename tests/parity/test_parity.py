@@ -13,13 +13,13 @@ from tests.parity.fixture import FIXTURES, PLAIN, Fixture
 from tests.parity.runner import discover, modes, read, run
 
 FULL_SIZE = 50_000_000  # values
-QUICKEST_FULL_SIZE = "golden_pretrain_clip32_224"
+QUICK_ONES = {("meter", "golden_pretrain_clip32_224"), ("vilt", "golden_pretrain")}  # of the full-size ones
 
 
 def cases() -> Iterator[Any]:
     for path in discover([FIXTURES]):
         fixture, replay = read(path)
-        slow = size(fixture) > FULL_SIZE and fixture.name != QUICKEST_FULL_SIZE
+        slow = size(fixture) > FULL_SIZE and (fixture.baseline, fixture.name) not in QUICK_ONES
         for mode in [PLAIN] if replay is None else modes(fixture, replay):
             name = f"{fixture.baseline}-{fixture.name}-{mode.replace(' ', '-')}"
             yield pytest.param(path, mode, id=name, marks=[pytest.mark.slow] if slow else [])

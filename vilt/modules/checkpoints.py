@@ -11,7 +11,7 @@ LAYOUT = Layout(
     architecture=(
         *("vit", "patch_size", "vocab_size", "max_text_len", "hidden_size", "num_heads", "num_layers", "mlp_ratio"),
     ),
-    layers="num_layers",
+    look_at=("vit", "vocab_size", "max_text_len", "hidden_size", "num_layers"),
     body=(
         *("text_embeddings.", "token_type_embeddings.", "pooler."),
         # All of the transformer but its mask token, which masked patch prediction alone has.

@@ -30,14 +30,14 @@ class Layout:
     Attributes:
         baseline: its name, as ``vlp.checkpoint.baselines`` tells it.
         architecture: the config keys that decide its tensors.
-        layers: the one of them that counts its layers.
+        look_at: config keys to look at where a file does not fit; the last one counts the layers.
         body: prefixes of what every model of it has, whatever its task; the rest is heads and leftovers.
         resized: (path, state, expected) -> state with the tables of another input size brought to the expected one.
     """
 
     baseline: str
     architecture: tuple[str, ...]
-    layers: str
+    look_at: tuple[str, ...]
     body: tuple[str, ...]
     resized: Callable[[str | Path, State, State], dict[str, Tensor]] = unchanged
 
@@ -72,7 +72,7 @@ def load_into(model: nn.Module, path: str | Path, layout: Layout) -> list[str]:
     for names, what in ((missing, "lacks"), (unexpected, "also has")):
         if body := [name for name in names if name.startswith(layout.body)]:
             raise WeightsError(
-                f"{path} {what} {body[:3]} ({len(body)} tensors): another {layout.layers} or encoder? {hint}"
+                f"{path} {what} {body[:3]} ({len(body)} tensors): another {layout.look_at[-1]} or encoder? {hint}"
             )
     if extras := known_extras(whole):
         log.info("[load] known extras of official files, ignored: %s", ", ".join(extras))
@@ -100,7 +100,7 @@ def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: Layou
     own = saved_config(path)
     if other := [key for key in layout.architecture if own.get(key, config[key]) != config[key]]:
         return f"The checkpoint has {', '.join(f'{key}={own[key]} (here {config[key]})' for key in other)}"
-    return f"Check vit, image_size, tokenizer, hidden_size and {layout.layers}"
+    return f"Check {', '.join(layout.look_at[:-1])} and {layout.look_at[-1]}"
 
 
 def freeze_itm_head(model: nn.Module) -> None:

@@ -113,7 +113,7 @@ def build(
         heads = [name.split(".")[0] for name in missing if name.startswith(tuple(baseline.head_names))]
         if config["test_only"] and heads:
             raise WeightsError(f"{config['load_path']} has no {heads[0]}: fine-tune it for this task first")
-    if "irtr" in model.current_tasks:
+    if {"irtr", "itm"} <= set(model.heads):
         freeze_itm_head(model)
     return trainer, model, datamodule
 

@@ -134,7 +134,7 @@ def other(**parts: Any) -> ViLTransformerSS:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"size": {"width": 32}}, r"does not fit the model: .*Check vit, image_size, tokenizer, hidden_size"),
+        ({"size": {"width": 32}}, r"does not fit the model: .*Check vit, vocab_size, max_text_len, hidden_size"),
         ({"mlp_ratio": 3}, r"does not fit the model: transformer\.blocks\.0\.mlp\.fc1"),
         ({"max_text_len": 30}, r"position_embeddings\.weight: \(30, 16\) in the file, \(20, 16\) in the model"),
         ({"vocab_size": 50}, r"word_embeddings\.weight: \(50, 16\) in the file, \(40, 16\) in the model"),
