@@ -82,12 +82,13 @@ def stages(settings: Settings) -> list[Stage]:
     raw, arrow = settings.path("data", "raw"), settings.path("data", "arrow")
     request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
     step = 0.26 * settings.steps
+    name = settings.about.epic.name
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
         Stage("convert them to Arrow tables", 2, arrow / "coco.manifest.json", lambda: convert(raw, arrow)),
         Stage("fit the small language model", 40, settings.language_model / "config.json", lambda: fit(settings)),
-        train_stage(settings, "vanilla", "pre-train METER, vanilla", step),
-        train_stage(settings, "epic", "pre-train METER with EPIC, the vanilla model as its teacher", 1.9 * step),
+        train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
+        train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.9 * step),
         evaluate_stage(settings, "vanilla"),
         evaluate_stage(settings, "epic"),
     ]

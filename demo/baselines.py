@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from demo.judgement import Judgement, meter_judgement
+from demo.judgement import Judgement, meter_judgement, vilt_judgement
 from epic_vlp.baseline import EpicBaseline
 from meter.modules.epic_meter import METER
 from meter.train import BASELINE as METER_RUN
+from vilt.modules.epic_vilt import VILT
+from vilt.train import BASELINE as VILT_RUN
 from vlp.training import arrow_run
 
 
@@ -26,7 +28,7 @@ class Baseline:
         pretraining: items of the official pre-training command: task, then switches.
         finetuning: the named config of a task's fine-tuning, ``{}`` the task.
         model: named configs that choose a small model of the official classes.
-        family: of the small language model, the one of the ``released`` model that it stands for.
+        family: of the small language model.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.
     """
 
@@ -37,7 +39,6 @@ class Baseline:
     finetuning: str
     model: Sequence[str]
     family: str
-    released: str
     judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
 
 
@@ -50,7 +51,16 @@ BASELINES = {
         finetuning="task_finetune_{}_clip_bert",
         model=("clip16", "text_roberta", "tiny"),
         family="roberta",
-        released="roberta-base",
         judge=meter_judgement,
+    ),
+    "vilt": Baseline(
+        run=VILT_RUN,
+        epic=VILT,
+        output="demo_vilt",
+        pretraining=("task_mlm_itm", "whole_word_masking=True"),
+        finetuning="task_finetune_{}",
+        model=("tiny",),
+        family="bert",
+        judge=vilt_judgement,
     ),
 }

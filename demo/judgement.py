@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epic_common.gradcam import itc_grad_cam
+from vilt.modules.objectives import image_of
 
 
 class Judgement(NamedTuple):
@@ -29,11 +30,21 @@ class Judgement(NamedTuple):
 
 def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
     """``ids`` (1, n) with the batch's picture: the cross-attention of METER's text stream."""
-    projections = model.cross_modal_text_layers[-2].crossattention.self
-    projections.keep_map = True
+    attention = model.cross_modal_text_layers[-2].crossattention.self
+    attention.keep_map = True
     mask = batch["text_masks"]
     image = model.encode_image(batch["image"][0])
     fused = model.fuse(model.encode_text(ids, mask), mask, image, image_stream=False)
-    projections.keep_map = False
+    attention.keep_map = False
     side = round((image.shape[1] - 1) ** 0.5)  # the class token stands before the patches
-    return Judgement(model.epic.head(fused.text), projections.attention_map, (side, side))
+    return Judgement(model.epic.head(fused.text), attention.attention_map, (side, side))
+
+
+def vilt_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
+    """``ids`` (1, n) with the batch's picture: the joint attention of ViLT, text, class token and patches."""
+    attention = model.transformer.blocks[-2].attn
+    attention.keep_map = True
+    image = model.encode_image(*image_of(batch, "image"))
+    fused = model.fuse(model.encode_text(ids), batch["text_masks"], image)
+    attention.keep_map = False
+    return Judgement(model.epic.head(fused.text), attention.attention_map, image.grid)

@@ -18,10 +18,15 @@ import pytest
 from demo.baselines import BASELINES
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"meter": ("hidden_size=32", "num_heads=2")}  # for small checkpoints
-LOSSES = {"meter": ("mlm/train/loss", "itm/train/loss")}  # what vanilla pre-training sums
+SMALL = {"meter": ("hidden_size=32", "num_heads=2"), "vilt": ()}  # for small checkpoints
+# What vanilla pre-training sums.
+LOSSES = {
+    "meter": ("mlm/train/loss", "itm/train/loss"),
+    "vilt": ("mlm/train/loss", "itm/train/loss", "itm/train/wpa_loss"),
+}
 # For what tests code of vlp and epic_vlp that a second baseline could not run otherwise: METER's launcher alone.
 SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
+VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)
 # One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 

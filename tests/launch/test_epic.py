@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from epic_common.config import PRESETS
-from tests.launch.launcher import LOSSES, Launcher, Result
+from tests.launch.launcher import LOSSES, SHARED_CODE, Launcher, Result
 
-GENERATOR_KEYS = {"roberta": {"lm_head.dense.weight", "roberta.embeddings.word_embeddings.weight"}}
+GENERATOR_KEYS = {
+    "roberta": {"lm_head.dense.weight", "roberta.embeddings.word_embeddings.weight"},
+    "bert": {"cls.predictions.transform.dense.weight", "bert.embeddings.word_embeddings.weight"},
+}
 VARIANTS = [
-    *("lm_cond", "vlm_sas"),
+    "vlm_sas",
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("itc_rand", "itc_lm", "lm_fixed", "lm_trained")),
 ]
 # METHOD §2: reported every log interval, besides the losses.
@@ -93,8 +96,18 @@ def test_initial_weights_are_those_of_the_vanilla_run(launcher: Launcher, vanill
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_variants_of_the_paper_train(name: str, launcher: Launcher, vanilla: Result) -> None:
-    items = [f"epic_{name}", f"teacher_path={vanilla.checkpoint}"]
+def test_variants_of_the_paper_train(name: str, launcher: Launcher) -> None:
+    trains(name, launcher)
+
+
+@SHARED_CODE
+def test_a_language_model_that_is_given_the_image_trains(launcher: Launcher) -> None:
+    trains("lm_cond", launcher)
+
+
+def trains(name: str, launcher: Launcher) -> None:
+    """Two steps of a variant, with its losses and its parts in the checkpoint."""
+    items = [f"epic_{name}", f"teacher_path={launcher.vanilla.checkpoint}"]
     if name == "lm_trained":
         items += [f"epic.generator={launcher.language_model}"]
     run = launcher.pretrain("max_steps=2", *items)

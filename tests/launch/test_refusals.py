@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers import RobertaConfig
 
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from tests.launch.launcher import SHARED_CODE, VILT_ALONE, Launcher, Result
 
 UNKNOWN = {
     "imge_size=64": "unknown config key 'imge_size'; did you mean 'image_size'?",
@@ -35,6 +35,13 @@ WRONG = {
     "epic.enabled=True": "teacher_path must be given: the checkpoint of a METER pre-trained without EPIC",
     "epic.mask_ratio=2": "epic.mask_ratio is 2; it must be at least 0, at most 1",
 }
+VILT_WRONG = {
+    "max_image_len=0": "max_image_len=0 keeps no patch of a picture",
+    "hidden_size=32": "vit=vit_tiny_patch16_64 has hidden_size=128 (here 32)",
+    "init.vision=pretrained": "vit=vit_tiny_patch16_64 has no pre-trained weights; give init.vision=<file>",
+    "epic.enabled=True": "teacher_path must be given: the checkpoint of a ViLT pre-trained without EPIC",
+    "epic_lm_cond": "epic.image_conditioned=True is not possible with ViLT: it has no image encoder",
+}
 
 
 def refused(run: Result, message: str, status: int) -> None:
@@ -53,9 +60,19 @@ def test_unknown_names_are_answered_with_the_nearest(item: str, launcher: Launch
 @SHARED_CODE
 @pytest.mark.parametrize("item", WRONG)
 def test_wrong_values(item: str, launcher: Launcher) -> None:
+    is_refused(item, WRONG[item], launcher)
+
+
+@VILT_ALONE
+@pytest.mark.parametrize("item", VILT_WRONG)
+def test_values_that_are_wrong_for_vilt(item: str, launcher: Launcher) -> None:
+    is_refused(item, VILT_WRONG[item], launcher)
+
+
+def is_refused(item: str, message: str, launcher: Launcher) -> None:
     items = ["epic", "epic.enabled=True"] if item.startswith("epic.") else []
     run = launcher.pretrain(*items, item, check=False)
-    refused(run, WRONG[item], status=1)
+    refused(run, message, status=1)
     assert run.output.rstrip().splitlines()[-1].startswith("error: ")
 
 
@@ -72,10 +89,10 @@ def test_official_encoders_that_cannot_be_had_are_not_replaced_by_random_ones(
     refused(run, "or init=random to start from random encoders", status=1)
 
 
-@SHARED_CODE
 def test_official_vision_weights_that_cannot_be_had(launcher: Launcher) -> None:
-    items = ("vit=ViT-B/16", "image_size=64", "input_image_embed_size=768", "init.vision=pretrained")
-    refused(launcher.pretrain(*items, check=False), "or init=random for random encoders", status=1)
+    items = {"meter": ("vit=ViT-B/16", "input_image_embed_size=768"), "vilt": ("vit32_base",)}[launcher.name]
+    run = launcher.pretrain(*items, "image_size=64", "init.vision=pretrained", check=False)
+    refused(run, "or init=random", status=1)
 
 
 @SHARED_CODE

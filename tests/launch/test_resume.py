@@ -135,11 +135,17 @@ def test_a_signal_to_the_group_stops_after_the_step(
 TWO = ("num_gpus=2", "per_gpu_batchsize=4")
 
 
+SECOND_BASELINE_SLOW = pytest.mark.parametrize(
+    "launcher", ["meter", pytest.param("vilt", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.fixture(scope="session")
 def whole_of_two(launcher: Launcher, items: tuple[str, ...]) -> Result:
     return launcher.pretrain(*items, *TWO)
 
 
+@SECOND_BASELINE_SLOW
 def test_a_signal_to_one_process_stops_both(launcher: Launcher, whole_of_two: Result, items: tuple[str, ...]) -> None:
     """The first process alone gets it; the second ends at the same step, and nothing is left running."""
     command = [*items, *TWO, "save_every_n_steps=0"]

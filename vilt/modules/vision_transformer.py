@@ -11,7 +11,7 @@ from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vlp.nn.attention import init_std, init_weights
+from vlp.nn.attention import attention_weights, init_std, init_weights
 from vlp.nn.rows import PickedRows, Rows
 
 
@@ -49,7 +49,13 @@ class ImageTokens(NamedTuple):
 
 
 class JointAttention(timm_vit.Attention):
-    """timm's attention over tokens stored with or without padding."""
+    """timm's attention over tokens stored with or without padding.
+
+    ``keep_map = True`` keeps the attention (B, h, N, N) of a pass in ``attention_map``, with its gradient.
+    """
+
+    keep_map = False
+    attention_map: Tensor | None = None
 
     def forward(self, x: Tensor, rows: Rows, picked: PickedRows | None = None) -> Tensor:  # type: ignore[override]
         """x stored as ``rows`` say -> as x; the K queries of ``picked`` alone -> (K, d)."""
@@ -59,7 +65,12 @@ class JointAttention(timm_vit.Attention):
         else:
             q = self._heads(picked.spread(self._project(picked.pick(x), 0, 1)))
             k, v = (self._heads(t) for t in rows.spread(self._project(x, 1, 3)).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=rows.mask[:, None, None, :])
+        mask = rows.mask[:, None, None, :]
+        if self.keep_map:
+            self.attention_map = attention_weights(q, k, mask)
+            attended = self.attention_map @ v
+        else:
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         return self.proj_drop(self.proj((picked or rows).gather(attended.transpose(1, 2).flatten(2))))
 
     def query(self, x: Tensor) -> Tensor:

@@ -13,6 +13,12 @@ from torch import Tensor, nn
 from vlp.nn.rows import Rows
 
 
+def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
+    """softmax(q kᵀ / sqrt(d_h)) over keys that ``mask`` shows; q (B, h, n, d_h), k (B, h, m, d_h) -> (B, h, n, m)."""
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return (scores if mask is None else scores.masked_fill(~mask, float("-inf"))).softmax(dim=-1)
+
+
 class AttentionProjections(nn.Module):
     """The q, k, v projections of one attention and the attention itself.
 
@@ -77,10 +83,7 @@ class AttentionProjections(nn.Module):
         return torch.einsum("bhnc,hdc->bhnd", mixed, w_v) + weights.sum(dim=-1, keepdim=True) * b_v
 
     def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        self.attention_map = scores.softmax(dim=-1)
+        self.attention_map = attention_weights(q, k, mask)
         if self.attention_map.requires_grad:
             self.attention_map.retain_grad()
         return F.dropout(self.attention_map, dropout) @ v

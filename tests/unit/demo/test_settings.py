@@ -1,0 +1,45 @@
+"""The demo's command lines: each baseline's own launcher, task and small model, and a folder that no other demo has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.baselines import BASELINES
+from demo.settings import masked_token_command, parse, pretrain_command, retrieval_command, shown
+
+TASKS = {
+    "meter": ("task_mlm_itm_clip_bert", "task_finetune_irtr_coco_clip_bert", "roberta-tiny"),
+    "vilt": ("task_mlm_itm", "task_finetune_irtr_coco", "bert-tiny"),
+}
+
+
+def test_demos_of_all_baselines_can_stand_beside_each_other() -> None:
+    folders = [parse(["--baseline", name]).output for name in BASELINES]
+    assert len(set(folders)) == len(BASELINES) and parse([]) == parse(["--baseline", "meter"])
+    assert all(folder.parent == folders[0].parent for folder in folders)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_commands_are_official_ones_of_the_baseline(name: str, tmp_path: Path) -> None:
+    settings = parse(["--baseline", name, "--output", str(tmp_path), "--steps", "7"])
+    pretraining, retrieval, tokenizer = TASKS[name]
+    commands = {
+        build: build(settings, 99, "epic") for build in (pretrain_command, masked_token_command, retrieval_command)
+    }
+    for build, command in commands.items():
+        assert command[1:3] == ["run.py", "with"]
+        assert command[3] == (retrieval if build is retrieval_command else pretraining)
+        assert {f"tokenizer={tmp_path / tokenizer}", "vocab_size=99", "tiny"} <= set(command)
+        assert ("epic" in command) == (build is not retrieval_command)
+        assert shown(settings, command).startswith(f"cd {name} && python run.py with {command[3]} ")
+    assert "max_steps=7" in commands[pretrain_command]
+    teacher = f"teacher_path={settings.checkpoint('vanilla')}"
+    assert teacher in commands[pretrain_command] and teacher not in pretrain_command(settings, 99, "vanilla")
+
+
+def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse(["--baseline", "blip"])
+    assert "choose from" in capsys.readouterr().err
