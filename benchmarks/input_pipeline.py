@@ -1,9 +1,9 @@
 """``python -m benchmarks.input_pipeline``: Arrow tables to batches, against a plain PIL loop over the same files.
 
-The pipeline is METER's data module as pre-training uses it: read, decode and transform the true and the false image,
-tokenise and mask the caption, collate. The plain loop opens, converts, resizes, crops, normalises, and does no more.
-What counts is images per second of processor time, in all processes together: what one core does, whatever else the
-machine is doing; and the ratio of the two ways in one run.
+The pipeline is METER's or ViLT's data module as pre-training uses it: read, decode and transform the true and the false
+image, tokenise and mask the caption, collate. The plain loop opens, converts, resizes, crops if METER does, normalises,
+and does no more. What counts is images per second of processor time, in all processes together: what one core does,
+whatever else the machine is doing; and the ratio of the two ways in one run.
 """
 
 from __future__ import annotations
@@ -33,15 +33,59 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from benchmarks.photos import write_photos
-from epic_common.small_models import train_bpe
-from meter.config import NAMED_CONFIGS, ex
-from meter.datamodules.multitask_datamodule import MTDataModule
+from epic_common.small_models import FAMILIES
+from meter import config as meter_config
+from meter.datamodules.multitask_datamodule import MTDataModule as MeterData
+from vilt import config as vilt_config
+from vilt.datamodules.multitask_datamodule import MTDataModule as ViltData
+from vlp.data.arrow_datamodule import ArrowDataModule
 from vlp.data.arrow_dataset import ArrowDataset
-from vlp.data.transforms import CLIP_MEAN, CLIP_STD
+from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
 from vlp.training.arrow_config import base_config
 
 BATCH = 32
+
+
+class Baseline(NamedTuple):
+    """A baseline's data module as its pre-training configures it, and what a plain loop does to its pictures."""
+
+    datamodule: type[ArrowDataModule]
+    config: dict[str, Any]
+    tokenizer_family: str
+    image_size: int
+    resize: Callable[[int], Callable[[Image.Image], Image.Image]]
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def squares(size: int) -> Callable[[Image.Image], Image.Image]:
+    """METER's pictures: the middle of the picture, ``size`` high and wide."""
+    return transforms.Compose([transforms.Resize(size, InterpolationMode.BICUBIC), transforms.CenterCrop(size)])
+
+
+def uncropped(size: int) -> Callable[[Image.Image], Image.Image]:
+    """ViLT's: the whole picture, its shorter side ``size``."""
+    return lambda image: image.resize(pixelbert_size(*image.size, size), Image.Resampling.BICUBIC)
+
+
+BASELINES = {
+    "meter": Baseline(
+        MeterData,
+        {**base_config(meter_config.ex), **meter_config.NAMED_CONFIGS["clip16"], "max_text_len": 50},
+        "roberta",
+        288,
+        squares,
+        (CLIP_MEAN, CLIP_STD),
+    ),
+    "vilt": Baseline(
+        ViltData,
+        {**base_config(vilt_config.ex), **vilt_config.NAMED_CONFIGS["task_mlm_itm"]},
+        "bert",
+        384,
+        uncropped,
+        (HALF, HALF),
+    ),
+}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -62,9 +106,11 @@ def main(argv: Sequence[str]) -> None:
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.input_pipeline", description=__doc__)
+    sizes = ", ".join(f"{baseline.image_size} for {name}" for name, baseline in BASELINES.items())
+    parser.add_argument("--baseline", choices=sorted(BASELINES), default="meter", help="default meter")
     parser.add_argument("--images", type=int, default=512, help="how many pictures; default 512")
     parser.add_argument("--size", type=int, default=480, help="shorter side of the pictures made; default 480 (x 640)")
-    parser.add_argument("--image-size", type=int, default=288, help="side of the model's input; default 288")
+    parser.add_argument("--image-size", type=int, help="of the model's input; default the baseline's: " + sizes)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes; default 0 1 2")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median counts; default 3")
     parser.add_argument(
@@ -72,24 +118,26 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--datasets", nargs="+", default=["vg"], help="which of them; default vg")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.image_size = arguments.image_size or BASELINES[arguments.baseline].image_size
+    return arguments
 
 
-def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> MTDataModule:
-    """METER's data module as ``task_mlm_itm_clip_bert clip16`` configures it, with a tokenizer made here."""
+def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> ArrowDataModule:
+    """The baseline's data module, with a tokenizer made here."""
+    baseline = BASELINES[arguments.baseline]
     captions = ["a man rides a brown horse along the beach", "two dogs play with a red ball in the snow"]
-    train_bpe(captions, 300, 50).save_pretrained(folder / "tokenizer")
+    tokenizer = FAMILIES[baseline.tokenizer_family].train_tokenizer(captions, 300, baseline.config["max_text_len"])
+    tokenizer.save_pretrained(folder / "tokenizer")
     config: dict[str, Any] = {
-        **base_config(ex),
-        **NAMED_CONFIGS["clip16"],
-        **{"image_size": arguments.image_size, "max_text_len": 50, "whole_word_masking": True},
-        **{"tokenizer": str(folder / "tokenizer"), "vocab_size": 50265},
+        **baseline.config,
+        **{"image_size": arguments.image_size, "whole_word_masking": True, "tokenizer": str(folder / "tokenizer")},
         **{"data_root": str(root), "datasets": arguments.datasets, "per_gpu_batchsize": BATCH},
     }
-    return MTDataModule(config)
+    return baseline.datamodule(config)
 
 
-def take(datamodule: MTDataModule, count: int) -> list[bytes]:
+def take(datamodule: ArrowDataModule, count: int) -> list[bytes]:
     """Cut the training set to ``count`` pairs, spread over all of it; their picture files."""
     mixed = datamodule.sets["train"]
     chosen = torch.linspace(0, len(mixed) - 1, min(count, len(mixed))).long().tolist()
@@ -113,22 +161,17 @@ def write_files(contents: Sequence[bytes], folder: Path) -> list[Path]:
     return paths
 
 
-def plain_loop(files: Sequence[Path], image_size: int) -> Iterator[Tensor]:
-    """What any training loop has to do to a picture, in the fewest words: (3, S, S) tensors."""
+def plain_loop(files: Sequence[Path], baseline: Baseline, image_size: int) -> Iterator[Tensor]:
+    """What any training loop has to do to a picture, in the fewest words: (3, H, W) tensors."""
     transform = transforms.Compose(
-        [
-            transforms.Resize(image_size, InterpolationMode.BICUBIC),
-            transforms.CenterCrop(image_size),
-            transforms.ToTensor(),
-            transforms.Normalize(CLIP_MEAN, CLIP_STD),
-        ]
+        [baseline.resize(image_size), transforms.ToTensor(), transforms.Normalize(*baseline.mean_std)]
     )
     for file in files:
         with Image.open(file) as image:
             yield transform(image.convert("RGB"))
 
 
-def pipeline(datamodule: MTDataModule, workers: int) -> int:
+def pipeline(datamodule: ArrowDataModule, workers: int) -> int:
     """Load the training set once, starting the worker processes included; how many images there were."""
     datamodule.config["num_workers"] = workers
     loaded = 0
@@ -137,9 +180,12 @@ def pipeline(datamodule: MTDataModule, workers: int) -> int:
     return loaded
 
 
-def measure(datamodule: MTDataModule, files: Sequence[Path], arguments: argparse.Namespace) -> dict[str, Any]:
+def measure(datamodule: ArrowDataModule, files: Sequence[Path], arguments: argparse.Namespace) -> dict[str, Any]:
     """Images per second of every way, the ways taking turns, and their ratios to the plain loop."""
-    ways: dict[str, Callable[[], int]] = {"plain": lambda: sum(1 for _ in plain_loop(files, arguments.image_size))}
+    baseline = BASELINES[arguments.baseline]
+    ways: dict[str, Callable[[], int]] = {
+        "plain": lambda: sum(1 for _ in plain_loop(files, baseline, arguments.image_size))
+    }
     for workers in arguments.workers:
         ways[f"workers_{workers}"] = partial(pipeline, datamodule, workers)
     rounds = [{name: timed(load) for name, load in ways.items()} for _ in range(arguments.rounds)]
@@ -152,7 +198,8 @@ def measure(datamodule: MTDataModule, files: Sequence[Path], arguments: argparse
         "ratio_to_plain": medians(ratio),
         "images_per_second": medians(wall),
         "settings": {
-            **{"images": len(files), "batch": BATCH, "image_size": arguments.image_size, "rounds": arguments.rounds},
+            **{name: getattr(arguments, name) for name in ("baseline", "image_size", "rounds")},
+            **{"images": len(files), "batch": BATCH},
             "data": str(arguments.data_root) if arguments.data_root else f"made here, shorter side {arguments.size}",
             "bytes_per_image": round(statistics.mean(path.stat().st_size for path in files)),
         },
@@ -192,8 +239,8 @@ def print_table(result: Mapping[str, Any]) -> None:
     """A row for each way."""
     settings = result["settings"]
     grid = Table(
-        title=f"{settings['images']} pictures of {settings['bytes_per_image'] / 1e3:.0f} kB ({settings['data']}) → "
-        f"{settings['image_size']} px",
+        title=f"{settings['baseline']}: {settings['images']} pictures of {settings['bytes_per_image'] / 1e3:.0f} kB "
+        f"({settings['data']}) → {settings['image_size']} px",
         title_justify="left",
     )
     for column in ("", "images per CPU second", "to the plain loop", "images per second"):

@@ -11,18 +11,21 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.input_pipeline import main, open_data, parse, pipeline, plain_loop, take, write_files
+from benchmarks.input_pipeline import BASELINES, main, open_data, parse, pipeline, plain_loop, take, write_files
 from benchmarks.photos import photo, write_photos
 
 
-def test_both_ways_make_the_same_tensors(tmp_path: Path) -> None:
-    arguments = parse(["--images", "6", "--size", "60", "--image-size", "32"])
+@pytest.mark.parametrize(("baseline", "shape"), [("meter", (3, 96, 96)), ("vilt", (3, 96, 128))])
+def test_both_ways_make_the_same_tensors(tmp_path: Path, baseline: str, shape: tuple[int, ...]) -> None:
+    """Of pictures of 160 x 120 pixels METER sees the middle, ViLT all."""
+    arguments = parse(["--baseline", baseline, "--images", "6", "--size", "120", "--image-size", "96"])
     datamodule = open_data(tmp_path, write_photos(tmp_path, 9, arguments.size), arguments)
     files = write_files(take(datamodule, 6), tmp_path / "files")
     dataset = datamodule.sets["train"]
     assert len(files) == len(dataset) == 6
-    views = list(plain_loop(files, arguments.image_size))
+    views = list(plain_loop(files, BASELINES[baseline], arguments.image_size))
     assert all(torch.equal(dataset[i]["image"][0], view) for i, view in enumerate(views))
+    assert {view.shape for view in views} == {shape}
     assert pipeline(datamodule, workers=0) == 12  # a true and a false image of each pair
     assert len({view.numpy().tobytes() for view in views}) == 6
 
@@ -51,6 +54,7 @@ def test_the_file_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_tables_of_ones_own(tmp_path: Path) -> None:
     write_photos(tmp_path, 4, 60)
     sizes = ["--image-size", "32", "--rounds", "1", "--workers", "0", "--json", str(tmp_path / "out.json")]
-    main(["--data-root", str(tmp_path), "--datasets", "vg", *sizes])
+    main(["--baseline", "vilt", "--data-root", str(tmp_path), "--datasets", "vg", *sizes])
     result = json.loads((tmp_path / "out.json").read_text())
-    assert result["settings"]["images"] == 4 and result["settings"]["data"] == str(tmp_path)
+    assert result["settings"]["baseline"] == "vilt" and result["settings"]["images"] == 4
+    assert result["settings"]["data"] == str(tmp_path)
