@@ -53,8 +53,9 @@ class ViltSteps(ArrowSteps):
     def parts(self) -> dict[str, list[nn.Module]]:
         m = self.student
         return {
-            "patch embedding": [m.transformer.patch_embed],
-            "joint transformer": [m.transformer.blocks, m.pooler],
+            "text embedding": [m.text_embeddings, m.token_type_embeddings],
+            "joint transformer": [m.transformer, m.pooler],
+            "patch embedding": [m.transformer.patch_embed],  # the later name holds
             "heads": [m.mlm_score, m.itm_score],
         }
 

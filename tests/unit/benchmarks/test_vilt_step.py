@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from benchmarks.step import parameters
 from benchmarks.vilt_step import ViltSteps
 from tests.unit.benchmarks.products import BOTH, FORWARD, NO_PIXELS, attention, block, flops_by_part, linear
 
@@ -138,6 +139,7 @@ def test_the_large_sizes_are_those_of_the_formula(size: str, shape: Shape) -> No
     steps = ViltSteps(size)
     assert sum(flops_by_part(steps, "vanilla_official", [40, 40]).values()) == 2 * shape.official_step
     assert sum(flops_by_part(steps, "epic_naive", [40, 40]).values()) == 2 * shape.naive_epic
+    assert parameters(steps.variant("vanilla")) == {"trained": 135_660_092, "frozen": 0}  # the official pre-training's
 
 
 def pass_of(states: int, longest: int, size: int, read: int, most_read: int, s: Shape = TINY) -> int:
