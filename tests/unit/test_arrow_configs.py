@@ -10,6 +10,8 @@ from sacred import Experiment
 
 import meter.config
 import meter.train
+import vilt.config
+import vilt.train
 from epic_common.config import PRESETS, EpicConfig
 from tests.unit.configs import resolve
 
@@ -23,7 +25,10 @@ class Case(NamedTuple):
         return resolve(self.experiment, named, **updates)
 
 
-CASES = {"meter": Case(meter.config.ex, meter.train.check_config, "task_mlm_itm_clip_bert")}
+CASES = {
+    "meter": Case(meter.config.ex, meter.train.check_config, "task_mlm_itm_clip_bert"),
+    "vilt": Case(vilt.config.ex, vilt.train.check_config, "task_mlm_itm"),
+}
 
 
 @pytest.fixture(params=CASES)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.configs import OURS, resolve
 from vilt.config import NAMED_CONFIGS, ex
+from vilt.train import check_config
 from vlp.training.arrow_config import base_config
 
 BASE: dict[str, Any] = base_config(ex)
@@ -171,6 +172,11 @@ def test_a_later_named_config_overrides_an_earlier_one_and_updates_override_both
     assert (right["max_epoch"], right["max_steps"]) == (200, 200000)
     assert (wrong["max_epoch"], wrong["max_steps"]) == (10, 200000)
     assert resolved(["task_mlm_itm", "step200k"], max_epoch=7)["max_epoch"] == 7
+
+
+@pytest.mark.parametrize("name", ["epic", *(name for name in OVERRIDES if name.startswith("task_"))])
+def test_official_configs_of_built_tasks_are_accepted(name: str) -> None:
+    check_config(resolved([name], data_root="arrow"))
 
 
 def test_a_dotted_update_turns_on_one_task_more() -> None:
