@@ -81,7 +81,7 @@ def stages(settings: Settings) -> list[Stage]:
     """The demo in order; the seconds are those of a two-core machine."""
     raw, arrow = settings.path("data", "raw"), settings.path("data", "arrow")
     request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
-    step = 0.26 * settings.steps
+    step = settings.about.step_seconds * settings.steps
     name = settings.about.epic.name
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),

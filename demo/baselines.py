@@ -27,6 +27,8 @@ class Baseline:
         output: the demo's folder below ``runs``.
         pretraining: items of the official pre-training command: task, then switches.
         finetuning: the named config of a task's fine-tuning, ``{}`` the task.
+        learning: how fast so small a model learns in so few steps.
+        steps, step_seconds: for ten minutes on two CPU cores, and how long one takes there without EPIC.
         model: named configs that choose a small model of the official classes.
         family: of the small language model.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.
@@ -36,6 +38,9 @@ class Baseline:
     epic: EpicBaseline
     output: str
     pretraining: Sequence[str]
+    learning: Sequence[str]
+    steps: int
+    step_seconds: float
     finetuning: str
     model: Sequence[str]
     family: str
@@ -48,6 +53,9 @@ BASELINES = {
         epic=METER,
         output="demo",
         pretraining=("task_mlm_itm_clip_bert",),
+        learning=("learning_rate=3e-4",),
+        steps=580,
+        step_seconds=0.26,
         finetuning="task_finetune_{}_clip_bert",
         model=("clip16", "text_roberta", "tiny"),
         family="roberta",
@@ -58,6 +66,10 @@ BASELINES = {
         epic=VILT,
         output="demo_vilt",
         pretraining=("task_mlm_itm", "whole_word_masking=True"),
+        # Nothing in it is trained before, and its official warm-up has 2500 steps.
+        learning=("learning_rate=1e-3", "warmup_steps=0.1"),
+        steps=1000,
+        step_seconds=0.13,
         finetuning="task_finetune_{}",
         model=("tiny",),
         family="bert",

@@ -23,13 +23,13 @@ class Settings:
 
     baseline: str
     output: Path
+    steps: int
     seed: int = 0
     train_images: int = 3000
     val_images: int = 200  # masked-token accuracy and ITC are measured on these
     test_images: int = 200  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    steps: int = 580
     batch: int = 24  # per process
     processes: int = min(2, torch.cuda.device_count() or 2)  # two on the CPU, no more than GPUs on a GPU machine
 
@@ -60,8 +60,10 @@ def parse(argv: Sequence[str]) -> Settings:
     """Settings from flags: every field is ``--field-name``."""
     parser = argparse.ArgumentParser("python -m demo", description="Pre-train a baseline without and with EPIC.")
     parser.add_argument("--baseline", choices=list(BASELINES), default="meter", help="default meter")
-    parser.add_argument("--output", type=Path, help="default runs/demo; of a baseline other than METER runs/demo_NAME")
-    for field in dataclasses.fields(Settings)[2:]:
+    folders, steps = (" or ".join(f"{getattr(b, key)}" for b in BASELINES.values()) for key in ("output", "steps"))
+    parser.add_argument("--output", type=Path, help=f"default runs/{folders}, by baseline")
+    parser.add_argument("--steps", type=int, help=f"default {steps}, by baseline")
+    for field in dataclasses.fields(Settings)[3:]:
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
             type=type(field.default),
@@ -69,8 +71,9 @@ def parse(argv: Sequence[str]) -> Settings:
             help=f"default {field.default}",
         )
     chosen = vars(parser.parse_args(argv))
-    output = chosen["output"] or REPOSITORY / "runs" / BASELINES[chosen["baseline"]].output
-    return Settings(**{**chosen, "output": output.resolve()})
+    about = BASELINES[chosen["baseline"]]
+    output = chosen["output"] or REPOSITORY / "runs" / about.output
+    return Settings(**{**chosen, "output": output.resolve(), "steps": chosen["steps"] or about.steps})
 
 
 def common_items(settings: Settings, vocab_size: int) -> list[str]:
@@ -96,7 +99,7 @@ def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str
         *settings.about.pretraining,
         *common_items(settings, vocab_size),
         f"max_steps={settings.steps}",
-        "learning_rate=3e-4",
+        *settings.about.learning,
         "mlm_prob=0.4",
         f"log_dir={settings.path(name)}",
         *epic_items(settings, name),
