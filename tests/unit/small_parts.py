@@ -1,8 +1,9 @@
-"""What the small models of the baselines' tests share: stirred weights, sentences."""
+"""What the small models of the baselines' tests share: stirred weights, sentences, what they save and train."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -58,3 +59,28 @@ class Words(NamedTuple):
             ids[row, 0], ids[row, length - 1] = self.bos, self.eos
         labels = torch.full_like(ids, -100)
         return {f"{name}_ids": ids, f"{name}_masks": (ids != self.pad).long(), f"{name}_labels": labels}
+
+
+def save(model: nn.Module, folder: Path, **changes: Tensor) -> Path:
+    """A checkpoint of ``model``, some of its tensors other ones."""
+    path = folder / "saved.ckpt"
+    torch.save({"state_dict": {**model.state_dict(), **changes}, "epoch": 3}, path)
+    return path
+
+
+def same_tensors(a: nn.Module, b: nn.Module) -> bool:
+    """Whether the state dicts are equal to the bit."""
+    theirs = b.state_dict()
+    return all(torch.equal(value, theirs[key]) for key, value in a.state_dict().items())
+
+
+def optimised(
+    optimizer: torch.optim.Optimizer, named: Iterable[tuple[str, nn.Parameter]], learning_rate: float
+) -> dict[str, tuple[float, float, bool]]:
+    """Of every parameter by name: its rate over ``learning_rate``, its weight decay, whether it is trained."""
+    of_parameter = {
+        id(p): (group["initial_lr"] / learning_rate, group["weight_decay"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    return {name: (*of_parameter[id(p)], p.requires_grad) for name, p in named}

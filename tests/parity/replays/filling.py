@@ -1,9 +1,9 @@
-"""A fixture's model: filled by golden.py's rule, or loaded the way that the launchers load (SPEC §11)."""
+"""A fixture's texts, and its model: filled by golden.py's rule, or loaded as the launchers load (SPEC §11)."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,3 +42,15 @@ def built_outputs(fixture: Fixture, model: nn.Module) -> Iterator[tuple[str, Ten
     for name in fixture.arrays:
         if name.startswith("built."):
             yield name, state[name.removeprefix("built.")]
+
+
+def texts(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The texts among a fixture's inputs and choices, under the names that the collation gives them."""
+    batch: dict[str, Any] = {}
+    for name, value in given.items():
+        if name.startswith("text_"):
+            batch[name] = torch.from_numpy(value).long()
+        elif name.startswith("false_text_"):  # (sample, candidate, position)
+            kind = name.removeprefix("false_text_")
+            batch |= {f"false_text_{i}_{kind}": torch.from_numpy(value[:, i]).long() for i in range(value.shape[1])}
+    return {**batch, "text_labels": torch.full_like(batch["text_ids"], -100)}

@@ -20,7 +20,7 @@ from meter.modules.epic_meter import saliency_query_key
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
-from tests.parity.replays.filling import filled
+from tests.parity.replays.filling import filled, texts
 from vlp.data.trim import trimmed
 from vlp.training.arrow_config import base_config
 
@@ -90,13 +90,7 @@ def batch_of(fixture: Fixture) -> Batch:
     """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
     given = {**fixture.inputs, **fixture.choices}
     batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
-    for name, value in given.items():
-        if name.startswith("text_"):
-            batch[name] = torch.from_numpy(value).long()
-        elif name.startswith("false_text_"):  # (sample, candidate, position)
-            kind = name.removeprefix("false_text_")
-            batch |= {f"false_text_{i}_{kind}": torch.from_numpy(value[:, i]).long() for i in range(value.shape[1])}
-    return {**batch, "text_labels": torch.full_like(batch["text_ids"], -100)}
+    return batch | texts(given)
 
 
 def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.parity.replays import TRAINING_PATH, Fixture
-from tests.parity.replays.filling import filled
+from tests.parity.replays.filling import filled, texts
 from vilt.config import ex
 from vilt.modules import vision_transformer
 from vilt.modules.checkpoints import load_checkpoint
@@ -65,13 +65,7 @@ def batch_of(fixture: Fixture, mode: str) -> Batch:
     if mode == TRAINING_PATH:
         sizes = {name: given[f"{name.replace('false_image_0', 'false_image')}_sizes"] for name in images}
         batch["sizes"] = {name: torch.from_numpy(value).long() for name, value in sizes.items()}
-    for name, value in given.items():
-        if name.startswith("text_"):
-            batch[name] = torch.from_numpy(value).long()
-        elif name.startswith("false_text_"):  # (sample, candidate, position)
-            kind = name.removeprefix("false_text_")
-            batch |= {f"false_text_{i}_{kind}": torch.from_numpy(value[:, i]).long() for i in range(value.shape[1])}
-    return {**batch, "text_labels": torch.full_like(batch["text_ids"], -100)}
+    return batch | texts(given)
 
 
 def kept_patches(fixture: Fixture, batch: Batch, image: str = "image", choice: str = "patch_index") -> Tensor:

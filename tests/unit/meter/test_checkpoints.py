@@ -8,30 +8,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import CLIP, IMAGE_SIZE, LAYERS, batch_of, config_of, meter, text_tower
+from tests.unit.small_parts import same_tensors, save
 from vlp.checkpoint.convert import convert
 from vlp.checkpoint.loading import freeze_itm_head
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 from vlp.training.weights import WeightsError, sha256_of_file
 
 RETRIEVAL = ("itm", "irtr")
-
-
-def save(model: METERTransformerSS, folder: Path, **changes: Tensor) -> Path:
-    path = folder / "meter.ckpt"
-    torch.save({"state_dict": {**model.state_dict(), **changes}, "epoch": 3}, path)
-    return path
-
-
-def same_tensors(a: METERTransformerSS, b: METERTransformerSS) -> bool:
-    theirs = b.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in a.state_dict().items())
 
 
 @pytest.mark.parametrize("vision", ["clip", "swin"])
@@ -203,7 +192,7 @@ def other(**parts: Any) -> METERTransformerSS:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_checkpoints_of_another_architecture(parts: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"meter\.ckpt .*" + message):
+    with pytest.raises(WeightsError, match=r"saved\.ckpt .*" + message):
         load_checkpoint(meter(), save(other(**parts), tmp_path))
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from timm.layers import DropPath
-from torch import Tensor, nn
+from torch import nn
 from torch._dynamo import register_backend
 
 from epic_common.teacher import Teacher
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
+from tests.unit.compiled import Counting, check_equal
 from tests.unit.epic.tiny import VOCABULARY, language_model
 from tests.unit.epic.tiny import config_of as settings_of
 from tests.unit.meter.small import (
@@ -23,7 +24,6 @@ from tests.unit.meter.small import (
     IMAGE_SIZE,
     SWIN,
     WIDTH,
-    Batch,
     batch_of,
     config_of,
     stirred,
@@ -31,7 +31,6 @@ from tests.unit.meter.small import (
     vision_tower,
 )
 from vlp.training.compile import check_backend, compile_layers
-from vlp.training.losses import total_loss
 
 LENGTHS = [[6, 4, 7], [9, 5, 4], [4, 4, 11], [3, 8, 8]]
 
@@ -60,34 +59,6 @@ def model_of(choice: bool | str, vision: str = "clip", epic: bool = False, **cha
         elif isinstance(module, DropPath):
             module.drop_prob = 0.0
     return model.train()
-
-
-def losses_and_gradients(model: METERTransformerSS, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    model.zero_grad()
-    itm_labels = torch.arange(len(batch["text"])) % 2 if "itm" in model.current_tasks else None
-    outputs = model(batch, itm_labels)
-    total_loss(outputs).backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return {key: value.detach() for key, value in outputs.items() if key.endswith("_loss")}, gradients
-
-
-def check_equal(compiled: METERTransformerSS, eager: METERTransformerSS, batch: Batch) -> None:
-    losses, gradients = losses_and_gradients(compiled, batch)
-    expected, wanted = losses_and_gradients(eager, batch)
-    assert losses.keys() == expected.keys() and gradients.keys() == wanted.keys()
-    assert all(torch.allclose(losses[key], value, rtol=1e-5) for key, value in expected.items())
-    scale = max(float(gradient.abs().max()) for gradient in wanted.values())
-    assert all(torch.allclose(gradients[key], value, atol=1e-5 * scale) for key, value in wanted.items())
-
-
-class Counting:
-    """A backend that counts graphs and runs them as they are."""
-
-    graphs = 0
-
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        self.graphs += 1
-        return graph.forward
 
 
 def test_no_length_compiles_anew() -> None:

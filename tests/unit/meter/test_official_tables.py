@@ -20,6 +20,7 @@ from meter.modules.swin_transformer import swin_key
 from tests.parity import golden
 from tests.parity.fixture import FIXTURES, check_keys
 from tests.unit.meter.small import resolved
+from tests.unit.small_parts import optimised
 from vlp.checkpoint.loading import freeze_itm_head
 from vlp.nn.attention import AttentionProjections
 
@@ -75,12 +76,7 @@ def test_optimiser_groups_of_every_parameter(variant: str, name: str) -> None:
     if variant == "irtr":
         freeze_itm_head(model)
     (optimizer,), _ = set_schedule(model)
-    of_parameter = {
-        id(p): (group["initial_lr"] / model.config["learning_rate"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-    ours = {key: (*of_parameter[id(p)], p.requires_grad) for key, p in model.official_named_parameters()}
+    ours = optimised(optimizer, model.official_named_parameters(), model.config["learning_rate"])
     official = {
         row["key"]: (float(row["lr_mult"]), float(row["weight_decay"]), row["requires_grad"] == "1")
         for row in table(name)

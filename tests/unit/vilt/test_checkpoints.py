@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
+from tests.unit.small_parts import same_tensors, save
 from tests.unit.vilt.small import SIZE, batch_of, config_of, image_pair, vilt
 from vilt.modules.checkpoints import load_checkpoint
 from vilt.modules.vilt_module import ViLTransformerSS
@@ -18,17 +18,6 @@ from vlp.checkpoint.convert import convert
 from vlp.training.weights import WeightsError, sha256_of_file
 
 RETRIEVAL = ("itm", "irtr")
-
-
-def save(model: ViLTransformerSS, folder: Path, **changes: Tensor) -> Path:
-    path = folder / "vilt.ckpt"
-    torch.save({"state_dict": {**model.state_dict(), **changes}, "epoch": 3}, path)
-    return path
-
-
-def same_tensors(a: ViLTransformerSS, b: ViLTransformerSS) -> bool:
-    theirs = b.state_dict()
-    return all(torch.equal(value, theirs[key]) for key, value in a.state_dict().items())
 
 
 def test_round_trip_under_official_names(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -146,7 +135,7 @@ def other(**parts: Any) -> ViLTransformerSS:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_checkpoints_of_another_architecture(parts: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"vilt\.ckpt .*" + message):
+    with pytest.raises(WeightsError, match=r"saved\.ckpt .*" + message):
         load_checkpoint(vilt(), save(other(**parts), tmp_path))
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from torch._dynamo import register_backend
 
-from tests.unit.vilt.small import Batch, batch_of, vilt
+from tests.unit.compiled import Counting, check_equal
+from tests.unit.vilt.small import batch_of, vilt
 from vilt.modules.vilt_module import ViLTransformerSS
-from vlp.training.losses import losses_of, total_loss
 
 LENGTHS = [[6, 4, 7], [9, 5, 4], [4, 4, 11], [3, 8, 8]]
 SIZES = [[(3, 4), (2, 2), (1, 3)], [(2, 3), (2, 2), (3, 1)], [(3, 3), (1, 2), (2, 4)], [(1, 1), (3, 2), (2, 2)]]
@@ -31,33 +30,6 @@ def pair_of(choice: str, **changes: Any) -> tuple[ViLTransformerSS, ViLTransform
     compiled, eager = vilt(**{"compile": choice, **changes}), vilt(**changes)
     eager.load_state_dict(compiled.state_dict())
     return compiled.train(), eager.train()
-
-
-def losses_and_gradients(model: ViLTransformerSS, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    model.zero_grad()
-    outputs = model(batch, torch.tensor([0, 1, 0]))
-    total_loss(outputs).backward()
-    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    return {key: value.detach() for key, value in losses_of(outputs).items()}, gradients
-
-
-def check_equal(compiled: ViLTransformerSS, eager: ViLTransformerSS, batch: Batch) -> None:
-    losses, gradients = losses_and_gradients(compiled, batch)
-    expected, wanted = losses_and_gradients(eager, batch)
-    assert losses.keys() == expected.keys() and gradients.keys() == wanted.keys()
-    assert all(torch.allclose(losses[key], value, rtol=1e-5) for key, value in expected.items())
-    scale = max(float(gradient.abs().max()) for gradient in wanted.values())
-    assert all(torch.allclose(gradients[key], value, atol=1e-5 * scale) for key, value in wanted.items())
-
-
-class Counting:
-    """A backend that counts graphs and runs them as they are."""
-
-    graphs = 0
-
-    def __call__(self, graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        self.graphs += 1
-        return graph.forward
 
 
 def test_no_number_of_tokens_compiles_anew() -> None:

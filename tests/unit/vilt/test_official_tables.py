@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.parity import golden
 from tests.parity.fixture import FIXTURES, check_keys
+from tests.unit.small_parts import optimised
 from tests.unit.vilt.small import resolved
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vilt_utils import set_schedule
@@ -54,12 +55,7 @@ def test_optimiser_groups_of_every_parameter(variant: str) -> None:
     if variant == "irtr_coco":
         freeze_itm_head(model)
     (optimizer,), _ = set_schedule(model)
-    of_parameter = {
-        id(p): (group["initial_lr"] / model.config["learning_rate"], group["weight_decay"])
-        for group in optimizer.param_groups
-        for p in group["params"]
-    }
-    ours = {key: (*of_parameter[id(p)], p.requires_grad) for key, p in model.named_parameters()}
+    ours = optimised(optimizer, model.named_parameters(), model.config["learning_rate"])
     with open(FIXTURES / "vilt" / "optimiser_groups.tsv", newline="", encoding="utf-8") as handle:
         official = {
             row["key"]: (float(row["lr_multiplier"]), float(row["weight_decay"]), row["requires_grad"] == "1")
