@@ -205,7 +205,7 @@ def test_a_checkpoint_without_a_text_encoder(tmp_path: Path) -> None:
 
 def test_clip_and_swin_checkpoints_are_not_mixed_up(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"hidden_size": 32}
-    with pytest.raises(WeightsError, match=r"meter\.ckpt (does not fit|lacks)"):
+    with pytest.raises(WeightsError, match=r"saved\.ckpt (does not fit|lacks)"):
         load_checkpoint(meter("clip", **changes), save(meter("swin", **changes), tmp_path))
 
 
@@ -245,5 +245,5 @@ def test_a_file_that_says_its_config_names_the_keys_that_differ(form: str, tmp_p
 
 def test_a_position_table_that_is_no_grid(tmp_path: Path) -> None:
     path = save(meter(), tmp_path, **{"vit_model.visual.positional_embedding": torch.randn(12, 16)})
-    with pytest.raises(WeightsError, match=r"meter\.ckpt: a position table of 12 rows"):
+    with pytest.raises(WeightsError, match=r"saved\.ckpt: a position table of 12 rows"):
         load_checkpoint(meter(), path)
