@@ -15,11 +15,6 @@ from vlp.data.arrow_datamodule import ArrowDataModule
 Config = dict[str, Any]
 
 
-def nothing_more(config: Config) -> dict[str, Any]:
-    """The default of ``EpicBaseline.cache_keys``."""
-    return {}
-
-
 @dataclass(frozen=True)
 class EpicBaseline:
     """A baseline with EPIC, as ``attach`` and the saliency cache see it."""
@@ -37,8 +32,6 @@ class EpicBaseline:
     datamodule: type[ArrowDataModule]
     # transform keys that draw nothing: the same view of an image in every epoch and beside every other image
     fixed_views: tuple[str, ...]
-    # config -> what else the scores of a pair depend on; ValueError if in that run they are not fixed
-    cache_keys: Callable[[Config], dict[str, Any]] = nothing_more
 
     @property
     def name(self) -> str:

@@ -37,7 +37,6 @@ def identity(
         "max_text_len": config["max_text_len"],
         "image_size": config["image_size"],
         "transform_keys": views,
-        **baseline.cache_keys(config),
     }
 
 

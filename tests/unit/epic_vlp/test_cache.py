@@ -226,25 +226,16 @@ def test_a_cache_that_does_not_fit_is_refused(what: str, folder: Path) -> None:
         attached(config_of(folder, **{"teacher_path": "", **changes}))
 
 
-def test_a_baseline_adds_what_its_scores_depend_on(folder: Path) -> None:
-    """Its own fixed views, keys and refusals; another baseline's cache is refused by name."""
-
-    def capped(config: dict[str, Any]) -> dict[str, Any]:
-        if config["max_image_len"] == 3:
-            raise ValueError("saliency_cache: max_image_len=3 draws patches")
-        return {"max_image_len": config["max_image_len"]}
-
-    other = replace(METER, layout=replace(LAYOUT, baseline="ViLT"), fixed_views=("clip",), cache_keys=capped)
-    epic, datamodule = attached(config := {**config_of(folder), "max_image_len": 9})
+def test_a_cache_belongs_to_a_baseline_and_its_views(folder: Path) -> None:
+    """Another baseline's cache is refused by name."""
+    other = replace(METER, layout=replace(LAYOUT, baseline="ViLT"), fixed_views=("clip",))
+    epic, datamodule = attached(config := config_of(folder))
     settings = EpicConfig(enabled=True)
     ours, theirs = (identity(it, config, settings, datamodule.tokenizer) for it in (METER, other))
     assert epic.teacher.cache.identity == ours
-    assert theirs == {**ours, "baseline": "vilt", "max_image_len": 9}
-    differs = r"baseline is 'meter' in the cache and 'vilt' in this run; max_image_len is None in the cache and 9 in"
-    with pytest.raises(SaliencyCacheError, match=differs):
+    assert theirs == {**ours, "baseline": "vilt"}
+    with pytest.raises(SaliencyCacheError, match="baseline is 'meter' in the cache and 'vilt' in this run"):
         build_cache(other, config)
-    with pytest.raises(ValueError, match="max_image_len=3 draws patches"):
-        build_cache(other, {**config, "max_image_len": 3})
     views = {"train_transform_keys": ["imagenet"], "val_transform_keys": ["imagenet"]}
     with pytest.raises(ValueError, match=r"has 'imagenet', another view .* a fixed one: clip$"):
         build_cache(other, {**config, **views})
