@@ -84,3 +84,18 @@ def optimised(
         for p in group["params"]
     }
     return {name: (*of_parameter[id(p)], p.requires_grad) for name, p in named}
+
+
+def candidates(batch: Batch) -> list[Batch]:
+    """The batch with its true captions, then with each list of its false ones."""
+    names = ["text", *sorted(key[:-4] for key in batch if key.startswith("false_text") and key.endswith("_ids"))]
+    return [
+        {**batch, **{f"text_{kind}": batch[f"{name}_{kind}"] for kind in ("ids", "masks", "labels")}} for name in names
+    ]
+
+
+def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Of the sum of ``losses``, by parameter; 0 where there is none."""
+    model.zero_grad()
+    torch.stack(list(losses.values())).sum().backward()
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}

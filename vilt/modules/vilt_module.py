@@ -15,7 +15,7 @@ from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEmbeddings
 
 from vilt.modules import objectives
-from vilt.modules.encoders import build_transformer
+from vilt.modules.initial_weights import build_transformer
 from vilt.modules.masked_patches import MPPHead, mask_patches
 from vilt.modules.vilt_utils import set_schedule
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer

@@ -162,7 +162,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
         """The table interpolated to each image's grid (B, 2), at its patches (B, P, 2) -> (B, P, d)."""
         rows, columns = self.patch_embed.grid_size
         table = self.pos_embed[0, 1:]
-        # A product only by its form: it interpolates, as exactly as the official code does.
+        # A product instead of F.grid_sample, whose backward pass on CUDA adds in another order each time.
         with torch.autocast(table.device.type, enabled=False):
             vertical = bilinear_weights(patch_index[..., 0], valid_grid[:, :1], rows, table.dtype)
             horizontal = bilinear_weights(patch_index[..., 1], valid_grid[:, 1:], columns, table.dtype)

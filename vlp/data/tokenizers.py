@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,35 +36,14 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     return _from_hub(BertTokenizerFast, name, do_lower_case="uncased" in name)
 
 
-def tokenizer_from_files(vocab: str | Path, merges: str | Path | None = None) -> PreTrainedTokenizerBase:
-    """A tokenizer from vocabulary files of any name: RoBERTa's vocab.json and merges.txt, or BERT's vocab.txt alone
-    (lower-casing).
-
-    Raises:
-        OSError: a file does not exist or holds no vocabulary.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(vocab, Path(folder, "vocab.txt" if merges is None else "vocab.json"))
-        if merges is not None:
-            shutil.copyfile(merges, Path(folder, "merges.txt"))
-        return _from_folder(Path(folder))
-
-
-def encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, split_special_tokens: bool = True
-) -> Encoding:
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Encoding:
     """Encode texts as the official loaders do: special tokens added, cut and padded to `max_length`.
 
     A caption that spells a special token ("<mask>", "[SEP]") holds these characters, not the token: otherwise a caption
     from the web could end its own sentence, or show the model a mask where nothing is masked.
-    `split_special_tokens=False` is the official reading, for a text whose writer means the token.
     """
     encoded = tokenizer(
-        list(texts),
-        padding="max_length",
-        truncation=True,
-        max_length=max_length,
-        split_special_tokens=split_special_tokens,
+        list(texts), padding="max_length", truncation=True, max_length=max_length, split_special_tokens=True
     )
     return Encoding(encoded["input_ids"], encoded["attention_mask"])
 

@@ -1,10 +1,10 @@
-"""Cut a batch's text to its longest sentence."""
+"""Cut texts to the longest sentence of their batch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from vlp.nn.attention import trim_padding
+from torch import Tensor
 
 
 def trimmed(batch: dict[str, Any]) -> dict[str, Any]:
@@ -12,3 +12,12 @@ def trimmed(batch: dict[str, Any]) -> dict[str, Any]:
     names = [f"text_{kind}" for kind in ("ids", "labels", "ids_mlm", "labels_mlm") if f"text_{kind}" in batch]
     mask, *rest = trim_padding(batch["text_masks"], *(batch[name] for name in names))
     return {**batch, "text_masks": mask, **dict(zip(names, rest, strict=True))}
+
+
+def trim_padding(mask: Tensor, *per_token: Tensor) -> tuple[Tensor, ...]:
+    """Cut mask (B, n) and every tensor of its shape to the longest sentence of the batch.
+
+    Padding never changes a valid position, so this only saves work. Padding must be on the right.
+    """
+    longest = max(int(mask.sum(dim=1).max()), 1)
+    return tuple(t[:, :longest] for t in (mask, *per_token))

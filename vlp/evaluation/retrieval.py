@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vlp.data.tokenizers import encode
+from vlp.data.trim import trim_padding
 from vlp.evaluation.recall import Recalls, recalls
-from vlp.nn.attention import trim_padding
 from vlp.training.distributed import sum_across_ranks
 from vlp.training.progress import CountProgress
 

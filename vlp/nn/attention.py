@@ -173,12 +173,3 @@ def init_weights(module: nn.Module, std: float) -> None:
         nn.init.zeros_(module.bias)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def trim_padding(mask: Tensor, *per_token: Tensor) -> tuple[Tensor, ...]:
-    """Cut mask (B, n) and every tensor of its shape to the longest sentence of the batch.
-
-    Padding never changes a valid position, so this only saves work. Padding must be on the right.
-    """
-    longest = max(int(mask.sum(dim=1).max()), 1)
-    return tuple(t[:, :longest] for t in (mask, *per_token))

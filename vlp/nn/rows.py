@@ -34,22 +34,17 @@ class Rows:
         return states[:, :1]
 
 
-class PackedRows(Rows):
-    """Packed: states (T, d), the T valid tokens row after row; padding is stored nowhere and zero where spread.
+class StoredRows(Rows):
+    """States (T, d): the T tokens of a mask row after row; the others are stored nowhere, and zero where spread.
 
     Args:
-        mask: (B, n), 1 = a valid token. Token 0 of every row counts as valid.
+        mask: (B, n) bool, True = stored.
     """
 
     mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:
-        mask = mask.bool().clone()
-        mask[:, 0] = True
-        self._store(mask)
-
-    def _store(self, mask: Tensor) -> None:
-        self.mask, self.reorder = mask, False
+        super().__init__(mask)
         self.index = mask.flatten().nonzero().squeeze(1)  # (T,) places in (B·n)
         self.lengths = mask.sum(dim=1)  # (B,)
 
@@ -60,11 +55,24 @@ class PackedRows(Rows):
     def gather(self, states: Tensor) -> Tensor:
         return states.flatten(0, 1).index_select(0, self.index)
 
+
+class PackedRows(StoredRows):
+    """The valid tokens alone.
+
+    Args:
+        mask: (B, n), 1 = a valid token. Token 0 of every row counts as valid.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        mask = mask.bool().clone()
+        mask[:, 0] = True
+        super().__init__(mask)
+
     def first(self, states: Tensor) -> Tensor:
         return states.index_select(0, self.lengths.cumsum(0) - self.lengths)[:, None]
 
 
-class PickedRows(PackedRows):
+class PickedRows(StoredRows):
     """Some tokens of packed rows, any number of each: the queries of a layer whose other outputs nobody reads.
 
     Args:
@@ -74,9 +82,9 @@ class PickedRows(PackedRows):
 
     def __init__(self, rows: PackedRows, wanted: Tensor) -> None:
         wanted = wanted & rows.mask
-        self.picked = wanted.flatten()[rows.index].nonzero().squeeze(1)  # (K,) places in (T)
         counts = wanted.sum(dim=1)
-        self._store(torch.arange(max(int(counts.max()), 1), device=wanted.device) < counts[:, None])
+        super().__init__(torch.arange(max(int(counts.max()), 1), device=wanted.device) < counts[:, None])
+        self.picked = wanted.flatten()[rows.index].nonzero().squeeze(1)  # (K,) places in (T)
 
     def pick(self, states: Tensor) -> Tensor:
         """(T, d) -> (K, d)."""

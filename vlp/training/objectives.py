@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.nn.attention import trim_padding
+from vlp.data.trim import trim_padding
 
 
 def draw_itm_labels(batch: dict[str, Any]) -> Tensor:

@@ -18,11 +18,11 @@ import torch
 
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.parity.replays.data_pieces import collator, dataset
+from tests.tokenizers import tokenizer_from_files
 from vlp.data.arrow_dataset import MixedDataset
 from vlp.data.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.registry import Split
 from vlp.data.task_datasets import VqaDataset
-from vlp.data.tokenizers import tokenizer_from_files
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

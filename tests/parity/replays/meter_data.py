@@ -20,9 +20,10 @@ from tests.parity.replays.data_pieces import (
     transformed,
     vqa_scores,
 )
+from tests.tokenizers import tokenizer_from_files
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS, RandAugment
-from vlp.data.tokenizers import encode, tokenizer_from_files
+from vlp.data.tokenizers import encode
 from vlp.data.transforms import build_transform
 
 

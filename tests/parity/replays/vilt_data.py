@@ -102,11 +102,13 @@ def _adamw(fixture: Fixture) -> Arrays:
 def _texts(fixture: Fixture) -> Arrays:
     """Token ids by the official reading, in which a spelled "[MASK]" is the token; special tokens are never masked."""
     wordpiece, config = tokenizer(fixture), fixture.config
-    encoded = encode(wordpiece, fixture.inputs["texts"], config["max_text_len"], split_special_tokens=False)
-    yield "text_ids", np.array(encoded.ids)
-    yield "text_masks", np.array(encoded.masks)
+    # As `vlp.data.tokenizers.encode`, which reads a spelled token as text.
+    options = {"padding": "max_length", "truncation": True, "max_length": config["max_text_len"]}
+    encoded = wordpiece(fixture.inputs["texts"], **options)
+    yield "text_ids", np.array(encoded["input_ids"])
+    yield "text_masks", np.array(encoded["attention_mask"])
     every = MlmMasker(wordpiece, 1.0, whole_word=False)
-    labels = np.array([every(ids, random.Random(0))[1] for ids in encoded.ids])
+    labels = np.array([every(ids, random.Random(0))[1] for ids in encoded["input_ids"]])
     yield "text_special_tokens_masks", (labels == IGNORED).astype(np.int64)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from tests.parity.replays import Fixture
-from vlp.data.tokenizers import tokenizer_from_files
+from tests.tokenizers import tokenizer_from_files
 
 
 def tokenizer(fixture: Fixture) -> PreTrainedTokenizerBase:

@@ -9,10 +9,10 @@ import torch
 from lightning.fabric.utilities.apply_func import move_data_to_device
 
 from tests.parity.fixture import FIXTURES
+from tests.tokenizers import tokenizer_from_files
 from vlp.data.collate import Collator, pad_images, view_sizes
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
-from vlp.data.tokenizers import tokenizer_from_files
 
 FOLDER = FIXTURES / "meter"
 LENGTH = 24

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.parity.fixture import FIXTURES
+from tests.tokenizers import tokenizer_from_files
 from vlp.data.masking import MlmMasker
-from vlp.data.tokenizers import encode, tokenizer_from_files
+from vlp.data.tokenizers import encode
 
 METER = FIXTURES / "meter"
 BERT = tokenizer_from_files(METER / "tokenizer_bert_vocab.txt")

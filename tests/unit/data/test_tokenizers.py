@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.parity.fixture import FIXTURES
-from vlp.data.tokenizers import encode, load_tokenizer, tokenizer_from_files
+from tests.tokenizers import tokenizer_from_files
+from vlp.data.tokenizers import encode, load_tokenizer
 
 METER = FIXTURES / "meter"
 BERT_VOCAB = METER / "tokenizer_bert_vocab.txt"

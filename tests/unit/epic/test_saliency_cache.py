@@ -28,8 +28,9 @@ from epic_common.saliency_cache import (
 from epic_common.saliency_cache_writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES
+from tests.tokenizers import tokenizer_from_files
 from tests.unit.epic.tiny import IMAGE_WIDTH, VOCABULARY, WIDTH, TinyModel, batch_of, config_of, language_model
-from vlp.data.tokenizers import encode, tokenizer_from_files
+from vlp.data.tokenizers import encode
 
 IDENTITY = {"teacher_sha256": "ab", "layer": -2, "views": ["clip"]}
 Content = dict[bytes, Tensor]

@@ -16,9 +16,9 @@ from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.fixture import FIXTURES
+from tests.tokenizers import tokenizer_from_files
 from tests.unit.configs import resolve
 from tests.unit.small_parts import Batch, Words, stirred
-from vlp.data.tokenizers import tokenizer_from_files
 from vlp.training.arrow_config import base_config
 
 # <s>, <pad>, </s>, <unk> and <mask> of tests.unit.epic.tiny, whose vocabulary has 40 tokens.

@@ -19,10 +19,9 @@ from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
+from tests.tokenizers import tokenizer_from_files
 from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower
-from tests.unit.meter.test_training_step import gradients
-from tests.unit.small_parts import save
-from vlp.data.tokenizers import tokenizer_from_files
+from tests.unit.small_parts import gradients, save
 from vlp.training.losses import total_loss
 from vlp.training.task_metrics import epoch_wrapup, log_step, soft_score
 

@@ -11,8 +11,9 @@ import torch
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from tests.parity.fixture import FIXTURES
+from tests.tokenizers import tokenizer_from_files
 from tests.unit.meter.small import IMAGE_SIZE, config_of, stirred, text_tower, vision_tower
-from vlp.data.tokenizers import encode, tokenizer_from_files
+from vlp.data.tokenizers import encode
 from vlp.evaluation import retrieval
 from vlp.evaluation.recall import recalls
 

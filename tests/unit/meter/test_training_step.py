@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import IMAGE_SIZE, Batch, batch_of, meter
+from tests.unit.small_parts import candidates, gradients
 from vlp.training.objectives import draw_itm_labels
 from vlp.training.task_metrics import accuracy
 
@@ -38,23 +39,9 @@ def plain(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses
         pair = model.infer(batch, img=mixed_images(batch, itm_labels))["cls_feats"]
         losses["itm_loss"] = F.cross_entropy(model.itm_score(pair), itm_labels)
     if "irtr" in model.current_tasks:
-        scores = [model.rank_output(model.infer(b)["cls_feats"]) for b in candidates(model, batch)]
+        scores = [model.rank_output(model.infer(b)["cls_feats"]) for b in candidates(batch)]
         losses["irtr_loss"] = F.cross_entropy(torch.cat(scores, dim=1), torch.zeros(len(itm_labels)).long())
     return losses
-
-
-def candidates(model: METERTransformerSS, batch: Batch) -> list[Batch]:
-    """The batch with its true captions, then with each list of false ones."""
-    names = ["text", *(f"false_text_{i}" for i in range(model.config["draw_false_text"]))]
-    return [
-        {**batch, **{f"text_{kind}": batch[f"{name}_{kind}"] for kind in ("ids", "masks", "labels")}} for name in names
-    ]
-
-
-def gradients(model: METERTransformerSS, losses: Losses) -> dict[str, Tensor]:
-    model.zero_grad()
-    torch.stack(list(losses.values())).sum().backward()
-    return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
 
 
 @st.composite

@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from vlp.nn.attention import AttentionProjections, CoAttentionLayer, init_weights, trim_padding
+from vlp.nn.attention import AttentionProjections, CoAttentionLayer, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler
 from vlp.nn.rows import Rows
 
@@ -162,20 +161,6 @@ def test_context_of_another_width() -> None:
     attention = AttentionProjections(WIDTH, HEADS, 0.0, context_width=5)
     assert attention(torch.randn(2, 3, WIDTH), torch.randn(2, 4, 5), Rows(), Rows()).shape == (2, 3, WIDTH)
     assert attention.key.weight.shape == (WIDTH, 5) and attention.query.weight.shape == (WIDTH, WIDTH)
-
-
-# Padding -------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=4))
-def test_trimming_cuts_columns_of_padding_alone(lengths: list[int]) -> None:
-    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).long()
-    ids = torch.arange(mask.numel()).reshape(mask.shape) * mask
-    short_mask, short_ids = trim_padding(mask, ids)
-    longest = max(1, *lengths)
-    assert short_mask.shape == short_ids.shape == (len(lengths), longest)
-    assert torch.equal(F.pad(short_mask, (0, 6 - longest)), mask)
-    assert torch.equal(F.pad(short_ids, (0, 6 - longest)), ids)
 
 
 # Heads and initial weights -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.unit.vilt.small import resolved
-from vilt.modules.encoders import VIT_SIZES, build_transformer
+from vilt.modules.initial_weights import VIT_SIZES, build_transformer
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.nn.rows import PackedRows
 from vlp.training.weights import WeightsError, sha256_of_file
@@ -114,7 +114,7 @@ def test_the_hub_gives_another_file_than_vilts_and_says_so(
         monkeypatch.setattr(stand_in, "state_dict", lambda: state)
         return stand_in
 
-    monkeypatch.setattr("vilt.modules.encoders.timm.create_model", create_model)
+    monkeypatch.setattr("vilt.modules.initial_weights.timm.create_model", create_model)
     monkeypatch.setitem(VIT_SIZES, "vit_base_patch32_384", TINY)
     with caplog.at_level(logging.INFO):
         transformer = build("pretrained", vit="vit_base_patch32_384")
