@@ -34,7 +34,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(
-        include=["epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "demo*", "patches*", "benchmarks*"]
+        include=["epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "scenes*", "demo*", "patches*", "benchmarks*"]
     ),
     package_data={"demo": ["templates/*"], "patches": ["*.patch"], "benchmarks": ["*.json", "measured/*.json"]},
     install_requires=CORE,

@@ -19,15 +19,15 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
 from epic_common.generator import LanguageModelGenerator, Vocabulary
+from epic_common.language_models.small import FAMILIES
 from epic_common.masking import mask_tokens
-from epic_common.small_models import FAMILIES
 from epic_common.teacher import SaliencyTeacher, Teacher
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.data.collate import Collator
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
-from vlp.training.losses import total_loss
-from vlp.training.objectives import draw_itm_labels
+from vlp.losses.total import total_loss
+from vlp.sacred_dialect.objectives import draw_itm_labels
 
 # A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
 ONE_TOKEN = "."

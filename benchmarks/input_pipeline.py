@@ -33,16 +33,16 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from benchmarks.photos import write_photos
-from epic_common.small_models import FAMILIES
+from epic_common.language_models.small import FAMILIES
 from meter import config as meter_config
 from meter.datamodules.multitask_datamodule import MTDataModule as MeterData
 from vilt import config as vilt_config
 from vilt.datamodules.multitask_datamodule import MTDataModule as ViltData
-from vlp.data.arrow_datamodule import ArrowDataModule
-from vlp.data.arrow_dataset import ArrowDataset
+from vlp.data.arrow.datamodule import ArrowDataModule
+from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 BATCH = 32
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlp.data.arrow.table import CAPTION, Row, Skips, Table, write_table
+from vlp.data.arrow.writer import CAPTION, Row, Skips, Table, write_table
 
 QUALITY = 90
 

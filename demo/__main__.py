@@ -29,10 +29,10 @@ from demo.settings import (
     shown,
 )
 from demo.stages import Stage, run_command, run_stages
-from epic_common.fit_lm import FitSettings, fit_language_model
+from epic_common.language_models.fit import FitSettings, fit_language_model
+from scenes.coco_layout import Request, write_coco
+from scenes.corpus import write_corpus
 from vlp.data.arrow.convert import make_arrow
-from vlp.data.scenes.coco_layout import Request, write_coco
-from vlp.data.scenes.corpus import write_corpus
 from vlp.files import write_json
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text

@@ -14,7 +14,7 @@ from meter.modules.epic_meter import METER
 from meter.train import BASELINE as METER_RUN
 from vilt.modules.epic_vilt import VILT
 from vilt.train import BASELINE as VILT_RUN
-from vlp.training import arrow_run
+from vlp.sacred_dialect import run as arrow_run
 
 
 @dataclass(frozen=True)

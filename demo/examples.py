@@ -14,9 +14,9 @@ from demo.judgement import Judgement
 from demo.report import GradCamExample, SaliencyExample, VerdictExample, Verdicts
 from demo.settings import Settings
 from epic_vlp.attach import attach_epic
-from vlp.data.scenes.coco_layout import TRUTH_FILE
+from scenes.coco_layout import TRUTH_FILE
+from vlp.checkpoint.weights import saved_config
 from vlp.data.trim import trimmed
-from vlp.training.weights import saved_config
 
 
 class Trained(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 from torch import Tensor
 
-from epic_common.gradcam import itc_grad_cam
+from epic_common.analysis.gradcam import itc_grad_cam
 from vilt.modules.objectives import image_of
 
 

@@ -6,7 +6,7 @@ A baseline needs five names: ``EpicConfig``, ``load_language_model``, ``Vocabula
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
 from epic_common.corruption import Corruption
 from epic_common.generator import Vocabulary
-from epic_common.language_model import load_language_model
+from epic_common.language_models.load import load_language_model
 from epic_common.metrics import EpicMetrics
 from epic_common.objective import Epic
 from epic_common.saliency import saliency_scores

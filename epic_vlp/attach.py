@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.generator import Vocabulary
-from epic_common.language_model import load_language_model
+from epic_common.language_models.load import load_language_model
 from epic_vlp.baseline import Config, EpicBaseline
 from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher

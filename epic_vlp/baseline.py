@@ -10,7 +10,7 @@ from torch import nn
 
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.loading import Layout
-from vlp.data.arrow_datamodule import ArrowDataModule
+from vlp.data.arrow.datamodule import ArrowDataModule
 
 Config = dict[str, Any]
 

@@ -17,24 +17,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache import SaliencyCache
-from epic_common.saliency_cache_writer import CacheWriter, scores_of
+from epic_common.saliency_cache.reader import SaliencyCache
+from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
 from epic_vlp.baseline import Config, EpicBaseline
 from epic_vlp.cache_identity import COMMAND, identity
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
-from vlp.data.arrow_dataset import ArrowDataset, Sample
+from vlp.checkpoint.weights import WeightsError
+from vlp.data.arrow.dataset import ArrowDataset, Sample
+from vlp.data.arrow.manifest import footer_sha256
+from vlp.data.arrow.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.collate import Batch
 from vlp.data.errors import DataError
-from vlp.data.manifest import footer_sha256
-from vlp.data.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.trim import trimmed
-from vlp.training.launch import PRECISIONS, prepare_process, processes_per_node
 from vlp.training.processes import check_processes
 from vlp.training.progress import CountProgress
-from vlp.training.versions import package_versions
-from vlp.training.weights import WeightsError
+from vlp.training.trainer import PRECISIONS, prepare_process, processes_per_node
+from vlp.versions import package_versions
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 MAX_CHUNK = 4096  # pairs of which a kill loses at most so many per process

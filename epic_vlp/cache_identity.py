@@ -10,9 +10,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache import tokenizer_fingerprint
+from epic_common.saliency_cache.reader import tokenizer_fingerprint
 from epic_vlp.baseline import Config, EpicBaseline
-from vlp.training.weights import sha256_of_file
+from vlp.checkpoint.weights import sha256_of_file
 
 COMMAND = "python epic_saliency_cache.py with <this command line, and teacher_path>"
 

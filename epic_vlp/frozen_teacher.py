@@ -13,8 +13,8 @@ from epic_common.teacher import Teacher, VisionLanguageModel
 from epic_vlp.baseline import Config, EpicBaseline
 from vlp.checkpoint.baselines import refuse_other
 from vlp.checkpoint.loading import load_into
+from vlp.checkpoint.weights import read_state_dict, saved_config
 from vlp.data.tokenizers import load_tokenizer
-from vlp.training.weights import read_state_dict, saved_config
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from epic_common.objective import Epic
+from vlp.checkpoint.weights import read_checkpoint
 from vlp.nn.packed_text import encode_packed
+from vlp.sacred_dialect.task_metrics import phase_of
 from vlp.training.rng import gathered
-from vlp.training.task_metrics import phase_of
-from vlp.training.weights import read_checkpoint
 
 
 class LightningEpic(Epic, ABC):

@@ -11,8 +11,8 @@ from typing import Any
 
 from meter.config import ex
 from meter.train import run
+from vlp.sacred_dialect.command_line import launch
 from vlp.training.mpi import OpenMPIEnvironment
-from vlp.training.sacred_cli import launch
 
 
 def run_under_mpi(config: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """METER's configuration: the official base keys and named configs (SPEC §2), for ``python run.py with …``.
 
-Keys below "ours" and those of ``vlp.training.arrow_config`` are not official.
+Keys below "ours" and those of ``vlp.sacred_dialect.config`` are not official.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from vlp.training.arrow_config import add_named_configs, loss_names, new_experiment
+from vlp.sacred_dialect.config import add_named_configs, loss_names, new_experiment
 
 # EPIC >
 from epic_common.config import PRESETS, EpicConfig

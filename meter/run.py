@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from meter.config import ex
 from meter.train import run
-from vlp.training.sacred_cli import launch
+from vlp.sacred_dialect.command_line import launch
 
 if __name__ == "__main__":
     launch(ex, run)

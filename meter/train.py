@@ -11,8 +11,8 @@ from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import HEAD_NAMES
-from vlp.training import arrow_run
-from vlp.training.arrow_config import check_run
+from vlp.sacred_dialect import run as arrow_run
+from vlp.sacred_dialect.config import check_run
 
 # EPIC >
 from functools import partial  # isort: skip

@@ -15,7 +15,7 @@ from epic_vlp.cache_build import build_or_exit
 from vilt.config import ex
 from vilt.modules.epic_vilt import VILT
 from vilt.train import check_config
-from vlp.training.sacred_cli import launch
+from vlp.sacred_dialect.command_line import launch
 
 if __name__ == "__main__":
     launch(ex, partial(build_or_exit, VILT, check_config))

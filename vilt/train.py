@@ -8,8 +8,8 @@ from vilt.config import ex
 from vilt.datamodules.multitask_datamodule import MTDataModule, check_pictures
 from vilt.modules.checkpoints import load_checkpoint
 from vilt.modules.vilt_module import ViLTransformerSS
-from vlp.training import arrow_run
-from vlp.training.arrow_config import check_run
+from vlp.sacred_dialect import run as arrow_run
+from vlp.sacred_dialect.config import check_run
 
 # EPIC >
 from functools import partial  # isort: skip

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vlp.data.arrow_datamodule import ArrowDataModule
-from vlp.data.registry import SPECS
+from vlp.data.arrow.datamodule import ArrowDataModule
+from vlp.data.arrow.registry import SPECS
 
 
 class MTDataModule(ArrowDataModule):

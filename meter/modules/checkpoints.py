@@ -9,8 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from vlp.checkpoint.loading import Layout, load_into
+from vlp.checkpoint.weights import WeightsError
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias, swin_image_size
-from vlp.training.weights import WeightsError
 
 
 def resized_positions(

@@ -26,7 +26,7 @@ from meter.modules.checkpoints import resized_positions
 from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower, clip_key
 from meter.modules.swin_transformer import SWIN_SIZES, SwinTower, swin_key
 from meter.modules.vision_tower import VisionTower
-from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 
 log = logging.getLogger(__name__)
 

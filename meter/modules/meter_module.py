@@ -22,10 +22,10 @@ from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.packed_text import packed_text_states
 from vlp.nn.rows import PackedRows, Rows
+from vlp.sacred_dialect.task_metrics import set_metrics
+from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
 from vlp.training.optim import Optimization
-from vlp.training.task_metrics import set_metrics
-from vlp.training.task_module import TaskModule
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (

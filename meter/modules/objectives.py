@@ -1,6 +1,6 @@
 """METER's objectives: MLM and ITM of pre-training (SPEC §5), retrieval, VQAv2, NLVR2 and SNLI-VE (SPEC §7).
 
-Here the passes through the model; what follows them is in ``vlp.training.objectives``.
+Here the passes through the model; what follows them is in ``vlp.sacred_dialect.objectives``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vlp.training.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs, vqa_outputs
+from vlp.sacred_dialect.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs, vqa_outputs
 
 if TYPE_CHECKING:
     from meter.modules.meter_module import METERTransformerSS

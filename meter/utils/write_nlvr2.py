@@ -1,5 +1,5 @@
 """NLVR2 -> Arrow tables, as `python -m vlp.data.arrow nlvr2` does; the official module name."""
 
-from vlp.data.arrow import CONVERTERS
+from vlp.data.arrow.convert import CONVERTERS
 
 make_arrow = CONVERTERS["nlvr2"]

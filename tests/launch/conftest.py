@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from demo.baselines import BASELINES
-from epic_common.fit_lm import FitSettings, fit_language_model
+from epic_common.language_models.fit import FitSettings, fit_language_model
+from scenes.coco_layout import Request, write_coco
 from tests.launch.launcher import Launcher, Result
 from tests.unit.epic.conftest import one_thread
-from vlp.data.arrow import make_arrow
-from vlp.data.scenes.coco_layout import Request, write_coco
+from vlp.data.arrow.convert import make_arrow
 
 __all__ = ["one_thread"]
 

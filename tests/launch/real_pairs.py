@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlp.data.scenes.coco_layout import karpathy_image
+from scenes.coco_layout import karpathy_image
 
 VARIABLE = "EPIC_REAL_PAIRS"
 

@@ -16,8 +16,8 @@ import torch
 from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.data.raw import picture, read_table, write_table
-from vlp.data.arrow.table import CAPTION
-from vlp.data.datasets import build_dataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.transforms import build_transform
 

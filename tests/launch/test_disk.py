@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
-from vlp.training.weights import read_checkpoint
+from vlp.checkpoint.weights import read_checkpoint
 
 pytestmark = SHARED_CODE
 SMALL = 200_000  # bytes; a checkpoint has more, the logs of a run less

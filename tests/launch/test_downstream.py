@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from demo.baselines import BASELINES
+from scenes.task_layouts import TASKS, write_tasks
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
-from vlp.data.arrow import make_arrow
-from vlp.data.scenes.task_layouts import TASKS, write_tasks
-from vlp.training.arrow_run import Baseline
+from vlp.data.arrow.convert import make_arrow
+from vlp.sacred_dialect.run import Baseline
 
 METRIC = {"vqa": "score", "nlvr2": "accuracy", "snli": "accuracy"}
 

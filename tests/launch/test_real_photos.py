@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo.baselines import BASELINES
-from epic_common.fit_lm import FitSettings, fit_language_model
+from epic_common.language_models.fit import FitSettings, fit_language_model
 from tests.launch import real_pairs
 from tests.launch.launcher import Launcher, Result
 from tests.launch.real_pairs import Photo

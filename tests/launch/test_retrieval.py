@@ -14,7 +14,7 @@ import torch
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
-from vlp.training.arrow_run import Baseline
+from vlp.sacred_dialect.run import Baseline
 
 # Both name itm 0.5 in retrieval: METER trains a task from any value on, ViLT from 1.
 MATCHING = {"meter": 2, "vilt": 0}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from scenes.coco_layout import Request, write_coco
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from tests.launch.test_processes import address
-from vlp.data.arrow import make_arrow
-from vlp.data.scenes.coco_layout import Request, write_coco
+from vlp.data.arrow.convert import make_arrow
 
 SCRIPT = "epic_saliency_cache.py"
 

@@ -11,7 +11,7 @@ from tests.launch.launcher import SHARED_CODE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.checkpoint.files import malicious
 from vlp.checkpoint.convert import convert
-from vlp.training.versions import package_versions
+from vlp.versions import package_versions
 
 
 @SHARED_CODE

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlp.training.losses import losses_of, total_loss
-from vlp.training.task_module import TaskModule
+from vlp.losses.total import losses_of, total_loss
+from vlp.sacred_dialect.task_module import TaskModule
 
 Named = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ from typing import Any
 from sacred import Experiment
 from sacred.initialize import create_run
 
-from vlp.training.arrow_config import OUR_KEYS
+from vlp.sacred_dialect.config import OUR_KEYS
 
 # Keys of both launchers that are not official.
 OURS = {*OUR_KEYS, "init", "epic", "teacher_path", "saliency_cache"}

@@ -15,8 +15,8 @@ from sacred.initialize import create_run
 import meter.train
 import vilt.train
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
-from vlp.training.launch import PRECISIONS, accumulation
-from vlp.training.sacred_cli import check_command_line
+from vlp.sacred_dialect.command_line import check_command_line
+from vlp.training.trainer import PRECISIONS, accumulation
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

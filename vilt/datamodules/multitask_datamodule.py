@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from vlp.data.arrow_datamodule import ArrowDataModule
-from vlp.data.registry import SPECS
+from vlp.data.arrow.datamodule import ArrowDataModule
+from vlp.data.arrow.registry import SPECS
 from vlp.data.transforms import PIXELBERT_STEP
 
 TRANSFORMS = ("pixelbert", "pixelbert_randaug")

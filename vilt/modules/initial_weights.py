@@ -16,8 +16,8 @@ import timm
 from torch import Tensor
 
 from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.nn.positions import interpolate_vit_positions
-from vlp.training.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """ViLT's objectives: MLM, ITM with word-patch alignment and MPP (SPEC §5); retrieval, VQAv2 and NLVR2 (SPEC §7).
 
-Here the passes through the model; what follows them is in ``vlp.training.objectives``.
+Here the passes through the model; what follows them is in ``vlp.sacred_dialect.objectives``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from vilt.modules.vision_transformer import ImageTokens
 from vilt.modules.word_patch_alignment import aligned_patches, aligned_words, alignment_loss
 from vlp.data.masking import IGNORED
-from vlp.training.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs, vqa_outputs
+from vlp.sacred_dialect.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs, vqa_outputs
 
 if TYPE_CHECKING:
     from vilt.modules.vilt_module import ViLTransformerSS

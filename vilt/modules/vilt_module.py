@@ -23,10 +23,10 @@ from vlp.nn.attention import init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.rows import PackedRows, PickedRows, Rows
+from vlp.sacred_dialect.task_metrics import set_metrics
+from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
 from vlp.training.optim import Optimization
-from vlp.training.task_metrics import set_metrics
-from vlp.training.task_module import TaskModule
 
 # The official order of the text embedding's keys, which differs between versions of transformers.
 TEXT_ORDER = ("position_ids", "word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")

@@ -13,7 +13,7 @@ import sys
 
 from vlp.checkpoint.convert import convert
 from vlp.checkpoint.inspection import inspect, text
-from vlp.training.weights import WeightsError, sha256_of_file
+from vlp.checkpoint.weights import WeightsError, sha256_of_file
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from vlp.training.weights import WeightsError
+from vlp.checkpoint.weights import WeightsError
 
 # Every prefix must occur. The encoders' own files come last: a baseline's keys hold theirs in another place.
 _TELLING = {

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from vlp.checkpoint.baselines import EPIC_PREFIX
 from vlp.checkpoint.foreign import plain, read_foreign
-from vlp.files import atomic_open
-from vlp.training.weights import (
+from vlp.checkpoint.weights import (
     WeightsError,
     command_message,
     existing_file,
@@ -28,6 +27,7 @@ from vlp.training.weights import (
     state_key,
     tensors_of,
 )
+from vlp.files import atomic_open
 
 # What of a checkpoint says which weights these are; the rest is a run's to go on from.
 _DESCRIPTION = ("epoch", "global_step", "pytorch-lightning_version", "hparams_name", "hyper_parameters", "versions")

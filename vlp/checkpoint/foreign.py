@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch._weights_only_unpickler import _get_allowed_globals
 
-from vlp.training.weights import WeightsError, existing_file, is_torchscript
+from vlp.checkpoint.weights import WeightsError, existing_file, is_torchscript
 
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}  # the pickle protocol of torch.save names these
 _DATA = (str, int, float, complex, bool, bytes, Tensor, torch.dtype, torch.Size, torch.device, type(None))
@@ -64,7 +64,7 @@ class Foreign(dict):
 def read_foreign(path: str | Path, mmap: bool = False) -> tuple[dict[str, Any], list[str]]:
     """A checkpoint dictionary with stand-ins for foreign objects, and the names of their classes.
 
-    ``mmap`` as in :func:`vlp.training.weights.read_checkpoint`.
+    ``mmap`` as in :func:`vlp.checkpoint.weights.read_checkpoint`.
 
     Raises:
         WeightsError: no such file, not a checkpoint, or a TorchScript archive.

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from vlp.checkpoint.baselines import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.foreign import plain, read_foreign
-from vlp.nn.positions import swin_image_size
-from vlp.training.weights import (
+from vlp.checkpoint.weights import (
     WeightsError,
     command_message,
     existing_file,
@@ -26,6 +25,7 @@ from vlp.training.weights import (
     state_key,
     tensors_of,
 )
+from vlp.nn.positions import swin_image_size
 
 # Config keys that the short report shows; --json has them all.
 _SHOWN = ("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer", "datasets", "batch_size")

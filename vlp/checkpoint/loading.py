@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vlp.checkpoint.baselines import KNOWN_EXTRAS, known_extras, refuse_other
-from vlp.training.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from vlp.data.tokenizers import encode
 from vlp.data.trim import trim_padding
+from vlp.distributed import sum_across_ranks
 from vlp.evaluation.recall import Recalls, recalls
-from vlp.training.distributed import sum_across_ranks
 from vlp.training.progress import CountProgress
 
 if TYPE_CHECKING:
-    from vlp.training.task_module import TaskModule
+    from vlp.sacred_dialect.task_module import TaskModule
 
 CAPTION_BATCH = 64
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vlp.data.errors import DataError
-from vlp.training.distributed import lost_peer
+from vlp.distributed import lost_peer
 
 log = logging.getLogger(__name__)
 

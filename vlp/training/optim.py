@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, Optimizer
 from vlp.training.schedules import schedule
 
 if TYPE_CHECKING:
-    from vlp.training.task_module import TaskModule
+    from vlp.sacred_dialect.task_module import TaskModule
 
 log = logging.getLogger(__name__)
 

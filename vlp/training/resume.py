@@ -11,8 +11,8 @@ from typing import Any
 import lightning as L
 from torch import nn
 
-from vlp.training.launch import run_name
-from vlp.training.weights import WeightsError, check_shapes, read_checkpoint
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
+from vlp.training.trainer import run_name
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from vlp.files import write_json
-from vlp.training.versions import package_versions
+from vlp.versions import package_versions
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from vlp.data.arrow_dataset import MixedDataset
-from vlp.training.distributed import sum_across_ranks
+from vlp.data.arrow.dataset import MixedDataset
+from vlp.distributed import sum_across_ranks
 
 TAG = "data/skipped/"
 

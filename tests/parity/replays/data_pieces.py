@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
-from vlp.data.answers import normalize_word, vqa_score
-from vlp.data.arrow_dataset import ArrowDataset
+from vlp.data.arrow.dataset import ArrowDataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.collate import Collator
-from vlp.data.datasets import build_dataset
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS
-from vlp.data.registry import DatasetSpec, Split
+from vlp.data.raw.answers import normalize_word, vqa_score
 from vlp.data.transforms import build_transform
 from vlp.training.schedules import DecayPower, schedule
 

@@ -19,10 +19,10 @@ import torch
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.parity.replays.data_pieces import collator, dataset
 from tests.tokenizers import tokenizer_from_files
-from vlp.data.arrow_dataset import MixedDataset
-from vlp.data.caption_dataset import CaptionDataset, FalseDraws
-from vlp.data.registry import Split
-from vlp.data.task_datasets import VqaDataset
+from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
+from vlp.data.arrow.dataset import MixedDataset
+from vlp.data.arrow.registry import Split
+from vlp.data.arrow.task_datasets import VqaDataset
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
 

@@ -22,7 +22,7 @@ from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
 from tests.parity.replays.filling import filled, texts
 from vlp.data.trim import trimmed
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 Batch = dict[str, Any]
 

@@ -12,7 +12,7 @@ from meter.modules.meter_module import METERTransformerSS
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.filling import built_outputs
 from tests.parity.replays.meter_models import Batch, batch_of, described_pass, filled_model, pooled
-from vlp.training.task_metrics import soft_score
+from vlp.sacred_dialect.task_metrics import soft_score
 
 
 @replay("meter", "vqa", modes=(PLAIN, TRAINING_PATH))

@@ -14,7 +14,7 @@ from tests.parity.replays import Fixture, Outputs, replay
 from tests.parity.replays.data_pieces import collator, dataset
 from tests.parity.replays.vilt_vocabulary import tokenizer
 from vilt.datamodules.multitask_datamodule import MTDataModule
-from vlp.data.caption_dataset import CaptionDataset, FalseDraws
+from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.collate import Batch, Collator
 from vlp.data.draws import SampleKey
 from vlp.data.tokenizers import encode

@@ -17,7 +17,7 @@ from vilt.modules import vision_transformer
 from vilt.modules.checkpoints import load_checkpoint
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer, VitSize
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 Batch = dict[str, Any]
 

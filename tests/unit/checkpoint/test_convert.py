@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.unit.checkpoint.files import CONFIG, HYPER_PARAMETERS, malicious, meter_state, official
 from vlp.checkpoint.__main__ import main
 from vlp.checkpoint.convert import convert
-from vlp.training.weights import (
+from vlp.checkpoint.weights import (
     WeightsError,
     read_checkpoint,
     read_metadata,

@@ -15,7 +15,7 @@ from tests.unit.checkpoint.files import CONFIG, malicious, meter_state, official
 from vlp.checkpoint.__main__ import main
 from vlp.checkpoint.baselines import known_extras, looks_like
 from vlp.checkpoint.inspection import inspect, shapes, text
-from vlp.training.weights import sha256_of_file
+from vlp.checkpoint.weights import sha256_of_file
 
 
 def test_an_official_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from tests.parity.fixture import FIXTURES
-from vlp.data.answers import CONTRACTIONS, normalize_word, vqa_score
+from vlp.data.raw.answers import CONTRACTIONS, normalize_word, vqa_score
 
 
 @pytest.mark.parametrize(

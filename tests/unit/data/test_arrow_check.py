@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.data.raw import coco, picture, write_coco, write_table
-from vlp.data.arrow import convert
 from vlp.data.arrow.__main__ import main
-from vlp.data.arrow.table import CAPTION
-from vlp.data.manifest import Manifest
+from vlp.data.arrow.convert import convert
+from vlp.data.arrow.manifest import Manifest
+from vlp.data.arrow.writer import CAPTION
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ import pytest
 
 from meter.utils.write_coco_karpathy import make_arrow
 from tests.unit.data.raw import coco, picture, read_table, write, write_coco
-from vlp.data.arrow import convert
-from vlp.data.arrow import source as source_module
+from vlp.data.arrow.convert import convert
+from vlp.data.arrow.manifest import Manifest
+from vlp.data.arrow.registry import get_spec, table_files
 from vlp.data.errors import DataError
-from vlp.data.manifest import Manifest
-from vlp.data.registry import get_spec, table_files
+from vlp.data.raw import source as source_module
 
 
 def command(*arguments: str | Path, hash_seed: str = "0") -> list[str]:

@@ -16,14 +16,14 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import picture, write_table
-from vlp.data.arrow.table import CAPTION
-from vlp.data.arrow_dataset import MixedDataset
-from vlp.data.caption_dataset import CaptionDataset, FalseDraws
-from vlp.data.datasets import build_dataset
+from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
+from vlp.data.arrow.dataset import MixedDataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.registry import Split
+from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, decode_image
 from vlp.data.read_guard import ReadGuard
-from vlp.data.registry import Split
 from vlp.data.transforms import build_transform
 
 BROKEN = picture()[:-250]

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.raw import coco, write_coco, write_table
-from vlp.data.arrow import convert
-from vlp.data.arrow.table import CAPTION, NLVR2, SNLI, vqa_schema
-from vlp.data.datasets import build_dataset
+from vlp.data.arrow.convert import convert
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.registry import EvalSplit, Split, get_spec, table_files
+from vlp.data.arrow.tables import ArrowTables
+from vlp.data.arrow.task_datasets import VqaDataset
+from vlp.data.arrow.writer import CAPTION, NLVR2, SNLI, vqa_schema
 from vlp.data.errors import DataError
-from vlp.data.registry import EvalSplit, Split, get_spec, table_files
-from vlp.data.tables import ArrowTables
-from vlp.data.task_datasets import VqaDataset
 from vlp.data.transforms import build_transform
 
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -65,7 +65,7 @@ def test_caption_order_does_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     captions = [f"caption {i % 7}" for i in range(12)]
     write_table(tmp_path / "t.arrow", [caption_row("a", *captions)], CAPTION)
     code = (
-        "from pathlib import Path; from vlp.data.tables import ArrowTables\n"
+        "from pathlib import Path; from vlp.data.arrow.tables import ArrowTables\n"
         f"t = ArrowTables([('t', Path({str(tmp_path / 't.arrow')!r}))], 'caption', True)\n"
         "print([t.text(j) for j in range(t.num_texts)])"
     )

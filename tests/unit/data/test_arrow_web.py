@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.data.raw import picture, read_table, write
-from vlp.data.arrow import convert, source, web
+from vlp.data.arrow import web
+from vlp.data.arrow.convert import convert
+from vlp.data.arrow.registry import get_spec, table_files
 from vlp.data.errors import DataError
-from vlp.data.registry import get_spec, table_files
+from vlp.data.raw import source
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),

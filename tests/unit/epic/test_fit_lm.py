@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 
-from epic_common.fit_lm import FitSettings, fit_language_model, main
 from epic_common.generator import Vocabulary
-from epic_common.language_model import load_language_model
+from epic_common.language_models.fit import FitSettings, fit_language_model, main
+from epic_common.language_models.load import load_language_model
+from epic_common.language_models.small import FAMILIES, train_wordpiece
 from epic_common.masking import maskable_positions
-from epic_common.small_models import FAMILIES, train_wordpiece
 from tests.unit.epic.tiny import config_of
 
 SMALL: dict[str, Any] = {

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from epic_common.objective import Epic
-from epic_common.saliency_cache import (
+from epic_common.saliency_cache.reader import (
     CachedTeacher,
     Pairs,
     SaliencyCache,
@@ -25,7 +25,7 @@ from epic_common.saliency_cache import (
     pair_key,
     tokenizer_fingerprint,
 )
-from epic_common.saliency_cache_writer import CacheWriter, scores_of
+from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files

@@ -18,8 +18,8 @@ from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import saved_teacher, small_run
 from vlp.checkpoint.convert import convert
+from vlp.checkpoint.weights import WeightsError
 from vlp.data.tokenizers import load_tokenizer
-from vlp.training.weights import WeightsError
 
 
 def loaders(folder: Path) -> Any:

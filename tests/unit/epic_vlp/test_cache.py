@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache import CachedTeacher, SaliencyCacheError
+from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCacheError
 from epic_common.teacher import Teacher
 from epic_vlp import attach, cache_build
 from epic_vlp.attach import attach_epic
@@ -28,7 +28,7 @@ from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.data.raw import picture, write_table
 from tests.unit.meter.small import saved_teacher, small_run
-from vlp.data.arrow.table import CAPTION
+from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
 

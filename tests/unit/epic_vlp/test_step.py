@@ -11,7 +11,7 @@ from torch import Tensor
 from epic_common.config import PRESETS
 from epic_common.teacher import Teacher
 from tests.unit.epic_vlp.kits import METER_KIT, Batch, Kit, every
-from vlp.training.losses import total_loss
+from vlp.losses.total import total_loss
 
 VARIANTS = sorted(set(PRESETS) - {"vanilla"})
 

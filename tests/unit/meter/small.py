@@ -19,7 +19,7 @@ from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.configs import resolve
 from tests.unit.small_parts import Batch, Words, stirred
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 # <s>, <pad>, </s>, <unk> and <mask> of tests.unit.epic.tiny, whose vocabulary has 40 tokens.
 BOS, PAD, EOS, MASK, VOCAB = 0, 1, 2, 4, 40

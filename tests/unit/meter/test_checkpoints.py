@@ -17,8 +17,8 @@ from tests.unit.meter.small import CLIP, IMAGE_SIZE, LAYERS, batch_of, config_of
 from tests.unit.small_parts import same_tensors, save
 from vlp.checkpoint.convert import convert
 from vlp.checkpoint.loading import freeze_itm_head
+from vlp.checkpoint.weights import WeightsError, sha256_of_file
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
-from vlp.training.weights import WeightsError, sha256_of_file
 
 RETRIEVAL = ("itm", "irtr")
 

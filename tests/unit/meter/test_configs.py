@@ -12,7 +12,7 @@ from meter.train import check_config
 from tests.parity.fixture import FIXTURES
 from tests.unit.configs import OURS
 from tests.unit.meter.small import resolved
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 OFFICIAL = json.loads((FIXTURES / "meter" / "resolved_configs.json").read_text(encoding="utf-8"))
 LINES = OFFICIAL["resolved"]

@@ -35,9 +35,9 @@ from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
 from tests.unit.meter.small import WIDTH, Batch, batch_of, stirred, text_tower, vision_tower
 from tests.unit.meter.small import config_of as meter_config
 from vlp.data.trim import trimmed
-from vlp.training.launch import build_trainer
-from vlp.training.losses import total_loss
-from vlp.training.objectives import draw_itm_labels
+from vlp.losses.total import total_loss
+from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.training.trainer import build_trainer
 
 Gradients = dict[str, Tensor | None]
 RUNS = {"vanilla": False, "epic": True}

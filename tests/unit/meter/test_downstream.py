@@ -22,8 +22,8 @@ from meter.modules.meter_module import METERTransformerSS
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.small_parts import gradients, save
-from vlp.training.losses import total_loss
-from vlp.training.task_metrics import epoch_wrapup, log_step, soft_score
+from vlp.losses.total import total_loss
+from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step, soft_score
 
 ANSWERS = 7
 TASKS = ("vqa", "nlvr2", "snli")

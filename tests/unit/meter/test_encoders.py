@@ -15,8 +15,8 @@ from meter.modules.encoders import Encoders, build_encoders
 from meter.modules.swin_transformer import SWIN_SIZES, SwinTower
 from tests.unit.meter.clip_file import meter_tokens, save_archive, small_clip
 from tests.unit.meter.small import SWIN, VOCAB, WIDTH, resolved, text_tower
+from vlp.checkpoint.weights import WeightsError, sha256_of_file, sha256_of_tensors
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
-from vlp.training.weights import WeightsError, sha256_of_file, sha256_of_tensors
 
 
 @pytest.fixture(autouse=True)

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import IMAGE_SIZE, Batch, batch_of, meter
 from tests.unit.small_parts import candidates, gradients
-from vlp.training.objectives import draw_itm_labels
-from vlp.training.task_metrics import accuracy
+from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.task_metrics import accuracy
 
 Losses = dict[str, Tensor]
 

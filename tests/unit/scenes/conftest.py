@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from vlp.data.scenes.coco_layout import Request, write_coco
-from vlp.data.scenes.grammar import Grammar
-from vlp.data.scenes.sampling import sample_splits
-from vlp.data.scenes.statistics import Statistics
-from vlp.data.scenes.truths import statement_records, truth_record
+from scenes.coco_layout import Request, write_coco
+from scenes.grammar import Grammar
+from scenes.sampling import sample_splits
+from scenes.statistics import Statistics
+from scenes.truths import statement_records, truth_record
 
 REQUEST = Request(train=40, val=10, test=10, captions=2, image_size=64, seed=5)
 

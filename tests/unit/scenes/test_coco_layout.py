@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from scenes.coco_layout import Request, new_directory, write_coco
+from scenes.corpus import write_corpus
+from scenes.sampling import sample_scene, sample_splits
+from scenes.statistics import Statistics
 from tests.unit.scenes.conftest import REQUEST
-from vlp.data.scenes.coco_layout import Request, new_directory, write_coco
-from vlp.data.scenes.corpus import write_corpus
-from vlp.data.scenes.sampling import sample_scene, sample_splits
-from vlp.data.scenes.statistics import Statistics
 
 
 def _run(*arguments: str | Path, hash_seed: str = "0") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vlp.data.scenes", *map(str, arguments)]
+    command = [sys.executable, "-m", "scenes", *map(str, arguments)]
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 

@@ -10,12 +10,12 @@ from itertools import pairwise
 
 import pytest
 
+from scenes.corpus import corpus
+from scenes.grammar import Grammar
+from scenes.model import Caption
+from scenes.sampling import sample_scene, sample_splits
+from scenes.statistics import Statistics
 from tests.unit.scenes.oracle import words
-from vlp.data.scenes.corpus import corpus
-from vlp.data.scenes.grammar import Grammar
-from vlp.data.scenes.model import Caption
-from vlp.data.scenes.sampling import sample_scene, sample_splits
-from vlp.data.scenes.statistics import Statistics
 
 
 @pytest.fixture(scope="module")

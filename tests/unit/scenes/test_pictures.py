@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vlp.data.scenes.draw import OVERSAMPLING, render, sprite
-from vlp.data.scenes.model import Scene
-from vlp.data.scenes.pen import COLOURS, paint
-from vlp.data.scenes.sampling import ASPECT, sample_splits
-from vlp.data.scenes.statistics import HABITS, KINDS
+from scenes.draw import OVERSAMPLING, render, sprite
+from scenes.model import Scene
+from scenes.pen import COLOURS, paint
+from scenes.sampling import ASPECT, sample_splits
+from scenes.statistics import HABITS, KINDS
 
 SIDE = 96
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from vlp.data.arrow import make_arrow
-from vlp.data.arrow_dataset import ArrowDataset
-from vlp.data.datasets import build_dataset
-from vlp.data.registry import Split
-from vlp.data.scenes.task_layouts import TASKS, write_tasks
+from scenes.task_layouts import TASKS, write_tasks
+from vlp.data.arrow.convert import make_arrow
+from vlp.data.arrow.dataset import ArrowDataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.registry import Split
 from vlp.data.transforms import build_transform
 
 PARTS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
@@ -97,7 +97,7 @@ def test_the_command(root: Path, tmp_path: Path) -> None:
         command = [
             sys.executable,
             "-m",
-            "vlp.data.scenes",
+            "scenes",
             "tasks",
             "--scenes",
             str(scenes),

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from scenes.entailments import UNKNOWABLE
+from scenes.model import Box, related
 from tests.unit.scenes import oracle
-from vlp.data.scenes.entailments import UNKNOWABLE
-from vlp.data.scenes.model import Box, related
 
 Records = list[dict[str, Any]]
 

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
-from tests.unit.training.test_launch import CONFIG
+from tests.unit.training.test_trainer import CONFIG
 from vlp.data.samplers import ResumableDistributedSampler
-from vlp.training.launch import build_trainer, run_name
 from vlp.training.preemption import STATUS
 from vlp.training.resume import resolve_resume
+from vlp.training.trainer import build_trainer, run_name
 
 
 class Numbers(L.LightningDataModule):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vlp.training.losses import total_loss
+from vlp.losses.total import total_loss
 from vlp.training.optim import AdamW, build_optimizer
 from vlp.training.param_groups import parameter_groups
 

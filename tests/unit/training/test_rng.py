@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vlp.training.distributed import sum_across_ranks
+from vlp.distributed import sum_across_ranks
 from vlp.training.rng import gathered, random_state, set_random_state
 
 

@@ -13,12 +13,12 @@ import torch.multiprocessing as mp
 from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import picture, write_table
-from vlp.data.arrow.table import CAPTION
-from vlp.data.arrow_dataset import MixedDataset
-from vlp.data.datasets import build_dataset
+from vlp.data.arrow.dataset import MixedDataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError
 from vlp.data.transforms import build_transform
-from vlp.training.distributed import lost_peer
+from vlp.distributed import lost_peer
 from vlp.training.failures import plain_failures
 from vlp.training.skipped_images import SkippedImages, counts
 

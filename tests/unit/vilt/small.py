@@ -14,7 +14,7 @@ from tests.unit.small_parts import Batch, Words, stirred
 from vilt.config import ex
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer, VitSize
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 Sizes = Sequence[tuple[int, int]]  # rows and columns of patches of every image
 

@@ -15,7 +15,7 @@ from vilt.modules.checkpoints import load_checkpoint
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.convert import convert
-from vlp.training.weights import WeightsError, sha256_of_file
+from vlp.checkpoint.weights import WeightsError, sha256_of_file
 
 RETRIEVAL = ("itm", "irtr")
 

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.configs import OURS, resolve
 from vilt.config import NAMED_CONFIGS, ex
 from vilt.train import check_config
-from vlp.training.arrow_config import base_config
+from vlp.sacred_dialect.config import base_config
 
 BASE: dict[str, Any] = base_config(ex)
 resolved = partial(resolve, ex)

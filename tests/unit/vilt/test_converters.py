@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.data.raw import coco, read_table, write_coco
-from vlp.data.arrow import CONVERTERS
+from vlp.data.arrow.convert import CONVERTERS
 
 # Official module -> dataset; the last is for the 16M setting.
 MODULES = {

@@ -10,9 +10,9 @@ import pytest
 from meter.datamodules.multitask_datamodule import MTDataModule as MeterDataModule
 from tests.unit.data.raw import picture, write_table
 from vilt.datamodules.multitask_datamodule import MTDataModule, check_pictures
-from vlp.data.arrow.table import vqa_schema
+from vlp.data.arrow.registry import Split
+from vlp.data.arrow.writer import vqa_schema
 from vlp.data.errors import DataError
-from vlp.data.registry import Split
 
 COCO, F30K = "coco_caption_karpathy_", "f30k_caption_karpathy_"
 NLVR2_EVAL = ("nlvr2_dev", "nlvr2_test1")

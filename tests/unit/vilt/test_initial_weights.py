@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from tests.unit.vilt.small import resolved
 from vilt.modules.initial_weights import VIT_SIZES, build_transformer
 from vilt.modules.vision_transformer import VisionTransformer
+from vlp.checkpoint.weights import WeightsError, sha256_of_file
 from vlp.nn.rows import PackedRows
-from vlp.training.weights import WeightsError, sha256_of_file
 
 TINY = VIT_SIZES["vit_tiny_patch16_64"]
 

@@ -1,5 +1,1 @@
-"""Raw downloads -> Arrow tables for METER and ViLT, and the command ``python -m vlp.data.arrow``."""
-
-from vlp.data.arrow.convert import CONVERTERS, convert, make_arrow
-
-__all__ = ["CONVERTERS", "convert", "make_arrow"]
+"""Arrow tables, the format of METER and ViLT: written from raw downloads (``python -m vlp.data.arrow``), and read."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from vlp.data.arrow.check import print_check
 from vlp.data.arrow.convert import PLANS, make_arrow
+from vlp.data.arrow.registry import SPECS
 from vlp.data.arrow.report import stdout_console
 from vlp.data.errors import DataError
-from vlp.data.registry import SPECS
 
 
 def main(arguments: list[str] | None = None) -> int:

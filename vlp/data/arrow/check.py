@@ -10,12 +10,12 @@ import pyarrow as pa
 from rich.console import Console
 from rich.table import Table as Grid
 
+from vlp.data.arrow.manifest import Manifest, footer_sha256, manifest_path
+from vlp.data.arrow.registry import SHARD, SPECS, DatasetSpec, shard_numbers
 from vlp.data.arrow.report import print_omissions
+from vlp.data.arrow.tables import open_table
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, check_image
-from vlp.data.manifest import Manifest, footer_sha256, manifest_path
-from vlp.data.registry import SHARD, SPECS, DatasetSpec, shard_numbers
-from vlp.data.tables import open_table
 
 # Published sizes: images of the caption sets, texts of the others. Coverage is measured against them.
 PUBLISHED = {

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from vlp.data.arrow.karpathy import plan_coco, plan_f30k
+from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
 from vlp.data.arrow.nlvr2 import plan_nlvr2
 from vlp.data.arrow.report import Progress, print_summary, stdout_console
 from vlp.data.arrow.snli import plan_snli
-from vlp.data.arrow.source import Source
-from vlp.data.arrow.table import Table, write_table
 from vlp.data.arrow.vg import plan_vg
 from vlp.data.arrow.vqa import plan_vqa
 from vlp.data.arrow.web import plan_cc12m, plan_gcc, plan_sbu
+from vlp.data.arrow.writer import Table, write_table
 from vlp.data.errors import DataError
-from vlp.data.manifest import Manifest, TableRecord, footer_sha256
+from vlp.data.raw.source import Source
 
 PLANS: dict[str, Callable[[Source], list[Table]]] = {
     "coco": plan_coco,

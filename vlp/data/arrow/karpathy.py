@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlp.data.arrow.source import Source, read_json
-from vlp.data.arrow.table import CAPTION, Row, Skips, Table
+from vlp.data.arrow.writer import CAPTION, Row, Skips, Table
 from vlp.data.errors import DataError
+from vlp.data.raw.source import Source, read_json
 
 
 @dataclass(frozen=True)

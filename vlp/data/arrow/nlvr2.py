@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from vlp.data.arrow.source import Source, iter_json_lines
-from vlp.data.arrow.table import NLVR2, Row, Skips, Table
+from vlp.data.arrow.writer import NLVR2, Row, Skips, Table
 from vlp.data.errors import DataError
+from vlp.data.raw.source import Source, iter_json_lines
 
 _ANNOTATIONS = {
     "train": "nlvr2/data/train.json",

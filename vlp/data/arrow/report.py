@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 from rich.table import Table as Grid
 
-from vlp.data.manifest import Manifest
+from vlp.data.arrow.manifest import Manifest
 
 _LINE_EVERY_S = 30.0
 

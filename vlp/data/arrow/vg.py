@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlp.data.arrow.source import Source, iter_json_list
-from vlp.data.arrow.table import VG, Row, Skips, Table
+from vlp.data.arrow.writer import VG, Row, Skips, Table
 from vlp.data.errors import DataError
+from vlp.data.raw.source import Source, iter_json_list
 
 _ANNOTATION = "annotations/region_descriptions.json"
 

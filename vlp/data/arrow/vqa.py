@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlp.data.answers import normalize_word, vqa_score
-from vlp.data.arrow.source import Source, read_json
-from vlp.data.arrow.table import Row, Skips, Table, vqa_schema
+from vlp.data.arrow.writer import Row, Skips, Table, vqa_schema
 from vlp.data.errors import DataError
+from vlp.data.raw.answers import normalize_word, vqa_score
+from vlp.data.raw.source import Source, read_json
 
 _MIN_COUNT = 9  # an answer that is seen less often has no id
 _HELD_OUT = 1000  # rows of the val split that rest_val keeps

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlp.data.arrow.source import Source, iter_json_list, listing
-from vlp.data.arrow.table import CAPTION, Row, Skips, Table
+from vlp.data.arrow.registry import SHARD
+from vlp.data.arrow.writer import CAPTION, Row, Skips, Table
 from vlp.data.errors import DataError
-from vlp.data.registry import SHARD
+from vlp.data.raw.source import Source, iter_json_list, listing
 
 SHARD_IMAGES = 100_000
 _BATCH = 100_000

@@ -1,0 +1,1 @@
+"""What the paper's figures look into."""

@@ -1,0 +1,1 @@
+"""Eq. 8's scores on disk, written once and read instead of a teacher."""

@@ -1,0 +1,74 @@
+"""Image-caption pairs with false images and false texts (coco, f30k, vg, gcc, sbu, cc12m; SPEC §3.3)."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from vlp.data.arrow.dataset import ArrowDataset, Sample, Transform
+from vlp.data.arrow.registry import DatasetSpec, Split
+from vlp.data.arrow.tables import ArrowTables
+
+
+class FalseDraws(NamedTuple):
+    """Flat indices, in the same dataset, of the false images and the false texts of a sample."""
+
+    images: Sequence[int]
+    texts: Sequence[int]
+
+
+class CaptionDataset(ArrowDataset):
+    """Samples with image, text, img_index, cap_index, raw_index, replica, false_image_i, false_text_i.
+
+    ``false_image_i`` (i < ``draw_false_image``) and ``false_text_i`` are uniform over the texts of this dataset, so an
+    image with more captions is likelier and a draw may be a true match, as in the official code. COCO's test split
+    adds ``iid``, the number in the file name. ``image_only`` leaves out all texts. ``identify`` adds ``file_digest``,
+    the BLAKE2b-128 of the stored image file in hexadecimal, and ``origin``, its table, row and name.
+    ``forced`` fixes the draws of single samples, by flat index.
+    """
+
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        split: Split,
+        tables: ArrowTables,
+        transforms: Sequence[Transform],
+        seed: int = 0,
+        image_only: bool = False,
+        draw_false_image: int = 0,
+        draw_false_text: int = 0,
+    ) -> None:
+        super().__init__(spec, split, tables, transforms, seed, image_only)
+        self.draw_false_image, self.draw_false_text = draw_false_image, draw_false_text
+        self.forced: dict[int, FalseDraws] = {}
+        self._has_iid = spec.key == "coco" and split == "test"
+        if self._has_iid:
+            tables.require(("image_id",))
+
+    def build(self, index: int, rng: random.Random) -> Sample:
+        """Return the sample; the false indices are drawn before the transforms use the generator."""
+        draws = self.forced.get(index) or self._draw(rng)
+        index, (views,) = self.read(index, rng)
+        row = self.row(index)
+        number = None if self.image_only else int(self.tables.numbers[index])
+        sample: Sample = {"image": views, "img_index": row, "cap_index": number, "raw_index": index}
+        if number is not None:
+            sample |= {"text": self.tables.text(index), "replica": number > 0}
+        for i, false in enumerate(draws.images):
+            sample[f"false_image_{i}"] = self.read(false, rng)[1][0]
+        for i, false in enumerate(draws.texts):
+            sample[f"false_text_{i}"] = self.tables.text(false)
+        if self._has_iid:
+            name = self.tables.cell(row, "image_id")
+            sample["iid"] = int(name.split(".")[0].split("_")[-1])
+        if self.identify:
+            digest = hashlib.blake2b(self.tables.cell(row, "image"), digest_size=16)
+            sample |= {"file_digest": digest.hexdigest(), "origin": self.tables.describe(row)}
+        return sample
+
+    def _draw(self, rng: random.Random) -> FalseDraws:
+        images = [rng.randrange(len(self)) for _ in range(self.draw_false_image)]
+        texts = [rng.randrange(self.tables.num_texts) for _ in range(self.draw_false_text)]
+        return FalseDraws(images, texts)

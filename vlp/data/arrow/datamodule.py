@@ -1,0 +1,140 @@
+"""The loaders of all ``datasets`` of a run of METER or ViLT (METER SPEC §3.8, ViLT SPEC §3.9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import lightning as L
+import torch
+from torch.utils.data import DataLoader
+
+from vlp.data.arrow.dataset import ArrowDataset, MixedDataset
+from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.registry import DatasetSpec, Split, get_spec
+from vlp.data.arrow.task_datasets import VqaDataset
+from vlp.data.collate import Collator
+from vlp.data.masking import MlmMasker
+from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.tokenizers import load_tokenizer
+from vlp.data.transforms import build_transform
+from vlp.training.preemption import ignore_in_worker
+
+
+class ArrowDataModule(L.LightningDataModule):
+    """Concatenates the train, val and test sets of every dataset key; one tokenizer and masking for all.
+
+    ``specs`` says which tables a dataset key reads; a baseline's subclass has its own.
+    """
+
+    specs: ClassVar[Mapping[str, DatasetSpec]]
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """Open what the run reads: all splits for training, the test split alone with ``test_only``.
+
+        Raises:
+            DataError: a table is missing or broken.
+        """
+        super().__init__()
+        self.config = config
+        self.tokenizer = load_tokenizer(config["tokenizer"])
+        if len(self.tokenizer) > config["vocab_size"]:
+            raise ValueError(
+                f"vocab_size={config['vocab_size']}, but tokenizer={config['tokenizer']} has {len(self.tokenizer)}"
+            )
+        masker = MlmMasker(self.tokenizer, config["mlm_prob"], config["whole_word_masking"])
+        self.collate = Collator(self.tokenizer, masker, config["max_text_len"])
+        splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
+        self.sets = {split: self._mixed(split) for split in splits}
+        self.answers = self._vqa_answers() if "vqa" in config["datasets"] else {}
+        self.train_sampler: ResumableDistributedSampler | None = None
+        self._resumed: dict[str, Any] | None = None
+
+    @property
+    def has_validation(self) -> bool:
+        """Whether any dataset has a validation split (vg, sbu and cc12m have none)."""
+        return any(get_spec(key, self.specs).val for key in self.config["datasets"])
+
+    def dataset(
+        self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
+    ) -> ArrowDataset:
+        """One dataset; ``image_only`` gives one sample per image, ``false_draws=False`` no false images or texts."""
+        c = self.config
+        keys = c["train_transform_keys"] if split == "train" else c["val_transform_keys"]
+        return build_dataset(
+            get_spec(key, self.specs) if isinstance(key, str) else key,
+            split,
+            c["data_root"],
+            [build_transform(name, c["image_size"]) for name in keys],
+            seed=c["seed"],
+            draw_false_image=c["draw_false_image"] if false_draws else 0,
+            draw_false_text=c["draw_false_text"] if false_draws else 0,
+            image_only=image_only,
+            eval_split=c["eval_split"],
+        )
+
+    def _vqa_answers(self) -> dict[int, str]:
+        """VQAv2's vocabulary, id -> answer, from the train and val tables, whatever split the run reads.
+
+        Raises:
+            ValueError: an id for which the head has no place.
+        """
+        spec = get_spec("vqa", self.specs)
+        dataset = self.dataset(replace(spec, train=tuple(dict.fromkeys(spec.train + spec.val))), "train")
+        assert isinstance(dataset, VqaDataset)
+        answers, size = dataset.answers(), self.config["vqav2_label_size"]
+        if answers and max(answers) >= size:
+            raise ValueError(f"vqav2_label_size={size}, but the tables of vqa have {max(answers) + 1} answers")
+        return answers
+
+    def _mixed(self, split: Split) -> MixedDataset:
+        image_only = self.config["image_only"]
+        return MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        loader = self._loader("train", shuffle=True)
+        assert isinstance(loader.sampler, ResumableDistributedSampler)
+        self.train_sampler = loader.sampler
+        if self._resumed is not None:
+            self.train_sampler.load_state_dict(self._resumed)
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training set, saved in every checkpoint."""
+        return self.train_sampler.state_dict() if self.train_sampler else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved position once the training loader is built."""
+        self._resumed = state_dict or None
+
+    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
+        """Whether a run of ``processes`` processes can go on from a saved position.
+
+        Raises:
+            ValueError: naming what differs.
+        """
+        sampler = ResumableDistributedSampler(self.sets["train"], num_replicas=processes, seed=self.config["seed"])
+        sampler.load_state_dict(state_dict)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return self._loader("val", shuffle=True) if self.has_validation else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        return self._loader("test", shuffle=False)
+
+    def _loader(self, split: Split, shuffle: bool) -> DataLoader[Any]:
+        dataset = self.sets[split]
+        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        sampler = ResumableDistributedSampler(
+            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.config["seed"]
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self.config["per_gpu_batchsize"],
+            sampler=sampler,
+            num_workers=self.config["num_workers"],
+            collate_fn=self.collate,
+            worker_init_fn=ignore_in_worker,
+            generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
+        )

@@ -1,0 +1,156 @@
+"""Arrow schemas of SPEC §3.1, the plan of a table, and the writer that streams its rows to disk."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vlp.data.arrow.manifest import TableRecord, footer_sha256
+from vlp.data.images import ImageError, check_image
+from vlp.files import atomic_open
+
+Row = dict[str, Any]
+BATCH_BYTES = 32 << 20
+_THREADS = 8
+
+_TEXTS, _INTS = pa.list_(pa.string()), pa.list_(pa.int64())
+CAPTION = pa.schema([("image", pa.binary()), ("caption", _TEXTS), ("image_id", pa.string()), ("split", pa.string())])
+VG = pa.schema(
+    [
+        ("image", pa.binary()),
+        ("caption", _TEXTS),
+        *((name, _INTS) for name in ("width", "height", "x", "y")),
+        ("image_id", pa.string()),
+    ]
+)
+NLVR2 = pa.schema(
+    [
+        ("image_0", pa.binary()),
+        ("image_1", pa.binary()),
+        ("questions", _TEXTS),
+        ("answers", _TEXTS),
+        ("identifier", pa.string()),
+    ]
+)
+SNLI = pa.schema([("image", pa.binary()), ("sentences", pa.list_(_TEXTS)), ("labels", _INTS)])
+
+
+def vqa_schema(answers: bool) -> pa.Schema:
+    """Return the schema of the VQAv2 tables; in test tables (``answers`` false) the answer columns are list<null>."""
+
+    def column(kind: pa.DataType) -> pa.DataType:
+        return pa.list_(pa.list_(kind)) if answers else pa.list_(pa.null())
+
+    return pa.schema(
+        [
+            ("image", pa.binary()),
+            ("questions", _TEXTS),
+            ("answers", column(pa.string())),
+            ("answer_labels", column(pa.int64())),
+            ("answer_scores", column(pa.float64())),
+            ("image_id", pa.int64()),
+            ("question_id", _INTS),
+            ("split", pa.string()),
+        ]
+    )
+
+
+class Skips(dict[str, dict[str, Any]]):
+    """What was left out and why: reason -> ``{"count": n, "examples": [the first five]}``."""
+
+    def add(self, reason: str, example: str, count: int = 1) -> None:
+        """Count ``count`` things left out for ``reason``; ``example`` names the first of them."""
+        entry = self.setdefault(reason, {"count": 0, "examples": []})
+        entry["count"] += count
+        if len(entry["examples"]) < 5:
+            entry["examples"].append(example)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to write. ``rows`` yields rows lazily; an image column may hold a path, whose bytes are read here.
+
+    ``texts`` names the column whose elements are counted as captions; ``total`` is the number of rows to expect;
+    ``shard_of`` is the name with ``{i}`` in place of the number, if the table is one of several shards.
+    """
+
+    name: str
+    schema: pa.Schema
+    rows: Callable[[Skips], Iterator[Row]]
+    total: int
+    texts: str = "caption"
+    shard_of: str | None = None
+
+
+def write_table(table: Table, folder: Path, verify_images: bool, advance: Callable[[], None]) -> TableRecord:
+    """Write ``{table.name}.arrow`` into ``folder`` in batches of about 32 MB; it appears only when complete.
+
+    Rows whose image cannot be read, is empty or (with ``verify_images``) does not decode are left out and counted.
+    """
+    skips, path = Skips(), folder / f"{table.name}.arrow"
+    rows = captions = 0
+    # Python file objects, not Arrow's: their errors carry the errno, and they can be synced.
+    with atomic_open(path) as handle, pa.ipc.new_file(handle, table.schema) as sink:
+        batch: list[Row] = []
+        size = 0
+        for row in _read_ahead(table.rows(skips), verify_images):
+            advance()
+            if isinstance(row, _Unusable):
+                skips.add(row.reason, row.example)
+                continue
+            batch.append(row)
+            rows, captions = rows + 1, captions + len(row[table.texts])
+            size += sum(len(value) for value in row.values() if isinstance(value, bytes))
+            if size >= BATCH_BYTES:
+                sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
+                batch, size = [], 0
+        if batch:
+            sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
+    return TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
+
+
+@dataclass(frozen=True)
+class _Unusable:
+    reason: str
+    example: str
+
+
+def _read_ahead(rows: Iterator[Row], verify: bool) -> Iterator[Row | _Unusable]:
+    """Read the images of coming rows in threads (a network disk answers slowly, but many at a time); in order."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        pending: deque[Future[Row | _Unusable]] = deque()
+        for row in rows:
+            pending.append(pool.submit(_with_images, row, verify))
+            if len(pending) > 4 * _THREADS:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _with_images(row: Row, verify: bool) -> Row | _Unusable:
+    """Replace every path in ``row`` by the bytes of the file; say why if one of them is not usable."""
+    loaded = dict(row)
+    for column, value in row.items():
+        if not isinstance(value, Path):
+            continue
+        try:
+            data = value.read_bytes()
+        except FileNotFoundError:
+            return _Unusable("annotation without image", str(value))
+        except OSError as error:
+            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
+        if not data:
+            return _Unusable("zero-byte image", str(value))
+        if verify:
+            try:
+                check_image(data)
+            except ImageError as error:
+                return _Unusable("image does not decode", f"{value}: {error}")
+        loaded[column] = data
+    return loaded

@@ -1,0 +1,1 @@
+"""JSON lists, the format of ALBEF and X-VLM."""

@@ -1,0 +1,157 @@
+"""Reading raw downloads: sorted listings, streamed JSON, and paths that stay inside the root."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vlp.data.arrow.writer import Skips
+from vlp.data.errors import DataError
+
+T = TypeVar("T")
+_CHUNK = 1 << 20
+_DECODER = json.JSONDecoder()
+
+
+@dataclass
+class Source:
+    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout.
+
+    ``output`` is the Arrow folder, for tables that are made from tables.
+    """
+
+    root: Path
+    output: Path
+    seed: int
+    layout: str = "official"
+    found: dict[str, int] = field(default_factory=dict)
+    skips: Skips = field(default_factory=Skips)
+    not_written: dict[str, str] = field(default_factory=dict)
+
+    def images(self, *folders: str) -> list[Path]:
+        """List the files of ``folders`` that end in .jpg, sorted by path, then shuffled with the seed.
+
+        Raises:
+            DataError: none of the folders exists or all of them are empty.
+        """
+        paths: list[Path] = []
+        for folder in folders:
+            names = sorted(name for name in listing(self.root / folder) if name.endswith(".jpg"))
+            self.found[f"images in {folder}"] = len(names)
+            paths += [self.root / folder / name for name in names]
+        if not paths:
+            expected = " or ".join(str(self.root / folder / "*.jpg") for folder in folders)
+            raise DataError(f"no images found: expected {expected}; see docs/data.md for the raw layout")
+        return self.shuffled(paths)
+
+    def shuffled(self, items: Sequence[T]) -> list[T]:
+        """Return ``items`` in an order that depends on the seed and on their number alone."""
+        order = list(items)
+        random.Random(self.seed).shuffle(order)
+        return order
+
+    def path(self, *parts: str) -> Path:
+        """Join ``parts``, which may come from an annotation, to the root.
+
+        Raises:
+            DataError: the result would lie outside the root.
+        """
+        relative = os.path.normpath(os.path.join(*parts))
+        if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
+            raise DataError(f"annotation names a file outside {self.root}: {os.path.join(*parts)!r}")
+        return self.root / relative
+
+    def optional(self, what: str, *files: str) -> bool:
+        """Say whether all of ``files`` exist; if not, note that ``what`` is not written and why."""
+        missing = [name for name in files if not (self.root / name).exists()]
+        if missing:
+            self.not_written[what] = f"{', '.join(missing)} not found"
+        return not missing
+
+
+def listing(folder: Path) -> list[str]:
+    """Return the names in ``folder`` in no particular order; an absent folder is empty."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries]
+    except FileNotFoundError:
+        return []
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one raises a DataError that names it."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout") from None
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}; download it again") from error
+
+
+def iter_json_list(path: Path) -> Iterator[Any]:
+    """Yield the elements of a JSON file that holds one long list, without holding the list in memory.
+
+    Raises:
+        DataError: the file is missing, holds no list, or ends in the middle.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    with open(path, encoding="utf-8") as handle:
+        text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        if not text.startswith("["):
+            raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
+        position = _skip(text, 1, " \t\r\n")
+        while not text.startswith("]", position):
+            found = _next_value(text, position)
+            if found is not None:
+                value, end = found
+                yield value
+                position = _skip(text, end, " \t\r\n,")
+                continue
+            chunk = handle.read(max(_CHUNK, len(text) - position))
+            if not chunk:
+                raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
+            text = text[position:] + chunk
+            position = _skip(text, 0, " \t\r\n,")
+
+
+def _next_value(text: str, position: int) -> tuple[Any, int] | None:
+    """Return the JSON value at ``position`` and its end, or None if it may go on after ``text``."""
+    try:
+        value, end = _DECODER.raw_decode(text, position)
+    except ValueError:
+        return None
+    end = _skip(text, end, " \t\r\n")
+    return (value, end) if text.startswith((",", "]"), end) else None
+
+
+def _skip(text: str, position: int, characters: str) -> int:
+    while position < len(text) and text[position] in characters:
+        position += 1
+    return position
+
+
+def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield ``(line number, object)`` of a JSON-lines file; empty lines are passed over.
+
+    Raises:
+        DataError: the file is missing or a line is not a JSON object; with the line number.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    with open(path, encoding="utf-8") as handle:
+        for number, line in enumerate(handle, 1):
+            if not line.strip():
+                continue
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
+            if not isinstance(value, dict):
+                raise DataError(f"{path}, line {number}: expected a JSON object")
+            yield number, value

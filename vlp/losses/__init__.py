@@ -1,0 +1,1 @@
+"""Losses as functions of tensors: no model, no configuration, no logging."""

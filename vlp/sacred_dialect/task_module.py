@@ -1,0 +1,98 @@
+"""What METER's and ViLT's Lightning modules share: tasks switched by ``loss_names``, their steps and their logs."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import lightning as L
+from torch import Tensor, nn
+
+from vlp.data.trim import trimmed
+from vlp.evaluation.vqa import Predictions
+from vlp.losses.total import losses_of, total_loss
+from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step
+
+
+class TaskModule(L.LightningModule):
+    """A model of the tasks in ``config["loss_names"]``; a subclass gives each objective of a batch in ``step_outputs``.
+
+    For retrieval a subclass offers ``caption_states`` and ``score_captions``, see ``vlp.evaluation.retrieval``.
+    """
+
+    further_losses: ClassVar[dict[str, tuple[str, ...]]] = {}  # logged of a task beside its loss
+    deciding_split: ClassVar[str]  # of a task that is evaluated on two splits, the one that ``the_metric`` reads
+
+    rank_output: nn.Linear
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """``config`` is a resolved config; it is saved in every checkpoint."""
+        super().__init__()
+        self.save_hyperparameters({"config": config})
+        self.config = config
+        self.heads = [name for name, value in config["loss_names"].items() if value > 0]
+        self.current_tasks = self.heads  # those with an objective
+        self.step_losses: dict[str, Tensor] = {}  # of the last training batch
+        self.vqa_predictions = Predictions()
+
+    def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
+        """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
+
+        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn. Without an active
+        task the result is that of ``infer``.
+        """
+        if not self.current_tasks:
+            return self.infer(batch)
+        if "itm" in self.current_tasks and itm_labels is None:
+            itm_labels = draw_itm_labels(batch)
+        return self.step_outputs(trimmed(batch), batch, itm_labels)
+
+    def infer(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One full pass of the official model over text and image, nothing skipped."""
+        raise NotImplementedError
+
+    def step_outputs(
+        self, batch: dict[str, Any], untrimmed: dict[str, Any], itm_labels: Tensor | None
+    ) -> dict[str, Any]:
+        """The outputs of all active objectives, what they share computed once.
+
+        Args:
+            batch: its text cut to the longest sentence; ``untrimmed``: as it came.
+            itm_labels: (B,) 1 = keeps its image in ITM; None without that task.
+        """
+        raise NotImplementedError
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        outputs = self(batch)
+        log_step(self, outputs, batch)
+        self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
+        return total_loss(outputs)
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        log_step(self, self(batch), batch)
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int) -> None:
+        if "vqa" in self.current_tasks:  # its test questions have no answers to measure by
+            self.vqa_predictions.add(batch["qid"], self(batch)["vqa_logits"])
+        else:
+            self.validation_step(batch, batch_idx)
+
+    def on_train_epoch_end(self) -> None:
+        epoch_wrapup(self)
+
+    def on_validation_epoch_end(self) -> None:
+        epoch_wrapup(self)
+
+    def on_test_epoch_end(self) -> None:
+        if "vqa" in self.current_tasks:
+            self.vqa_predictions.gather()
+        else:
+            epoch_wrapup(self)
+
+    def caption_states(self, ids: Tensor, mask: Tensor) -> Any:
+        """Captions ids (C, n), mask (C, n), 1 = valid -> what :meth:`score_captions` needs of them."""
+        raise NotImplementedError
+
+    def score_captions(self, image: Tensor, captions: list[Any]) -> Tensor:
+        """One image (3, H, W) against all captions, in batches of :meth:`caption_states` -> (M,) ranking scores."""
+        raise NotImplementedError
