@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from sacred import Experiment
 from sacred.initialize import create_run
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
@@ -27,6 +26,7 @@ from vlp.data.collate import Collator
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
 from vlp.losses.total import total_loss
+from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.objectives import draw_itm_labels
 
 # A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
@@ -48,17 +48,17 @@ class Size(NamedTuple):
 class ArrowSteps(Steps, ABC):
     """A student, a teacher and a generator with random weights, each built when a variant first needs it."""
 
-    experiment: ClassVar[Experiment]
+    description: ClassVar[SacredBaseline]
     sizes: ClassVar[Mapping[str, Size]]
-    epic: ClassVar[type[LightningEpic]]
+    epic: ClassVar[type[LightningEpic]]  # of the description, outside of a run
 
     def __init__(self, size: str, device: str = "cpu") -> None:
         self.recipe, self.device = self.sizes[size], device
         named = list(self.recipe.named_configs)
-        run = create_run(self.experiment, "print_config", dict(self.recipe.updates), named_configs=named)
+        run = create_run(self.description.experiment, "print_config", dict(self.recipe.updates), named_configs=named)
         self.config: dict[str, Any] = copy.deepcopy(run.config)
         self.max_text_len = self.config["max_text_len"]
-        new_tokenizer = FAMILIES[self.tokenizer_family].train_tokenizer
+        new_tokenizer = FAMILIES[self.description.text_family].train_tokenizer
         self.tokenizer = new_tokenizer([ONE_TOKEN], 0, self.max_text_len)
 
     @abstractmethod
@@ -72,6 +72,10 @@ class ArrowSteps(Steps, ABC):
     @abstractmethod
     def parts(self) -> dict[str, list[nn.Module]]:
         """The student's modules whose FLOPs are shown together, "heads" among them."""
+
+    @property
+    def text_family(self) -> str:
+        return self.description.text_family
 
     def batch(self, lengths: Sequence[int]) -> Batch:
         """A batch of the baseline's own collation and masking, whose budget counts padding."""

@@ -30,10 +30,13 @@ class Steps(Protocol):
     """A baseline's models with random weights, in train mode, and the steps that are made of them."""
 
     sizes: ClassVar[Mapping[str, Any]]  # by name; there is "official", the paper's main setting, and "tiny"
-    tokenizer_family: str  # whose caption lengths the batches have: "roberta" or "bert"
     max_text_len: int
 
     def __init__(self, size: str, device: str = "cpu") -> None: ...
+
+    @property
+    def text_family(self) -> str:
+        """Whose caption lengths the batches have: "roberta" or "bert"."""
 
     def variant(self, name: str) -> Variant:
         """One of ``VARIANTS``; what it needs is built when it is first asked for."""

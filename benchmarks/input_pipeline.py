@@ -35,24 +35,23 @@ from torchvision.transforms import InterpolationMode
 from benchmarks.photos import write_photos
 from epic_common.language_models.small import FAMILIES
 from meter import config as meter_config
-from meter.datamodules.multitask_datamodule import MTDataModule as MeterData
 from vilt import config as vilt_config
-from vilt.datamodules.multitask_datamodule import MTDataModule as ViltData
+from vlp.baseline import get_baseline
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
+from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.config import base_config
 
 BATCH = 32
 
 
-class Baseline(NamedTuple):
-    """A baseline's data module as its pre-training configures it, and what a plain loop does to its pictures."""
+class Pipeline(NamedTuple):
+    """What pre-training sets in a baseline's base config, and what a plain loop does to its images."""
 
-    datamodule: type[ArrowDataModule]
-    config: dict[str, Any]
-    tokenizer_family: str
+    description: SacredBaseline
+    settings: Mapping[str, Any]
     image_size: int
     resize: Callable[[int], Callable[[Image.Image], Image.Image]]
     mean_std: tuple[tuple[float, ...], tuple[float, ...]]
@@ -69,22 +68,14 @@ def uncropped(size: int) -> Callable[[Image.Image], Image.Image]:
 
 
 BASELINES = {
-    "meter": Baseline(
-        MeterData,
-        {**base_config(meter_config.ex), **meter_config.NAMED_CONFIGS["clip16"], "max_text_len": 50},
-        "roberta",
+    "meter": Pipeline(
+        get_baseline("meter"),
+        {**meter_config.NAMED_CONFIGS["clip16"], "max_text_len": 50},
         288,
         squares,
         (CLIP_MEAN, CLIP_STD),
     ),
-    "vilt": Baseline(
-        ViltData,
-        {**base_config(vilt_config.ex), **vilt_config.NAMED_CONFIGS["task_mlm_itm"]},
-        "bert",
-        384,
-        uncropped,
-        (HALF, HALF),
-    ),
+    "vilt": Pipeline(get_baseline("vilt"), vilt_config.NAMED_CONFIGS["task_mlm_itm"], 384, uncropped, (HALF, HALF)),
 }
 
 
@@ -126,15 +117,16 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> ArrowDataModule:
     """The baseline's data module, with a tokenizer made here."""
     baseline = BASELINES[arguments.baseline]
+    configured = {**base_config(baseline.description.experiment), **baseline.settings}
     captions = ["a man rides a brown horse along the beach", "two dogs play with a red ball in the snow"]
-    tokenizer = FAMILIES[baseline.tokenizer_family].train_tokenizer(captions, 300, baseline.config["max_text_len"])
+    tokenizer = FAMILIES[baseline.description.text_family].train_tokenizer(captions, 300, configured["max_text_len"])
     tokenizer.save_pretrained(folder / "tokenizer")
     config: dict[str, Any] = {
-        **baseline.config,
+        **configured,
         **{"image_size": arguments.image_size, "whole_word_masking": True, "tokenizer": str(folder / "tokenizer")},
         **{"data_root": str(root), "datasets": arguments.datasets, "per_gpu_batchsize": BATCH},
     }
-    return baseline.datamodule(config)
+    return baseline.description.datamodule(config)
 
 
 def take(datamodule: ArrowDataModule, count: int) -> list[bytes]:
@@ -161,7 +153,7 @@ def write_files(contents: Sequence[bytes], folder: Path) -> list[Path]:
     return paths
 
 
-def plain_loop(files: Sequence[Path], baseline: Baseline, image_size: int) -> Iterator[Tensor]:
+def plain_loop(files: Sequence[Path], baseline: Pipeline, image_size: int) -> Iterator[Tensor]:
     """What any training loop has to do to a picture, in the fewest words: (3, H, W) tensors."""
     transform = transforms.Compose(
         [baseline.resize(image_size), transforms.ToTensor(), transforms.Normalize(*baseline.mean_std)]

@@ -8,11 +8,12 @@ from torch import nn
 from transformers import AutoModel, RobertaConfig
 
 from benchmarks.arrow_steps import ArrowSteps, Size, WithoutTrainer
-from meter.config import ex
+from meter.baseline import BASELINE
 from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower
 from meter.modules.encoders import TEXT_CONFIGS, Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 _TINY_TEXT = RobertaConfig(
     vocab_size=1000,
@@ -34,8 +35,7 @@ class StandaloneEpic(WithoutTrainer, MeterEpic):
 class MeterSteps(ArrowSteps):
     """METER with CLIP's image tower and RoBERTa, whose architecture the generator has too."""
 
-    tokenizer_family = "roberta"
-    experiment = ex
+    description: ClassVar[SacredBaseline] = BASELINE
     epic = StandaloneEpic
     sizes: ClassVar[dict[str, Size]] = {
         "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.0, 1.8),

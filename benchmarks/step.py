@@ -123,7 +123,7 @@ def sentence_lengths(steps: Steps, kind: str, pairs: int) -> list[int]:
     longest = steps.max_text_len
     if kind == "full":
         return [longest] * pairs
-    return [min(length, longest) for length in caption_lengths(steps.tokenizer_family, pairs)]
+    return [min(length, longest) for length in caption_lengths(steps.text_family, pairs)]
 
 
 def refusal(steps: Steps, device: str, pairs: int, flops_only: bool) -> str:

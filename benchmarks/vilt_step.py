@@ -9,11 +9,12 @@ from transformers import BertConfig
 
 from benchmarks.arrow_steps import ArrowSteps, Size, WithoutTrainer
 from benchmarks.baseline import Batch
-from vilt.config import ex
+from vilt.baseline import BASELINE
+from vilt.modules.batches import image_of
 from vilt.modules.epic_vilt import ViltEpic, ViltTeacher
-from vilt.modules.objectives import image_of
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.word_patch_alignment import aligned_patches, aligned_words, alignment_loss
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 _TINY_TEXT = BertConfig(
     vocab_size=1000,
@@ -34,8 +35,7 @@ class StandaloneEpic(WithoutTrainer, ViltEpic):
 class ViltSteps(ArrowSteps):
     """ViLT-B/32, and BERT as the generator."""
 
-    tokenizer_family = "bert"
-    experiment = ex
+    description: ClassVar[SacredBaseline] = BASELINE
     epic = StandaloneEpic
     sizes: ClassVar[dict[str, Size]] = {
         "official": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.0, 0.6),

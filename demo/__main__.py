@@ -82,7 +82,7 @@ def stages(settings: Settings) -> list[Stage]:
     raw, arrow = settings.path("data", "raw"), settings.path("data", "arrow")
     request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
     step = settings.about.step_seconds * settings.steps
-    name = settings.about.epic.name
+    name = settings.description.title
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
         Stage("convert them to Arrow tables", 2, arrow / "coco.manifest.json", lambda: convert(raw, arrow)),
@@ -117,11 +117,9 @@ def convert(raw: Path, arrow: Path) -> None:
 
 def fit(settings: Settings) -> None:
     """The masked LM that stands in for a released one."""
-    fit_language_model(
-        settings.path("data", "captions.txt"),
-        settings.language_model,
-        FitSettings(family=settings.about.family, steps=settings.lm_steps, max_length=40, seed=settings.seed),
-    )
+    family = settings.description.text_family
+    sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=40, seed=settings.seed)
+    fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
 
 
 def vocab_size(settings: Settings) -> int:

@@ -63,7 +63,7 @@ def _remark(scores: Sequence[Score], settings: Settings) -> str:
 
 def print_table(comparison: Comparison, settings: Settings) -> None:
     """The table on the terminal."""
-    table = Table(title=f"{settings.about.epic.name}, zero-shot on scenes: vanilla | EPIC")
+    table = Table(title=f"{settings.description.title}, zero-shot on scenes: vanilla | EPIC")
     for column in ("", "vanilla", "EPIC", "chance"):
         table.add_column(column, justify="left" if not column else "right")
     for s in comparison.scores:

@@ -15,6 +15,7 @@ from demo.report import GradCamExample, SaliencyExample, VerdictExample, Verdict
 from demo.settings import Settings
 from epic_vlp.attach import attach_epic
 from scenes.coco_layout import TRUTH_FILE
+from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.weights import saved_config
 from vlp.data.trim import trimmed
 
@@ -40,13 +41,13 @@ def load_examples(settings: Settings, count: int) -> Examples:
     """Run the EPIC checkpoint on ``count`` test pictures."""
     path = settings.checkpoint("epic")
     config = {**saved_config(path), "test_only": True, "load_path": str(path), "num_gpus": 1}
-    baseline = settings.about
-    datamodule = baseline.run.datamodule(config)
-    model: Any = baseline.run.model(config)
-    attach_epic(baseline.epic, model, datamodule, rank=0)
-    baseline.run.load(model, str(path))
+    baseline = settings.description
+    datamodule = baseline.datamodule(config)
+    model: Any = baseline.model(config)
+    attach_epic(baseline, model, datamodule, rank=0)
+    load_into(model, path, baseline.layout)
     model.eval()
-    trained = Trained(model, baseline.judge, datamodule.tokenizer, _salient_spans(settings))
+    trained = Trained(model, settings.about.judge, datamodule.tokenizer, _salient_spans(settings))
     dataset = datamodule.dataset("coco", "test", false_draws=False)
     examples = Examples([], [], [])
     # The first captions of pictures that lie apart in the split; each picture has its captions one after the other.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epic_common.analysis.gradcam import itc_grad_cam
-from vilt.modules.objectives import image_of
+from vilt.modules.batches import image_of
 
 
 class Judgement(NamedTuple):

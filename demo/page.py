@@ -21,7 +21,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
     metrics = {name: read_metrics(settings.run_directory(name) / "metrics.jsonl") for name in NAMES}
     examples: Examples = load_examples(settings, EXAMPLES)
     seconds = {name: json.loads(settings.path(name, "trained.json").read_text())["seconds"] for name in NAMES}
-    name = settings.about.epic.name
+    name = settings.description.title
     return Report(
         title=f"{name} without and with EPIC",
         lead=(

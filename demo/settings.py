@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from demo.baselines import BASELINES, Baseline
+from demo.baselines import BASELINES, DemoBaseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -34,9 +35,14 @@ class Settings:
     processes: int = min(2, torch.cuda.device_count() or 2)  # two on the CPU, no more than GPUs on a GPU machine
 
     @property
-    def about(self) -> Baseline:
-        """What is particular to the baseline."""
+    def about(self) -> DemoBaseline:
+        """What is particular to the baseline's demo."""
         return BASELINES[self.baseline]
+
+    @property
+    def description(self) -> SacredBaseline:
+        """The baseline in its own words."""
+        return self.about.description
 
     def path(self, *parts: str) -> Path:
         """A path below the output folder."""
@@ -45,7 +51,7 @@ class Settings:
     @property
     def language_model(self) -> Path:
         """The small masked LM in place of a released one: tokenizer and EPIC's generator, METER's text encoder too."""
-        return self.path(f"{self.about.family}-tiny")
+        return self.path(f"{self.description.text_family}-tiny")
 
     def run_directory(self, name: str, stage: str = "mlm_itm_seed{seed}_from_") -> Path:
         """Where the launcher writes the run ``name``."""
@@ -79,7 +85,7 @@ def parse(argv: Sequence[str]) -> Settings:
 def common_items(settings: Settings, vocab_size: int) -> list[str]:
     """What every launcher call of the demo shares, after the task's named config."""
     return [
-        *settings.about.model,
+        *settings.description.small,
         f"data_root={settings.path('data', 'arrow')}",
         "datasets=['coco']",
         f"tokenizer={settings.language_model}",
@@ -96,7 +102,7 @@ def common_items(settings: Settings, vocab_size: int) -> list[str]:
 def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """The official pre-training command at demo size; ``name`` is "vanilla" or "epic"."""
     items = [
-        *settings.about.pretraining,
+        *settings.description.pretraining,
         *common_items(settings, vocab_size),
         f"max_steps={settings.steps}",
         *settings.about.learning,
@@ -110,14 +116,14 @@ def pretrain_command(settings: Settings, vocab_size: int, name: str) -> list[str
 def masked_token_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """Evaluates the pre-training objectives of a checkpoint on the val split."""
     items = evaluation_items(settings, vocab_size, name)
-    return launcher([*settings.about.pretraining, *items, "eval_split=val", *epic_items(settings, name)])
+    return launcher([*settings.description.pretraining, *items, "eval_split=val", *epic_items(settings, name)])
 
 
 def retrieval_command(settings: Settings, vocab_size: int, name: str) -> list[str]:
     """The official zero-shot retrieval evaluation of a pre-trained checkpoint, on the test split."""
     items = evaluation_items(settings, vocab_size, name)
     # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
-    task = settings.about.finetuning.format("irtr_coco")
+    task = settings.description.finetuning.format("irtr_coco")
     return launcher([task, "get_recall_metric=True", "draw_false_text=1", *items])
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlp.training.progress import clock
+from vlp.progress import clock
 
 
 class StageError(SystemExit):

@@ -10,16 +10,17 @@ from transformers import PreTrainedTokenizerBase
 from epic_common.config import EpicConfig
 from epic_common.generator import Vocabulary
 from epic_common.language_models.load import load_language_model
-from epic_vlp.baseline import Config, EpicBaseline
 from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.parts import Config, parts_of
+from vlp.baseline import Baseline
 from vlp.training.compile import compile_layers
 
 log = logging.getLogger(__name__)
 
 
-def attach_epic(baseline: EpicBaseline, model: Any, datamodule: Any, rank: int) -> None:
+def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> None:
     """Build EPIC's parts for an already built student, so that its initial weights are those of the vanilla run.
 
     Where a cache stands for the teacher, the loaders of ``datamodule`` add what its keys are made of.
@@ -34,7 +35,7 @@ def attach_epic(baseline: EpicBaseline, model: Any, datamodule: Any, rank: int) 
         return
     if not {"mlm", "itm"} & set(model.current_tasks):
         raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
-    settings.check_baseline(baseline.name, image_encoder=baseline.image_encoder, regions=False)
+    settings.check_baseline(baseline.title, image_encoder=parts_of(baseline).image_encoder, regions=False)
     model.epic = build_epic(baseline, config, settings, tokenizer, rank)
     compile_layers(model.epic, config["compile"])
     if config["resume_from"]:
@@ -44,7 +45,7 @@ def attach_epic(baseline: EpicBaseline, model: Any, datamodule: Any, rank: int) 
 
 
 def build_epic(
-    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase, rank: int
+    baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase, rank: int
 ) -> LightningEpic:
     """The baseline's objective, with the teacher or its cache, and the masked language model.
 
@@ -54,9 +55,9 @@ def build_epic(
     cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
     needs_weights = settings.replacement == "vlm" or (settings.needs_teacher and cached is None)
     if needs_weights and not config["teacher_path"]:
-        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.name} pre-trained without EPIC")
+        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
     teacher = load_teacher(baseline, config, settings, tokenizer) if needs_weights else None
-    return baseline.epic(
+    return parts_of(baseline).epic(
         settings,
         Vocabulary.from_tokenizer(tokenizer),
         config["hidden_size"],

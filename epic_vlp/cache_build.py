@@ -20,10 +20,10 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
-from epic_vlp.baseline import Config, EpicBaseline
 from epic_vlp.cache_identity import COMMAND, identity
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
+from epic_vlp.parts import Config
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.arrow.dataset import ArrowDataset, Sample
 from vlp.data.arrow.manifest import footer_sha256
@@ -31,9 +31,11 @@ from vlp.data.arrow.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.collate import Batch
 from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
-from vlp.training.processes import check_processes
-from vlp.training.progress import CountProgress
-from vlp.training.trainer import PRECISIONS, prepare_process, processes_per_node
+from vlp.progress import CountProgress
+from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.processes import check_processes
+from vlp.sacred_dialect.settings import PRECISIONS, processes_per_node
+from vlp.training.trainer import prepare_process
 from vlp.versions import package_versions
 
 SPLITS: tuple[Split, ...] = ("train", "val")
@@ -77,11 +79,11 @@ class Readable:
         return self.collate(readable) if readable else None, len(samples)
 
 
-def build_or_exit(baseline: EpicBaseline, check: Callable[[Config], None], config: Config) -> None:
+def build_or_exit(baseline: SacredBaseline, config: Config) -> None:
     """Check the config of a run and build its cache; what does not serve ends in one line and status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        check(config)
+        baseline.check(config)
         build_cache(baseline, config)
     except DataError as error:
         sys.exit(f"error: {error.plain}")
@@ -89,7 +91,7 @@ def build_or_exit(baseline: EpicBaseline, check: Callable[[Config], None], confi
         sys.exit(f"error: {error}")
 
 
-def build_cache(baseline: EpicBaseline, config: Config) -> None:
+def build_cache(baseline: SacredBaseline, config: Config) -> None:
     """Build, or go on building, the folder ``saliency_cache`` of a run whose config is checked; one process of it.
 
     Raises:
@@ -143,7 +145,7 @@ def fabric_of(config: Config) -> L.Fabric:
         devices=devices,
         num_nodes=config["num_nodes"],
         strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=waiting),
-        precision=PRECISIONS[config["precision"]],  # type: ignore[arg-type]
+        precision=PRECISIONS[config["precision"]],
     )
     if not alone and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:
         check_processes(found, processes_per_node(config), config["num_nodes"])

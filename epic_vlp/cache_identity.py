@@ -11,14 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.saliency_cache.reader import tokenizer_fingerprint
-from epic_vlp.baseline import Config, EpicBaseline
+from epic_vlp.parts import Config, parts_of
+from vlp.baseline import Baseline
 from vlp.checkpoint.weights import sha256_of_file
 
 COMMAND = "python epic_saliency_cache.py with <this command line, and teacher_path>"
 
 
 def identity(
-    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+    baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
     """All that the scores of a pair depend on, beside its image and caption; without ``teacher_path`` not the teacher.
 
@@ -30,7 +31,7 @@ def identity(
     views = fixed_views(baseline, config)
     teacher = {"teacher_sha256": sha256_of_file(config["teacher_path"])} if config["teacher_path"] else {}
     return {
-        "baseline": baseline.name.lower(),
+        "baseline": baseline.name,
         **teacher,
         "epic.saliency_layer": settings.saliency_layer,
         "tokenizer": tokenizer_fingerprint(tokenizer),
@@ -40,18 +41,18 @@ def identity(
     }
 
 
-def fixed_views(baseline: EpicBaseline, config: Config) -> list[str]:
+def fixed_views(baseline: Baseline, config: Config) -> list[str]:
     """The transform keys of a run, which draw nothing and are the same in training and validation.
 
     Raises:
         ValueError: they are not; names the key.
     """
-    views = list(config["train_transform_keys"])
+    fixed, views = parts_of(baseline).fixed_views, list(config["train_transform_keys"])
     for key in views:
-        if key not in baseline.fixed_views:
+        if key not in fixed:
             raise ValueError(
                 f"saliency_cache: train_transform_keys has {key!r}, another view of an image each time; a cache needs "
-                f"a fixed one: {', '.join(baseline.fixed_views)}"
+                f"a fixed one: {', '.join(fixed)}"
             )
     if list(config["val_transform_keys"]) != views:
         raise ValueError(

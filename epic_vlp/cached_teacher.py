@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.saliency_cache.reader import CachedTeacher, Pairs, SaliencyCache, SaliencyCacheError, pair_key
-from epic_vlp.baseline import Config, EpicBaseline
 from epic_vlp.cache_identity import COMMAND, identity
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.parts import Config
+from vlp.baseline import Baseline
 from vlp.data.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class RunCachedTeacher(CachedTeacher):
 
 
 def load_cached_teacher(
-    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+    baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
 ) -> CachedTeacher:
     """The teacher of the folder ``saliency_cache``; none of its weights are loaded.
 

@@ -10,9 +10,10 @@ from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.teacher import Teacher, VisionLanguageModel
-from epic_vlp.baseline import Config, EpicBaseline
-from vlp.checkpoint.baselines import refuse_other
+from epic_vlp.parts import Config, parts_of
+from vlp.baseline import Baseline
 from vlp.checkpoint.loading import load_into
+from vlp.checkpoint.recognition import refuse_other
 from vlp.checkpoint.weights import read_state_dict, saved_config
 from vlp.data.tokenizers import load_tokenizer
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def load_teacher(
-    baseline: EpicBaseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+    baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Teacher:
     """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size.
 
@@ -28,8 +29,8 @@ def load_teacher(
         WeightsError: the file is no checkpoint of this baseline, or does not fit.
         ValueError: it has too few fusion layers for ``epic.saliency_layer``, or other token ids.
     """
-    path = config["teacher_path"]
-    refuse_other(path, read_state_dict(path, mmap=True), baseline.name)
+    path, parts = config["teacher_path"], parts_of(baseline)
+    refuse_other(path, read_state_dict(path, mmap=True), baseline.layout)
     own = saved_config(path)
     needs_mlm = settings.replacement == "vlm"
     teacher_config = {
@@ -44,8 +45,8 @@ def load_teacher(
         raise ValueError(f"the teacher {path} reads texts of max_text_len={longest} at most, this run has {ours}")
     teacher_config["tokenizer"] = _tokenizer_of(path, teacher_config["tokenizer"], config["tokenizer"], tokenizer)
     with torch.random.fork_rng():
-        model = baseline.teacher(teacher_config)
-    if (layers := baseline.fusion_layers(model)) < -settings.saliency_layer:
+        model = parts.teacher(teacher_config)
+    if (layers := parts.fusion_layers(model)) < -settings.saliency_layer:
         raise ValueError(
             f"the teacher {path} has {layers} fusion layers, epic.saliency_layer={settings.saliency_layer} needs more"
         )

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from epic_common.objective import Epic
 from vlp.checkpoint.weights import read_checkpoint
+from vlp.distributed import gathered
 from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.task_metrics import phase_of
-from vlp.training.rng import gathered
 
 
 class LightningEpic(Epic, ABC):

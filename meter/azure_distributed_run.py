@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from meter.config import ex
-from meter.train import run
+from meter.baseline import BASELINE
 from vlp.sacred_dialect.command_line import launch
+from vlp.sacred_dialect.run import run
 from vlp.training.mpi import OpenMPIEnvironment
 
 
@@ -21,8 +21,8 @@ def run_under_mpi(config: dict[str, Any]) -> None:
         environment = OpenMPIEnvironment()
     except RuntimeError as error:
         sys.exit(f"error: {error}")
-    run(config, environment)
+    run(BASELINE, config, environment)
 
 
 if __name__ == "__main__":
-    launch(ex, run_under_mpi)
+    launch(BASELINE.experiment, run_under_mpi)

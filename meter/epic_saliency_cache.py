@@ -12,10 +12,8 @@ from __future__ import annotations
 from functools import partial
 
 from epic_vlp.cache_build import build_or_exit
-from meter.config import ex
-from meter.modules.epic_meter import METER
-from meter.train import check_config
+from meter.baseline import BASELINE
 from vlp.sacred_dialect.command_line import launch
 
 if __name__ == "__main__":
-    launch(ex, partial(build_or_exit, METER, check_config))
+    launch(BASELINE.experiment, partial(build_or_exit, BASELINE))

@@ -15,9 +15,8 @@ Zero-shot retrieval of a pre-trained checkpoint:
 
 from __future__ import annotations
 
-from meter.config import ex
-from meter.train import run
-from vlp.sacred_dialect.command_line import launch
+from meter.baseline import BASELINE
+from vlp.sacred_dialect.run import launch
 
 if __name__ == "__main__":
-    launch(ex, run)
+    launch(BASELINE)

@@ -12,10 +12,8 @@ from __future__ import annotations
 from functools import partial
 
 from epic_vlp.cache_build import build_or_exit
-from vilt.config import ex
-from vilt.modules.epic_vilt import VILT
-from vilt.train import check_config
+from vilt.baseline import BASELINE
 from vlp.sacred_dialect.command_line import launch
 
 if __name__ == "__main__":
-    launch(ex, partial(build_or_exit, VILT, check_config))
+    launch(BASELINE.experiment, partial(build_or_exit, BASELINE))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from vlp.checkpoint.loading import Layout, load_into
+from vlp.checkpoint.layout import CheckpointLayout
+from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.weights import WeightsError
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias, swin_image_size
 
@@ -38,14 +39,15 @@ def _resized(name: str, value: Tensor, expected: Tensor) -> Tensor:
     return value
 
 
-LAYOUT = Layout(
-    baseline="METER",
+LAYOUT = CheckpointLayout(
+    title="METER",
+    recognised_by=("cross_modal_text_transform.",),
     architecture=(
         *("vit", "patch_size", "tokenizer", "vocab_size", "hidden_size", "num_heads", "num_top_layer", "mlp_ratio"),
         *("input_image_embed_size", "input_text_embed_size"),
     ),
-    look_at=("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer"),
-    body=(
+    named_in_hints=("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer"),
+    trunk=(
         *("vit_model.visual.", "vit_model.patch_embed.", "vit_model.layers.", "vit_model.norm."),
         *("text_transformer.", "cross_modal_", "token_type_embeddings."),
     ),

@@ -12,10 +12,8 @@ from typing import Any
 from torch import Tensor
 
 from epic_common.saliency import saliency_scores
-from epic_vlp.baseline import EpicBaseline
+from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
-from meter.datamodules.multitask_datamodule import MTDataModule
-from meter.modules.checkpoints import LAYOUT
 from meter.modules.meter_module import METERTransformerSS
 from vlp.nn.rows import PackedRows, Rows
 
@@ -74,13 +72,11 @@ class MeterEpic(LightningEpic):
         return self.losses(fused.text, corruption)
 
 
-METER = EpicBaseline(
-    layout=LAYOUT,
+EPIC = EpicExtension(
     epic=MeterEpic,
     teacher=MeterTeacher,
     fusion_layers=lambda model: len(model.cross_modal_image_layers),
     image_encoder=True,
-    datamodule=MTDataModule,
     # square: a picture is the same tensor whatever stands beside it
     fixed_views=("clip", "imagenet", "vit"),
 )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vlp.training.optim import Optimization, scheduled
+from meter.modules.meter_model import MeterModel
+from vlp.sacred_dialect.optimization import Optimization, scheduled
 from vlp.training.param_groups import parameter_groups
-
-if TYPE_CHECKING:
-    from meter.modules.meter_module import METERTransformerSS
 
 HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier", "mlm_score", "itm_score", "snli_classifier"]
 CROSS_MODAL_NAMES = ["cross_modal"]
 
 
-def set_schedule(model: METERTransformerSS) -> Optimization:
+def set_schedule(model: MeterModel) -> Optimization:
     """The official optimiser over the six official groups, and its per-step schedule."""
     c = model.config
     multiplied = [(HEAD_NAMES, c["lr_mult_head"]), (CROSS_MODAL_NAMES, c["lr_mult_cross_modal"])]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from demo.baselines import BASELINES
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from tests.launch.launcher import Launcher, Result
 from tests.unit.epic.conftest import one_thread
+from vlp.baseline import REGISTRY, get_baseline
 from vlp.data.arrow.convert import make_arrow
 
 __all__ = ["one_thread"]
@@ -42,7 +42,7 @@ def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
     @cache
     def launcher(name: str) -> Launcher:
-        family = BASELINES[name].family
+        family = get_baseline(name).text_family
         sizes = FitSettings(family=family, steps=3, batch_size=8, layers=1, width=128, vocab_size=300)
         fit_language_model(data / "captions.txt", data / f"{family}-tiny", sizes)
         (logs / name).mkdir()
@@ -55,7 +55,7 @@ def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
 
 
-@pytest.fixture(scope="session", params=BASELINES)
+@pytest.fixture(scope="session", params=REGISTRY)
 def launcher(request: pytest.FixtureRequest, launchers: Callable[[str], Launcher]) -> Launcher:
     return launchers(request.param)
 

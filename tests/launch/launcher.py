@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from demo.baselines import BASELINES
+from vlp.baseline import get_baseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"meter": ("hidden_size=32", "num_heads=2"), "vilt": ()}  # for small checkpoints
@@ -70,10 +71,10 @@ class Launcher:
 
     def __init__(self, name: str, data: Path, logs: Path) -> None:
         self.name, self.data, self._logs, self._numbers = name, data, logs, itertools.count()
-        self.baseline = BASELINES[name]
-        self.pretraining = (*self.baseline.pretraining, *self.baseline.model)
+        self.baseline: SacredBaseline = get_baseline(name)
+        self.pretraining = (*self.baseline.pretraining, *self.baseline.small)
         self.retrieval = (*self.finetuning("irtr_coco"), "get_recall_metric=True")
-        self.language_model = data / f"{self.baseline.family}-tiny"
+        self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.launch.warm", name],
@@ -110,7 +111,7 @@ class Launcher:
 
     def finetuning(self, task: str) -> tuple[str, ...]:
         """The named configs of ``task``'s fine-tuning."""
-        return self.baseline.finetuning.format(task), *self.baseline.model
+        return self.baseline.finetuning.format(task), *self.baseline.small
 
     def items(self, *items: str) -> list[str]:
         """``items`` after those that every run of the small data set shares; a later item wins."""

@@ -41,7 +41,7 @@ def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(baseline: str, 
     assert all(command.startswith(f"cd {baseline} && ") for command in results["commands"])
     page = (tmp_path / "report.html").read_text()
     assert "Grad-CAM" in page and "https://" not in page
-    assert f"<title>{BASELINES[baseline].epic.name} without and with EPIC</title>" in page
+    assert f"<title>{BASELINES[baseline].description.title} without and with EPIC</title>" in page
     for name in ("vanilla", "epic"):
         assert list((tmp_path / name).rglob("events.out.tfevents.*"))
 

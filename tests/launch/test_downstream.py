@@ -12,16 +12,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from demo.baselines import BASELINES
 from scenes.task_layouts import TASKS, write_tasks
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from vlp.baseline import REGISTRY, get_baseline
+from vlp.checkpoint.loading import load_into
 from vlp.data.arrow.convert import make_arrow
-from vlp.sacred_dialect.run import Baseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 METRIC = {"vqa": "score", "nlvr2": "accuracy", "snli": "accuracy"}
 
 
-TASKS_OF = {name: [t for t in TASKS if t in baseline.run.datamodule.specs] for name, baseline in BASELINES.items()}
+TASKS_OF = {name: [task for task in TASKS if task in get_baseline(name).datamodule.specs] for name in REGISTRY}
 TRANSFORM = {"meter": "clip", "vilt": "pixelbert"}
 DECIDING_SPLIT = {"meter": "dev", "vilt": "test"}  # of NLVR2 and SNLI-VE: its accuracy selects the model
 BODY = {
@@ -56,11 +57,11 @@ def evaluate(launcher: Launcher, task: str, checkpoint: object, *items: str, che
 
 
 @torch.no_grad()
-def plain_logits(baseline: Baseline, config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Tensor]]:
+def plain_logits(baseline: SacredBaseline, config: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Tensor]]:
     """Each test sample with its logits: one full pass per image, one sample at a time."""
     datamodule, task = baseline.datamodule(config), config["datasets"][0]
     model: Any = baseline.model(config).eval()
-    baseline.load(model, config["load_path"])
+    load_into(model, config["load_path"], baseline.layout)
     dataset = datamodule.dataset(task, "test")
     for i in range(len(dataset)):
         batch = datamodule.collate([dataset[i]])
@@ -106,7 +107,7 @@ def test_accuracies_are_those_of_plain_passes(launcher: Launcher, finetuned: dic
         run = evaluate(launcher, task, finetuned[task].checkpoint)
         metrics = json.loads((run.directory / "results.json").read_text())["metrics"]
         right: dict[str, list[bool]] = {"dev": [], "test": []}
-        for sample, logits in plain_logits(launcher.baseline.run, run.config()):
+        for sample, logits in plain_logits(launcher.baseline, run.config()):
             part = "dev" if "dev" in sample["table_name"] else "test"
             right[part].append(int(logits.argmax()) == int(sample["answers" if task == "nlvr2" else "labels"]))
         for part, hits in right.items():
@@ -122,7 +123,7 @@ def test_questions_are_answered_in_the_file_of_the_evaluation_server(
     path = run.log_dir / "vqa_submit_last.json"
     results = json.loads((run.directory / "results.json").read_text())
     assert (results["submission"], results["metrics"]) == (str(path), {})
-    baseline, config = launcher.baseline.run, run.config()
+    baseline, config = launcher.baseline, run.config()
     answers = baseline.datamodule(config).answers
     logits_of = {sample["qid"]: logits for sample, logits in plain_logits(baseline, config)}
     expected = {qid: answers.get(int(logits.argmax()), "unknown") for qid, logits in logits_of.items()}

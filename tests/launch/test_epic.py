@@ -70,7 +70,7 @@ def test_the_checkpoint_holds_generator_and_head_but_no_teacher(
     assert list(theirs) == [key for key in ours if key in theirs]
     assert {".".join(key.split(".")[:2]) for key in own} == {"epic.generator", "epic.head"}
     generator = {key.removeprefix("epic.generator.language_model.") for key in own if "generator" in key}
-    assert GENERATOR_KEYS[launcher.baseline.family] <= generator
+    assert GENERATOR_KEYS[launcher.baseline.text_family] <= generator
     checkpoint = torch.load(epic.checkpoint, weights_only=True)
     assert checkpoint["epic"]["snapshot"] is None and len(checkpoint["epic"]["rng"]) == 1
     assert sum(t.numel() for t in ours.values()) < 2 * sum(t.numel() for t in theirs.values())

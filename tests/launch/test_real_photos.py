@@ -13,19 +13,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from demo.baselines import BASELINES
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from tests.launch import real_pairs
 from tests.launch.launcher import Launcher, Result
 from tests.launch.real_pairs import Photo
 from tests.unit.data.raw import read_table
+from vlp.baseline import REGISTRY, get_baseline
 
 pytestmark = pytest.mark.skipif(real_pairs.folder() is None, reason=f"{real_pairs.VARIABLE} names no folder of photos")
 STEPS = 30
 Photos = dict[str, list[Photo]]  # by dataset key
 
 
-@pytest.fixture(scope="module", params=BASELINES)
+@pytest.fixture(scope="module", params=REGISTRY)
 def baseline(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -52,7 +52,7 @@ def launcher(baseline: str, photos: Photos, tmp_path_factory: pytest.TempPathFac
         importlib.import_module(f"{baseline}.utils.{module}").make_arrow(str(data / key), str(data / "arrow"))
     texts = [text for photo in photos["coco"] if "train" in photo.folder for text in photo.captions]
     (data / "captions.txt").write_text("\n".join(texts), encoding="utf-8")
-    family = BASELINES[baseline].family
+    family = get_baseline(baseline).text_family
     sizes = FitSettings(family=family, steps=200, batch_size=16, layers=1, vocab_size=600)
     fit_language_model(data / "captions.txt", data / f"{family}-tiny", sizes)
     logs = tmp_path_factory.mktemp("runs")

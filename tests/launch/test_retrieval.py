@@ -12,20 +12,21 @@ import pytest
 import torch
 
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from vlp.checkpoint.loading import load_into
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
-from vlp.sacred_dialect.run import Baseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 # Both name itm 0.5 in retrieval: METER trains a task from any value on, ViLT from 1.
 MATCHING = {"meter": 2, "vilt": 0}
 
 
 @torch.no_grad()
-def every_pair(baseline: Baseline, config: dict[str, Any]) -> Recalls:
+def every_pair(baseline: SacredBaseline, config: dict[str, Any]) -> Recalls:
     """The official loop: each image repeated for all captions, everything encoded again."""
     datamodule = baseline.datamodule(config)
     model: Any = baseline.model(config).eval()
-    baseline.load(model, config["load_path"])
+    load_into(model, config["load_path"], baseline.layout)
     images = datamodule.dataset("coco", "test", image_only=True, false_draws=False)
     captions = datamodule.dataset("coco", "test", false_draws=False)
     texts = [captions[i]["text"] for i in range(len(captions))]
@@ -47,7 +48,7 @@ def test_recalls_are_those_of_every_pair(split: str, launcher: Launcher, vanilla
     run = launcher.retrieve(vanilla.checkpoint, f"eval_split={split}", "load_path=" + str(vanilla.checkpoint))
     assert run.directory.parent.name == "finetune_irtr_coco_seed0_from_last"
     results = json.loads((run.directory / "results.json").read_text())
-    expected = every_pair(launcher.baseline.run, run.config())
+    expected = every_pair(launcher.baseline, run.config())
     for name, value in expected._asdict().items():
         assert results["metrics"][f"recalls/{name}"] == pytest.approx(value), name
     assert (results["baseline"], results["eval_split"]) == (launcher.name, split)

@@ -6,17 +6,16 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from sacred.arg_parser import get_config_updates
 from sacred.initialize import create_run
 
-import meter.train
-import vilt.train
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
+from vlp.baseline import REGISTRY, get_baseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.command_line import check_command_line
-from vlp.training.trainer import PRECISIONS, accumulation
+from vlp.sacred_dialect.settings import PRECISIONS, accumulation
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -41,20 +40,20 @@ def test_the_readme_prints_the_recipes() -> None:
     assert {"task_mlm_itm", "task_finetune_irtr_f30k_randaug", "task_finetune_vqa_randaug", "step200k"} <= named
 
 
-def train_module(items: list[str]) -> ModuleType:
+def baseline_of(items: list[str]) -> SacredBaseline:
     """The baseline whose task a command names."""
     (task,) = (item for item in items if item.startswith("task_"))
-    (baseline,) = (module for module in (meter.train, vilt.train) if task in module.ex.named_configs)
+    (baseline,) = (each for each in map(get_baseline, REGISTRY) if task in each.experiment.named_configs)
     return baseline
 
 
 @pytest.mark.parametrize("items", launcher_commands(), ids=lambda items: " ".join(items)[-60:])
 def test_every_printed_command_is_accepted(items: list[str]) -> None:
-    baseline = train_module(items)
-    check_command_line(baseline.ex, ["run.py", "with", *items])
+    baseline = baseline_of(items)
+    check_command_line(baseline.experiment, ["run.py", "with", *items])
     updates, named = get_config_updates(items)
-    config = create_run(baseline.ex, "print_config", updates, named_configs=named).config
-    baseline.check_config(config)
+    config = create_run(baseline.experiment, "print_config", updates, named_configs=named).config
+    baseline.check(config)
     assert accumulation(config) >= 1 and config["precision"] in PRECISIONS
     epic = EpicConfig.from_dict(config["epic"])
     assert bool(config["teacher_path"] or config["saliency_cache"]) == epic.needs_teacher
@@ -71,8 +70,8 @@ def test_the_table_of_variants_is_that_of_the_code() -> None:
         paper, values = rows.pop(named)
         assert values == {name: str(value) for name, value in settings.items()}
         assert paper.startswith(PAPER_NAMES[preset])
-        for baseline in (meter.train, vilt.train):
-            assert named in baseline.ex.named_configs or named == "none"
+        for baseline in map(get_baseline, REGISTRY):
+            assert named in baseline.experiment.named_configs or named == "none"
     assert not rows
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from vlp.checkpoint.loading import Layout, load_into
+from vlp.checkpoint.layout import CheckpointLayout
+from vlp.checkpoint.loading import load_into
 
-LAYOUT = Layout(
-    baseline="ViLT",
+LAYOUT = CheckpointLayout(
+    title="ViLT",
+    recognised_by=("text_embeddings.", "transformer.blocks."),
     architecture=(
         *("vit", "patch_size", "vocab_size", "max_text_len", "hidden_size", "num_heads", "num_layers", "mlp_ratio"),
     ),
-    look_at=("vit", "vocab_size", "max_text_len", "hidden_size", "num_layers"),
-    body=(
+    named_in_hints=("vit", "vocab_size", "max_text_len", "hidden_size", "num_layers"),
+    trunk=(
         *("text_embeddings.", "token_type_embeddings.", "pooler."),
         # All of the transformer but its mask token, which masked patch prediction alone has.
         *(f"transformer.{part}" for part in ("cls_token", "pos_embed", "patch_embed.", "blocks.", "norm.")),

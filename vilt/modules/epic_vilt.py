@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 
 from epic_common.saliency import saliency_scores
-from epic_vlp.baseline import EpicBaseline
+from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
-from vilt.datamodules.multitask_datamodule import MTDataModule
-from vilt.modules.checkpoints import LAYOUT
-from vilt.modules.objectives import image_of
+from vilt.modules.batches import image_of
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
 from vlp.nn.rows import PackedRows, PickedRows
@@ -76,12 +74,10 @@ class ViltEpic(LightningEpic):
         return self.losses(fused.text, corruption)
 
 
-VILT = EpicBaseline(
-    layout=LAYOUT,
+EPIC = EpicExtension(
     epic=ViltEpic,
     teacher=ViltTeacher,
     fusion_layers=lambda model: len(model.transformer.blocks),
     image_encoder=False,
-    datamodule=MTDataModule,
     fixed_views=("pixelbert",),
 )

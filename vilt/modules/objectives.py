@@ -5,23 +5,23 @@ Here the passes through the model; what follows them is in ``vlp.sacred_dialect.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vilt.modules.batches import image_of, together
+from vilt.modules.vilt_model import ViltModel
 from vilt.modules.vision_transformer import ImageTokens
 from vilt.modules.word_patch_alignment import aligned_patches, aligned_words, alignment_loss
 from vlp.data.masking import IGNORED
+from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.sacred_dialect.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs, vqa_outputs
-
-if TYPE_CHECKING:
-    from vilt.modules.vilt_module import ViLTransformerSS
 
 
 def encode_step_images(
-    model: ViLTransformerSS, batch: dict[str, Any], itm_labels: Tensor | None
+    model: ViltModel, batch: dict[str, Any], itm_labels: Tensor | None
 ) -> tuple[ImageTokens, ImageTokens | None]:
     """Tokens of the true images, and of ITM's mixture; every distinct image is embedded once, its patches chosen once.
 
@@ -39,18 +39,7 @@ def encode_step_images(
     return tokens.take(own), tokens.take(own.index_copy(0, negatives, added))
 
 
-def image_of(batch: dict[str, Any], key: str) -> tuple[Tensor, Tensor | None]:
-    """The first view (B, 3, H, W) of an image key, and the sizes (B, 2) inside its padding if the batch has them."""
-    return batch[key][0], batch.get("sizes", {}).get(key)
-
-
-def together(*parts: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
-    """Several images and sizes as :func:`image_of` gives them in one, so that they are embedded at once."""
-    sizes = [size for _, size in parts if size is not None]
-    return torch.cat([images for images, _ in parts]), torch.cat(sizes) if len(sizes) == len(parts) else None
-
-
-def compute_mlm(model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
+def compute_mlm(model: ViltModel, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
     """Masked text with the true image; the last block and the vocabulary logits at the K masked positions only."""
     labels = batch["text_labels_mlm"]
     masked = labels != IGNORED
@@ -58,7 +47,7 @@ def compute_mlm(model: ViLTransformerSS, batch: dict[str, Any], image: ImageToke
     return mlm_outputs(model.mlm_score, fused.text[masked], labels[masked])
 
 
-def compute_mpp(model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
+def compute_mpp(model: ViltModel, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
     """Unmasked text with the masked true image; the last block and the logits at the K labelled patches only.
 
     Logits (3K, 256) and labels (3K,) stand patch by patch, channel by channel; the loss is 0 if K = 0.
@@ -69,12 +58,11 @@ def compute_mpp(model: ViLTransformerSS, batch: dict[str, Any], image: ImageToke
     read = F.pad(labelled, (mask.shape[1], 0))
     fused = model.fuse(model.encode_text(batch["text_ids"]), mask, image, read=read)
     logits, targets = model.mpp_score(fused.image[labelled]).flatten(0, 1), labels[labelled].flatten()
-    loss = F.cross_entropy(logits.float(), targets, reduction="sum") / max(len(targets), 1)
-    return {"mpp_loss": loss, "mpp_logits": logits, "mpp_labels": targets}
+    return {"mpp_loss": mean_cross_entropy(logits, targets), "mpp_logits": logits, "mpp_labels": targets}
 
 
 def compute_itm_wpa(
-    model: ViLTransformerSS, batch: dict[str, Any], mixed_image: ImageTokens | None, itm_labels: Tensor
+    model: ViltModel, batch: dict[str, Any], mixed_image: ImageTokens | None, itm_labels: Tensor
 ) -> dict[str, Any]:
     """Matched (1) against mismatched (0), and word-patch alignment: unmasked text with the mixed images."""
     assert mixed_image is not None
@@ -85,13 +73,13 @@ def compute_itm_wpa(
     return {**outputs, "itm_wpa_loss": alignment_loss(fused.text, words, fused.image, patches, itm_labels)}
 
 
-def compute_vqa(model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
+def compute_vqa(model: ViltModel, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
     """Soft scores of VQAv2's answers."""
     pair = pooled(model, model.encode_text(batch["text_ids"]), batch["text_masks"], image)
     return vqa_outputs(model.vqa_classifier(pair), batch, model.training)
 
 
-def compute_nlvr2(model: ViLTransformerSS, batch: dict[str, Any]) -> dict[str, Any]:
+def compute_nlvr2(model: ViltModel, batch: dict[str, Any]) -> dict[str, Any]:
     """True (1) against false (0): one statement with two images, each of its own modality."""
     images = model.encode_image(*together(*(image_of(batch, f"image_{i}") for i in range(2))))
     size, pairs = len(batch["text_ids"]), []
@@ -101,7 +89,7 @@ def compute_nlvr2(model: ViLTransformerSS, batch: dict[str, Any]) -> dict[str, A
     return classified("nlvr2", model.nlvr2_classifier(torch.cat(pairs, dim=-1)), batch["answers"])
 
 
-def compute_irtr(model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
+def compute_irtr(model: ViltModel, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:
     """The true caption among 1 + draw_false_text captions of each image."""
     false_texts = model.config["draw_false_text"]
     ids, mask = caption_candidates(batch, false_texts)
@@ -109,7 +97,7 @@ def compute_irtr(model: ViLTransformerSS, batch: dict[str, Any], image: ImageTok
     return irtr_outputs(model.rank_output(pooled(model, model.encode_text(ids), mask, image.take(each))), false_texts)
 
 
-def pooled(model: ViLTransformerSS, text: Tensor, mask: Tensor, image: ImageTokens, token_type: int = 1) -> Tensor:
+def pooled(model: ViltModel, text: Tensor, mask: Tensor, image: ImageTokens, token_type: int = 1) -> Tensor:
     """cls_feats (B, d) of embedded text (B, n, d), mask (B, n), with images; the last block at text [CLS] only."""
     first = mask.new_ones(len(mask), 1).bool()
     return model.pooler(model.fuse(text, mask, image, token_type=token_type, read=first).text[:, 0])

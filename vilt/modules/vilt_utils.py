@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vlp.training.optim import Optimization, scheduled
+from vilt.modules.vilt_model import ViltModel
+from vlp.sacred_dialect.optimization import Optimization, scheduled
 from vlp.training.param_groups import parameter_groups
-
-if TYPE_CHECKING:
-    from vilt.modules.vilt_module import ViLTransformerSS
 
 HEAD_NAMES = ["vqa_classifier", "nlvr2_classifier"]
 
 
-def set_schedule(model: ViLTransformerSS) -> Optimization:
+def set_schedule(model: ViltModel) -> Optimization:
     """The official optimiser over the four official groups, and its per-step schedule."""
     c = model.config
     groups: list[dict[str, Any]] = parameter_groups(

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from vlp.checkpoint.baselines import EPIC_PREFIX
 from vlp.checkpoint.foreign import plain, read_foreign
+from vlp.checkpoint.recognition import EPIC_PREFIX
 from vlp.checkpoint.weights import (
     WeightsError,
     command_message,

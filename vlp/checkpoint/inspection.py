@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from vlp.checkpoint.baselines import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.foreign import plain, read_foreign
+from vlp.checkpoint.recognition import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.weights import (
     WeightsError,
     command_message,

@@ -3,46 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from vlp.checkpoint.baselines import KNOWN_EXTRAS, known_extras, refuse_other
+from vlp.checkpoint.layout import CheckpointLayout, State
+from vlp.checkpoint.recognition import KNOWN_EXTRAS, known_extras, refuse_other
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
 
 log = logging.getLogger(__name__)
 
-State = Mapping[str, Tensor]
 
-
-def unchanged(path: str | Path, state: State, expected: State) -> dict[str, Tensor]:
-    """``state`` as it is: the model has no tables that depend on its input's size."""
-    return dict(state)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the loader knows of a baseline's checkpoints.
-
-    Attributes:
-        baseline: its name, as ``vlp.checkpoint.baselines`` tells it.
-        architecture: the config keys that decide its tensors.
-        look_at: config keys to look at where a file does not fit; the last one counts the layers.
-        body: prefixes of what every model of it has, whatever its task; the rest is heads and leftovers.
-        resized: (path, state, expected) -> state with the tables of another input size brought to the expected one.
-    """
-
-    baseline: str
-    architecture: tuple[str, ...]
-    look_at: tuple[str, ...]
-    body: tuple[str, ...]
-    resized: Callable[[str | Path, State, State], dict[str, Tensor]] = unchanged
-
-
-def load_into(model: nn.Module, path: str | Path, layout: Layout) -> list[str]:
+def load_into(model: nn.Module, path: str | Path, layout: CheckpointLayout) -> list[str]:
     """Load ``path`` into ``model`` of a task, whose ``config`` is its resolved config.
 
     A retrieval model whose file has no ``rank_output`` gets row 1 ("matched") of ``itm_score``: so the zero-shot
@@ -56,13 +30,11 @@ def load_into(model: nn.Module, path: str | Path, layout: Layout) -> list[str]:
         WeightsError: unreadable, unsafe, or of another architecture or size.
     """
     whole = read_state_dict(path)
-    refuse_other(path, whole, layout.baseline)
+    refuse_other(path, whole, layout)
     state = {name: t for name, t in whole.items() if not name.endswith(KNOWN_EXTRAS)}
     expected = model.state_dict()
     if not any(name in expected for name in state):
-        raise WeightsError(
-            f"{path}: none of its {len(state)} tensors is {layout.baseline}'s (first: {sorted(state)[:3]})"
-        )
+        raise WeightsError(f"{path}: none of its {len(state)} tensors is {layout.title}'s (first: {sorted(state)[:3]})")
     state = _with_derived_heads(path, layout.resized(path, state, expected), expected)
     hint = architecture_hint(path, model.config, layout)  # type: ignore[arg-type]
     check_shapes(path, state, expected, hint)
@@ -70,9 +42,10 @@ def load_into(model: nn.Module, path: str | Path, layout: Layout) -> list[str]:
     missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
     log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))
     for names, what in ((missing, "lacks"), (unexpected, "also has")):
-        if body := [name for name in names if name.startswith(layout.body)]:
+        if of_trunk := [name for name in names if name.startswith(layout.trunk)]:
             raise WeightsError(
-                f"{path} {what} {body[:3]} ({len(body)} tensors): another {layout.look_at[-1]} or encoder? {hint}"
+                f"{path} {what} {of_trunk[:3]} ({len(of_trunk)} tensors): another {layout.named_in_hints[-1]} or "
+                f"encoder? {hint}"
             )
     if extras := known_extras(whole):
         log.info("[load] known extras of official files, ignored: %s", ", ".join(extras))
@@ -95,12 +68,12 @@ def _with_derived_heads(path: str | Path, state: dict[str, Tensor], expected: St
     return state
 
 
-def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: Layout) -> str:
+def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: CheckpointLayout) -> str:
     """Which config keys to change so that a model fits the checkpoint, as far as the file says it."""
     own = saved_config(path)
     if other := [key for key in layout.architecture if own.get(key, config[key]) != config[key]]:
         return f"The checkpoint has {', '.join(f'{key}={own[key]} (here {config[key]})' for key in other)}"
-    return f"Check {', '.join(layout.look_at[:-1])} and {layout.look_at[-1]}"
+    return f"Check {', '.join(layout.named_in_hints[:-1])} and {layout.named_in_hints[-1]}"
 
 
 def freeze_itm_head(model: nn.Module) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch.utils.data import get_worker_info
@@ -78,3 +80,12 @@ class ReadGuard:
 
 
 _ADVICE = "run `python -m vlp.data.arrow check` on data_root and convert again with --verify-images"
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A data set that counts what it could not read."""
+
+    @property
+    def guards(self) -> Mapping[str, ReadGuard]:
+        """The count of images read and not readable, by the name of a part."""

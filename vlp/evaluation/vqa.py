@@ -7,8 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
+from vlp.distributed import gathered
 from vlp.files import write_json
-from vlp.training.rng import gathered
 
 UNKNOWN = "unknown"  # the official answer where an id stands for none
 

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vlp.data.trim import trim_padding
+from vlp.losses.cross_entropy import mean_cross_entropy
+from vlp.losses.soft_answers import soft_answer_loss, soft_targets
 
 
 def draw_itm_labels(batch: dict[str, Any]) -> Tensor:
@@ -26,9 +28,7 @@ def draw_itm_labels(batch: dict[str, Any]) -> Tensor:
 def mlm_outputs(head: nn.Module, states: Tensor, labels: Tensor) -> dict[str, Any]:
     """Mean cross-entropy of the K masked tokens, 0 if K = 0: states (K, d) at them, labels (K,) their ids."""
     logits = head(states)
-    # The official mean is NaN in a batch without a masked token; a sum over max(K, 1) is 0 there.
-    loss = F.cross_entropy(logits.float(), labels, reduction="sum") / max(len(labels), 1)
-    return {"mlm_loss": loss, "mlm_logits": logits, "mlm_labels": labels}
+    return {"mlm_loss": mean_cross_entropy(logits, labels), "mlm_logits": logits, "mlm_labels": labels}
 
 
 def classified(task: str, logits: Tensor, labels: Tensor | Sequence[int]) -> dict[str, Any]:
@@ -48,11 +48,8 @@ def vqa_outputs(logits: Tensor, batch: dict[str, Any], training: bool) -> dict[s
     """
     if not (training or any(batch["vqa_labels"])):
         return {"vqa_logits": logits}
-    targets = torch.zeros_like(logits, dtype=torch.float32)
-    for row, (labels, scores) in enumerate(zip(batch["vqa_labels"], batch["vqa_scores"], strict=True)):
-        targets[row, labels] = torch.tensor(scores, device=targets.device)
-    loss = F.binary_cross_entropy_with_logits(logits.float(), targets) * targets.shape[1]
-    return {"vqa_loss": loss, "vqa_logits": logits, "vqa_labels": targets}
+    targets = soft_targets(batch["vqa_labels"], batch["vqa_scores"], logits)
+    return {"vqa_loss": soft_answer_loss(logits, targets), "vqa_logits": logits, "vqa_labels": targets}
 
 
 def caption_candidates(batch: dict[str, Any], false_texts: int) -> tuple[Tensor, Tensor]:

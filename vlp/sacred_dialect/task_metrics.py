@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor
 from torchmetrics import MeanMetric
 
-from vlp.evaluation.retrieval import compute_irtr_recall
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from vlp.sacred_dialect.task_module import TaskModule
+from vlp.sacred_dialect.retrieval import compute_irtr_recall
+from vlp.sacred_dialect.tasks import Tasks
 
 BY_TABLE = ("nlvr2", "snli")  # evaluated on two splits at once, told apart by the names of their tables
 
 
-def set_metrics(model: TaskModule) -> None:
+def set_metrics(model: Tasks) -> None:
     """Running means per phase and task; sub-modules without persistent state, as in the official models."""
     for task in model.current_tasks:
         for phase in ("train", *phases(task, training=False)):
@@ -26,7 +23,7 @@ def set_metrics(model: TaskModule) -> None:
                 setattr(model, f"{phase}_{task}_{quantity}", MeanMetric(nan_strategy="ignore"))
 
 
-def quantities(model: TaskModule, task: str) -> tuple[str, ...]:
+def quantities(model: Tasks, task: str) -> tuple[str, ...]:
     """What is logged of a task, under the official names."""
     if task == "irtr":
         return ("irtr_loss",)
@@ -40,12 +37,12 @@ def phases(task: str, training: bool) -> tuple[str, ...]:
     return ("dev", "test") if task in BY_TABLE else ("val",)
 
 
-def phase_of(model: TaskModule) -> str:
+def phase_of(model: Tasks) -> str:
     """ "train" while the module is in training mode, else "val" (also during test)."""
     return "train" if model.training else "val"
 
 
-def log_step(model: TaskModule, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
+def log_step(model: Tasks, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
     """Log this batch's losses and accuracies and add them to the epoch's means."""
     for task in model.current_tasks:
         further = model.further_losses.get(task, ())
@@ -60,7 +57,7 @@ def log_step(model: TaskModule, outputs: dict[str, Any], batch: dict[str, Any]) 
 
 
 def _parts(
-    model: TaskModule, task: str, outputs: dict[str, Any], batch: dict[str, Any]
+    model: Tasks, task: str, outputs: dict[str, Any], batch: dict[str, Any]
 ) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
     """Yield (phase, loss, logits, labels) of a batch: all of it, or in evaluation one part per split BY_TABLE."""
     loss, logits, labels = (outputs[f"{task}_{what}"] for what in ("loss", "logits", "labels"))
@@ -86,7 +83,7 @@ def soft_score(logits: Tensor, targets: Tensor) -> Tensor:
 MEASURES = {"accuracy": accuracy, "score": soft_score}
 
 
-def epoch_wrapup(model: TaskModule) -> None:
+def epoch_wrapup(model: Tasks) -> None:
     """Log the epoch's means (``…_epoch``), the recalls, and ``the_metric`` that picks the best checkpoint."""
     phase = phase_of(model)
     the_metric = 0.0

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
-import lightning as L
 from torch import Tensor, nn
 
 from vlp.data.trim import trimmed
@@ -12,26 +11,16 @@ from vlp.evaluation.vqa import Predictions
 from vlp.losses.total import losses_of, total_loss
 from vlp.sacred_dialect.objectives import draw_itm_labels
 from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step
+from vlp.sacred_dialect.tasks import Tasks
 
 
-class TaskModule(L.LightningModule):
-    """A model of the tasks in ``config["loss_names"]``; a subclass gives each objective of a batch in ``step_outputs``.
-
-    For retrieval a subclass offers ``caption_states`` and ``score_captions``, see ``vlp.evaluation.retrieval``.
-    """
-
-    further_losses: ClassVar[dict[str, tuple[str, ...]]] = {}  # logged of a task beside its loss
-    deciding_split: ClassVar[str]  # of a task that is evaluated on two splits, the one that ``the_metric`` reads
+class TaskModule(Tasks):
+    """A model that trains and evaluates its tasks; a subclass gives the objectives of a batch in ``step_outputs``."""
 
     rank_output: nn.Linear
 
     def __init__(self, config: dict[str, Any]) -> None:
-        """``config`` is a resolved config; it is saved in every checkpoint."""
-        super().__init__()
-        self.save_hyperparameters({"config": config})
-        self.config = config
-        self.heads = [name for name, value in config["loss_names"].items() if value > 0]
-        self.current_tasks = self.heads  # those with an objective
+        super().__init__(config)
         self.step_losses: dict[str, Tensor] = {}  # of the last training batch
         self.vqa_predictions = Predictions()
 
@@ -88,11 +77,3 @@ class TaskModule(L.LightningModule):
             self.vqa_predictions.gather()
         else:
             epoch_wrapup(self)
-
-    def caption_states(self, ids: Tensor, mask: Tensor) -> Any:
-        """Captions ids (C, n), mask (C, n), 1 = valid -> what :meth:`score_captions` needs of them."""
-        raise NotImplementedError
-
-    def score_captions(self, image: Tensor, captions: list[Any]) -> Tensor:
-        """One image (3, H, W) against all captions, in batches of :meth:`caption_states` -> (M,) ranking scores."""
-        raise NotImplementedError

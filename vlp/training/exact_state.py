@@ -14,14 +14,16 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from vlp.training.rng import gathered, random_state, set_random_state
+from vlp.data.datamodule import RunDataModule
+from vlp.distributed import gathered
+from vlp.training.rng import random_state, set_random_state
 
 
 class ExactState(Callback):
     """Saves under ``ranks`` one entry a rank, and restores it; tells the training sampler what was consumed.
 
-    A baseline's running means over an epoch are metrics named ``train_…``; its data module has ``train_sampler``, a
-    ``ResumableDistributedSampler``.
+    A baseline's running means over an epoch are metrics named ``train_…``; its data are a
+    :class:`~vlp.data.datamodule.RunDataModule`.
     """
 
     def __init__(self) -> None:
@@ -76,7 +78,9 @@ class ExactState(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
-        trainer.datamodule.train_sampler.consumed(len(batch["text"]))  # type: ignore[attr-defined]
+        datamodule: RunDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        assert datamodule.train_sampler is not None
+        datamodule.train_sampler.consumed(datamodule.samples_in(batch))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if epoch_is_complete(trainer):

@@ -11,9 +11,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from vlp.distributed import gathered
 from vlp.files import write_json
 from vlp.training.leave import leave
-from vlp.training.rng import gathered
 from vlp.training.run_log import run_directory
 
 ADVICE = "Look at the samples, lower learning_rate, or take precision=bf16 or 32 instead of 16"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,14 +12,7 @@ from torch import Tensor
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.optim import SGD, Adam, Optimizer
 
-from vlp.training.schedules import schedule
-
-if TYPE_CHECKING:
-    from vlp.sacred_dialect.task_module import TaskModule
-
 log = logging.getLogger(__name__)
-
-Optimization = tuple[list[Optimizer], list[Any]]  # what Lightning's configure_optimizers returns
 
 
 class AdamW(Optimizer):
@@ -105,30 +98,3 @@ def build_optimizer(groups: list[dict[str, Any]], kind: str, learning_rate: floa
     optimizer = ZeroRedundancyOptimizer(groups, optimizer_class, lr=learning_rate, **settings)
     log.info("[optim] states divided among %d processes", dist.get_world_size())
     return optimizer
-
-
-def scheduled(groups: list[dict[str, Any]], model: TaskModule) -> Optimization:
-    """The optimiser of a run over ``groups``, and its schedule, which advances with every optimiser step."""
-    config = model.config
-    optimizer = build_optimizer(groups, config["optim_type"], config["learning_rate"], config["shard_optimizer"])
-    scheduler = schedule(
-        optimizer,
-        learning_rate=config["learning_rate"],
-        max_steps=total_steps(model),
-        warmup_steps=config["warmup_steps"],
-        decay_power=config["decay_power"],
-        end_lr=config["end_lr"],
-    )
-    # The tag of the official logs, also where another optimiser wraps it.
-    name = f"lr-{type(getattr(optimizer, 'optim', optimizer)).__name__}"
-    return [optimizer], [{"scheduler": scheduler, "interval": "step", "name": name}]
-
-
-def total_steps(model: TaskModule) -> int:
-    """max_steps if set, else batches x epochs // accumulation."""
-    if model.config["max_steps"] is not None:
-        return model.config["max_steps"]
-    trainer = model.trainer
-    assert trainer.max_epochs is not None
-    batches = len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-    return batches * trainer.max_epochs // trainer.accumulate_grad_batches

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from vlp.data.arrow.dataset import MixedDataset
+from vlp.data.read_guard import Guarded
 from vlp.distributed import sum_across_ranks
 
 TAG = "data/skipped/"
@@ -44,7 +44,7 @@ class SkippedImages(Callback):
 def counts(trainer: L.Trainer, device: torch.device) -> dict[str, tuple[int, int]]:
     """Images read and images skipped of every training set, over all ranks; every rank must call it."""
     dataset = getattr(trainer.train_dataloader, "dataset", None)
-    if not isinstance(dataset, MixedDataset):
+    if not isinstance(dataset, Guarded):
         return {}
     guards = dataset.guards
     rows = torch.tensor([(guard.reads, guard.failures) for guard in guards.values()], device=device)

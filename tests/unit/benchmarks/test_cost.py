@@ -143,7 +143,7 @@ def test_the_measured_flops_meet_their_targets(name: str) -> None:
 def test_the_measured_flops_are_those_of_the_code(file: Path) -> None:
     measured = json.loads(file.read_text())
     steps = BASELINES[measured["settings"]["baseline"]](measured["settings"]["size"])
-    lengths = caption_lengths(steps.tokenizer_family, len(measured["settings"]["counted_tokens"]))
+    lengths = caption_lengths(steps.text_family, len(measured["settings"]["counted_tokens"]))
     assert lengths == measured["settings"]["counted_tokens"]
     for variant in VARIANTS:
         counted = sum(count(steps, variant, lengths).values())

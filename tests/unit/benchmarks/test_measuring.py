@@ -18,7 +18,7 @@ FLOATS = 2**24  # 64 MiB
 class Square(Steps):
     """One weight; its square keeps as much for the backward."""
 
-    tokenizer_family, max_text_len = "roberta", 8
+    text_family, max_text_len = "roberta", 8
 
     def __init__(self, size: str, device: str = "cpu") -> None:
         self.weight = nn.Parameter(torch.ones(FLOATS))

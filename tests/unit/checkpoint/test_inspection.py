@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from tests.parity.fixture import FIXTURES
 from tests.unit.checkpoint.files import CONFIG, malicious, meter_state, official
 from vlp.checkpoint.__main__ import main
-from vlp.checkpoint.baselines import known_extras, looks_like
 from vlp.checkpoint.inspection import inspect, shapes, text
+from vlp.checkpoint.recognition import known_extras, looks_like
 from vlp.checkpoint.weights import sha256_of_file
 
 

@@ -10,14 +10,17 @@ import pytest
 
 from epic_common.generator import Vocabulary
 from epic_common.teacher import Teacher
-from epic_vlp.baseline import EpicBaseline
+from epic_vlp.parts import EpicParts, parts_of
+from meter.baseline import BASELINE as METER
 from meter.modules import meter_utils
-from meter.modules.epic_meter import METER, MeterTeacher
+from meter.modules.epic_meter import MeterTeacher
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
 from tests.unit.meter import small as meter_small
 from tests.unit.vilt import small as vilt_small
+from vilt.baseline import BASELINE as VILT
 from vilt.modules import vilt_utils
-from vilt.modules.epic_vilt import VILT, ViltTeacher
+from vilt.modules.epic_vilt import ViltTeacher
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 Batch = dict[str, Any]
 
@@ -26,12 +29,11 @@ Batch = dict[str, Any]
 class Kit:
     """What tests need to know of a baseline."""
 
-    baseline: EpicBaseline
+    baseline: SacredBaseline
     student: Callable[..., Any]  # a small model with stirred weights; takes config keys
     teacher: Callable[[], Any]  # the same with an MLM head, as a teacher
     batch_of: Callable[..., Batch]
     vocabulary: Vocabulary
-    family: str  # of the language model
     bos: int
     unk: int
     width: int
@@ -41,20 +43,24 @@ class Kit:
     official_groups: int  # of the optimiser
     rates: tuple[float, float]  # learning rates of EPIC's head and of its generator
 
+    @property
+    def parts(self) -> EpicParts:
+        return parts_of(self.baseline)
+
     def epic_model(self, preset: str = "epic", **changes: Any) -> Any:
         """A student with EPIC's parts, as attach_epic puts them in."""
         student, config = self.student(), config_of(preset, **changes)
-        config.check_baseline(self.baseline.name, image_encoder=self.baseline.image_encoder, regions=False)
-        lm = language_model(self.family) if config.replacement == "lm" else None
+        config.check_baseline(self.baseline.title, image_encoder=self.parts.image_encoder, regions=False)
+        lm = language_model(self.baseline.text_family) if config.replacement == "lm" else None
         teacher = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None
-        student.epic = self.baseline.epic(
+        student.epic = self.parts.epic(
             config, self.vocabulary, self.width, lm, image_width=self.width, teacher=teacher, seed=0, rank=0
         )
         return student.eval()
 
     def presets(self, *names: str) -> list[str]:
         """Those of ``names`` that the baseline can have."""
-        return [name for name in names if self.baseline.image_encoder or name != "lm_cond"]
+        return [name for name in names if self.parts.image_encoder or name != "lm_cond"]
 
 
 METER_KIT = Kit(
@@ -63,7 +69,6 @@ METER_KIT = Kit(
     teacher=lambda: meter_small.meter(tasks=("mlm",), cls=MeterTeacher),
     batch_of=meter_small.batch_of,
     vocabulary=VOCABULARY,
-    family="roberta",
     bos=meter_small.BOS,
     unk=3,
     width=meter_small.WIDTH,
@@ -85,7 +90,6 @@ VILT_KIT = Kit(
         size=vilt_small.VOCAB,
         sep_id=vilt_small.SEP,
     ),
-    family="bert",
     bos=vilt_small.CLS,
     unk=4,
     width=vilt_small.SIZE.width,

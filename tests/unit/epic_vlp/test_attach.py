@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 
 from epic_common.config import EpicConfig
 from epic_vlp.attach import attach_epic
+from epic_vlp.extension import EpicExtension
 from epic_vlp.frozen_teacher import load_teacher
+from meter.baseline import BASELINE as METER
 from meter.modules.checkpoints import LAYOUT
-from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import saved_teacher, small_run
 from vlp.checkpoint.convert import convert
@@ -93,7 +94,11 @@ def test_fields_of_x_vlm_are_refused(tmp_path: Path) -> None:
 def test_a_baseline_is_called_by_its_name(tmp_path: Path) -> None:
     """METER under another name and without an image encoder, as ViLT has none."""
     path = saved_teacher(tmp_path)
-    other = replace(METER, layout=replace(LAYOUT, baseline="ViLT"), image_encoder=False)
+    other = replace(
+        METER,
+        layout=replace(LAYOUT, title="ViLT", recognised_by=("text_embeddings.",)),
+        extension=replace(cast(EpicExtension, METER.extension), image_encoder=False),
+    )
     for changes, message in (
         ({"epic": {"enabled": True, "image_conditioned": True}}, r"image_conditioned=True is not possible with ViLT"),
         ({}, r"teacher_path must be given: the checkpoint of a ViLT pre-trained without EPIC"),

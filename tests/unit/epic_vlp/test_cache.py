@@ -8,7 +8,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -21,10 +21,10 @@ from epic_vlp import attach, cache_build
 from epic_vlp.attach import attach_epic
 from epic_vlp.cache_build import build_cache, chunks_of
 from epic_vlp.cache_identity import identity
+from epic_vlp.extension import EpicExtension
 from epic_vlp.frozen_teacher import load_teacher
+from meter.baseline import BASELINE as METER
 from meter.datamodules.multitask_datamodule import MTDataModule
-from meter.modules.checkpoints import LAYOUT
-from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.data.raw import picture, write_table
 from tests.unit.meter.small import saved_teacher, small_run
@@ -70,7 +70,7 @@ def config_of(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def attached(config: dict[str, Any]) -> tuple[Any, MTDataModule]:
-    """EPIC's part of a student, and its loaders, as ``build`` of meter.train makes them."""
+    """EPIC's part of a student, and its loaders, as a run makes them."""
     datamodule, model = MTDataModule(config), METERTransformerSS(config)
     attach_epic(METER, model, datamodule, rank=0)
     return model.epic, datamodule
@@ -228,7 +228,7 @@ def test_a_cache_that_does_not_fit_is_refused(what: str, folder: Path) -> None:
 
 def test_a_cache_belongs_to_a_baseline_and_its_views(folder: Path) -> None:
     """Another baseline's cache is refused by name."""
-    other = replace(METER, layout=replace(LAYOUT, baseline="ViLT"), fixed_views=("clip",))
+    other = replace(METER, name="vilt", extension=replace(cast(EpicExtension, METER.extension), fixed_views=("clip",)))
     epic, datamodule = attached(config := config_of(folder))
     settings = EpicConfig(enabled=True)
     ours, theirs = (identity(it, config, settings, datamodule.tokenizer) for it in (METER, other))

@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Sampler
 from epic_common.corruption import Corruption
 from epic_common.generator import LanguageModelGenerator
 from epic_common.teacher import Teacher
-from epic_vlp.hooks import EpicHooks
+from epic_vlp.extension import EpicHooks
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
@@ -37,7 +37,7 @@ from tests.unit.meter.small import config_of as meter_config
 from vlp.data.trim import trimmed
 from vlp.losses.total import total_loss
 from vlp.sacred_dialect.objectives import draw_itm_labels
-from vlp.training.trainer import build_trainer
+from vlp.sacred_dialect.trainer import build_trainer
 
 Gradients = dict[str, Tensor | None]
 RUNS = {"vanilla": False, "epic": True}

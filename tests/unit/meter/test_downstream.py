@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from epic_vlp.attach import attach_epic
+from meter.baseline import BASELINE as METER
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
-from meter.modules.epic_meter import METER
 from meter.modules.meter_module import METERTransformerSS
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower

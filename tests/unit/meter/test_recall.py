@@ -14,8 +14,8 @@ from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.meter.small import IMAGE_SIZE, config_of, stirred, text_tower, vision_tower
 from vlp.data.tokenizers import encode
-from vlp.evaluation import retrieval
 from vlp.evaluation.recall import recalls
+from vlp.sacred_dialect import retrieval
 
 TOKENIZER = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
 CAPTIONS = [" ".join(f"w{(7 * i + j) % 40}" for j in range(1 + 4 * i % 9)) for i in range(7)]

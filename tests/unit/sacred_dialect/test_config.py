@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from sacred import Experiment
 
-import meter.config
-import meter.train
-import vilt.config
-import vilt.train
 from epic_common.config import PRESETS, EpicConfig
 from tests.unit.configs import resolve
+from vlp.baseline import REGISTRY, get_baseline
+from vlp.sacred_dialect.baseline import SacredBaseline
 
 
 class Case(NamedTuple):
-    experiment: Experiment
-    check: Callable[[dict[str, Any]], None]
-    pretraining: str
+    baseline: SacredBaseline
+
+    @property
+    def pretraining(self) -> str:
+        return self.baseline.pretraining[0]
 
     def resolved(self, *named: str, **updates: Any) -> dict[str, Any]:
-        return resolve(self.experiment, named, **updates)
+        return resolve(self.baseline.experiment, named, **updates)
 
 
-CASES = {
-    "meter": Case(meter.config.ex, meter.train.check_config, "task_mlm_itm_clip_bert"),
-    "vilt": Case(vilt.config.ex, vilt.train.check_config, "task_mlm_itm"),
-}
-
-
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=REGISTRY)
 def case(request: pytest.FixtureRequest) -> Case:
-    return CASES[request.param]
+    return Case(get_baseline(request.param))
 
 
 def test_the_16m_setting_adds_cc12m(case: Case) -> None:
@@ -68,4 +60,4 @@ def test_one_field_of_epic_can_be_updated_alone(case: Case) -> None:
 )
 def test_what_cannot_run_is_refused_by_its_key(changes: dict[str, Any], message: str, case: Case) -> None:
     with pytest.raises(ValueError, match=message):
-        case.check(case.resolved(case.pretraining, **{"data_root": "arrow", **changes}))
+        case.baseline.check(case.resolved(case.pretraining, **{"data_root": "arrow", **changes}))

@@ -22,32 +22,36 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 from tests.unit.training.test_trainer import CONFIG
+from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
+from vlp.sacred_dialect.resume import resolve_resume
+from vlp.sacred_dialect.settings import run_name
+from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.preemption import STATUS
-from vlp.training.resume import resolve_resume
-from vlp.training.trainer import build_trainer, run_name
 
 
-class Numbers(L.LightningDataModule):
+class Numbers(RunDataModule):
     """Batches of 2 out of 0 … n-1."""
 
     def __init__(self, n: int, validate: bool) -> None:
         super().__init__()
-        self.validate = validate
+        self.has_validation = validate
         self.data: Any = list(range(n))
-        self.train_sampler = ResumableDistributedSampler(self.data, seed=3)
+
+    def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
+        return ResumableDistributedSampler(self.data, num_replicas=processes, rank=rank, seed=3)
+
+    def samples_in(self, batch: dict[str, Any]) -> int:
+        return len(batch["x"])
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.data, 2, sampler=self.train_sampler, collate_fn=collate, generator=torch.Generator())
+        sampler = self.resumed_train_sampler(1, 0)
+        return DataLoader(self.data, 2, sampler=sampler, collate_fn=collate, generator=torch.Generator())
 
     def val_dataloader(self) -> Any:
-        return DataLoader(self.data[:3], 2, collate_fn=collate, generator=torch.Generator()) if self.validate else []
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.train_sampler.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.train_sampler.load_state_dict(state_dict)
+        if not self.has_validation:
+            return []
+        return DataLoader(self.data[:3], 2, collate_fn=collate, generator=torch.Generator())
 
 
 def collate(samples: list[int]) -> dict[str, Any]:

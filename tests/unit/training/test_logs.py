@@ -15,7 +15,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vlp.training.progress import PlainProgress, clock, progress_callback
+from vlp.progress import clock
+from vlp.training.progress import PlainProgress, progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, write_run_header
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vlp.distributed import sum_across_ranks
-from vlp.training.rng import gathered, random_state, set_random_state
+from vlp.distributed import gathered, sum_across_ranks
+from vlp.training.rng import random_state, set_random_state
 
 
 def draws() -> list[float]:

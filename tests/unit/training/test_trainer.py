@@ -14,10 +14,12 @@ from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
+from vlp.sacred_dialect.processes import check_processes
+from vlp.sacred_dialect.settings import accumulation, processes_per_node, run_name
+from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.mpi import OpenMPIEnvironment
-from vlp.training.processes import check_processes
 from vlp.training.run_log import LastCheckpoint, run_directory
-from vlp.training.trainer import accumulation, build_trainer, prepare_process, processes_per_node, run_name
+from vlp.training.trainer import prepare_process
 
 CONFIG: dict[str, Any] = {
     "exp_name": "mlm_itm",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.unit.configs import OURS, resolve
+from vilt.baseline import BASELINE
 from vilt.config import NAMED_CONFIGS, ex
-from vilt.train import check_config
 from vlp.sacred_dialect.config import base_config
 
 BASE: dict[str, Any] = base_config(ex)
@@ -176,7 +176,7 @@ def test_a_later_named_config_overrides_an_earlier_one_and_updates_override_both
 
 @pytest.mark.parametrize("name", ["epic", *(name for name in OVERRIDES if name.startswith("task_"))])
 def test_official_configs_of_built_tasks_are_accepted(name: str) -> None:
-    check_config(resolved([name], data_root="arrow"))
+    BASELINE.check(resolved([name], data_root="arrow"))
 
 
 def test_a_dotted_update_turns_on_one_task_more() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
-import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
@@ -14,7 +13,8 @@ from vlp.data.arrow.dataset import ArrowDataset, MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.registry import DatasetSpec, Split, get_spec
 from vlp.data.arrow.task_datasets import VqaDataset
-from vlp.data.collate import Collator
+from vlp.data.collate import Batch, Collator
+from vlp.data.datamodule import RunDataModule
 from vlp.data.masking import MlmMasker
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.tokenizers import load_tokenizer
@@ -22,7 +22,7 @@ from vlp.data.transforms import build_transform
 from vlp.training.preemption import ignore_in_worker
 
 
-class ArrowDataModule(L.LightningDataModule):
+class ArrowDataModule(RunDataModule):
     """Concatenates the train, val and test sets of every dataset key; one tokenizer and masking for all.
 
     ``specs`` says which tables a dataset key reads; a baseline's subclass has its own.
@@ -48,13 +48,8 @@ class ArrowDataModule(L.LightningDataModule):
         splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
         self.sets = {split: self._mixed(split) for split in splits}
         self.answers = self._vqa_answers() if "vqa" in config["datasets"] else {}
-        self.train_sampler: ResumableDistributedSampler | None = None
-        self._resumed: dict[str, Any] | None = None
-
-    @property
-    def has_validation(self) -> bool:
-        """Whether any dataset has a validation split (vg, sbu and cc12m have none)."""
-        return any(get_spec(key, self.specs).val for key in self.config["datasets"])
+        # vg, sbu and cc12m have no validation split.
+        self.has_validation = any(get_spec(key, self.specs).val for key in config["datasets"])
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
@@ -93,44 +88,32 @@ class ArrowDataModule(L.LightningDataModule):
         return MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
 
     def train_dataloader(self) -> DataLoader[Any]:
-        loader = self._loader("train", shuffle=True)
-        assert isinstance(loader.sampler, ResumableDistributedSampler)
-        self.train_sampler = loader.sampler
-        if self._resumed is not None:
-            self.train_sampler.load_state_dict(self._resumed)
-        return loader
+        return self._loader("train", self.resumed_train_sampler(*self._processes()))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The position in the training set, saved in every checkpoint."""
-        return self.train_sampler.state_dict() if self.train_sampler else {}
+    def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
+        return self._sampler("train", True, processes, rank)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a saved position once the training loader is built."""
-        self._resumed = state_dict or None
-
-    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
-        """Whether a run of ``processes`` processes can go on from a saved position.
-
-        Raises:
-            ValueError: naming what differs.
-        """
-        sampler = ResumableDistributedSampler(self.sets["train"], num_replicas=processes, seed=self.config["seed"])
-        sampler.load_state_dict(state_dict)
+    def samples_in(self, batch: Batch) -> int:
+        return len(batch["text"])
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return self._loader("val", shuffle=True) if self.has_validation else []
+        return self._loader("val", self._sampler("val", True, *self._processes())) if self.has_validation else []
 
     def test_dataloader(self) -> DataLoader[Any]:
-        return self._loader("test", shuffle=False)
+        return self._loader("test", self._sampler("test", False, *self._processes()))
 
-    def _loader(self, split: Split, shuffle: bool) -> DataLoader[Any]:
-        dataset = self.sets[split]
-        world, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        sampler = ResumableDistributedSampler(
-            dataset, num_replicas=world, rank=rank, shuffle=shuffle, seed=self.config["seed"]
+    def _processes(self) -> tuple[int, int]:
+        """How many processes there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _sampler(self, split: Split, shuffle: bool, processes: int, rank: int) -> ResumableDistributedSampler:
+        return ResumableDistributedSampler(
+            self.sets[split], num_replicas=processes, rank=rank, shuffle=shuffle, seed=self.config["seed"]
         )
+
+    def _loader(self, split: Split, sampler: ResumableDistributedSampler) -> DataLoader[Any]:
         return DataLoader(
-            dataset,
+            self.sets[split],
             batch_size=self.config["per_gpu_batchsize"],
             sampler=sampler,
             num_workers=self.config["num_workers"],

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from vlp.baseline import REGISTRY, get_baseline
+from vlp.checkpoint.layout import CheckpointLayout
 from vlp.checkpoint.weights import WeightsError
 
-# Every prefix must occur. The encoders' own files come last: a baseline's keys hold theirs in another place.
-_TELLING = {
-    "METER": ("cross_modal_text_transform.",),
-    "ViLT": ("text_embeddings.", "transformer.blocks."),
+# Models that are no baselines here, by prefixes that all occur. Encoders come last: a baseline's keys hold theirs too.
+_OTHER_MODELS = {
     "ALBEF": ("visual_encoder.", "text_encoder."),
     "X-VLM": ("vision_encoder.",),
     "CLIP": ("visual.transformer.resblocks.",),
@@ -27,21 +27,24 @@ EPIC_PREFIX = "epic."
 def looks_like(names: Iterable[str]) -> str | None:
     """The model that tensors of these names belong to: a baseline or one of its encoders; None if none is known."""
     names = list(names)
-    for model, prefixes in _TELLING.items():
-        if all(any(name.startswith(prefix) for name in names) for prefix in prefixes):
-            return model
-    return None
+    layouts = [get_baseline(name).layout for name in REGISTRY]
+    models = {layout.title: layout.recognised_by for layout in layouts} | _OTHER_MODELS
+    return next((model for model, prefixes in models.items() if _all_occur(prefixes, names)), None)
 
 
-def refuse_other(path: str | Path, names: Iterable[str], wanted: str) -> None:
+def _all_occur(prefixes: Iterable[str], names: list[str]) -> bool:
+    return all(any(name.startswith(prefix) for name in names) for prefix in prefixes)
+
+
+def refuse_other(path: str | Path, names: Iterable[str], wanted: CheckpointLayout) -> None:
     """Refuse a file whose key names are those of another model than ``wanted``.
 
     Raises:
         WeightsError: naming both.
     """
-    found = looks_like(names)
-    if found not in (None, wanted):
-        raise WeightsError(f"{path}: its keys are those of {found}, not of {wanted}")
+    names = list(names)
+    if not _all_occur(wanted.recognised_by, names) and (found := looks_like(names)):
+        raise WeightsError(f"{path}: its keys are those of {found}, not of {wanted.title}")
 
 
 def known_extras(names: Iterable[str]) -> list[str]:

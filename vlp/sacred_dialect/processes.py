@@ -6,7 +6,7 @@ import os
 
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 
-NODE_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
+from vlp.training.trainer import NODE_VARIABLES
 
 
 def check_processes(environment: ClusterEnvironment, per_node: int, nodes: int) -> None:

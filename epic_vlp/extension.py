@@ -1,0 +1,51 @@
+"""EPIC in the runs of a baseline: attached before any checkpoint is loaded, logged and saved by a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+
+from epic_common.config import EpicConfig
+from epic_vlp.attach import attach_epic
+from epic_vlp.parts import EpicParts
+from vlp.baseline import Baseline
+
+
+class EpicExtension(EpicParts):
+    """What a baseline's description holds as its ``extension``."""
+
+    def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
+        """Refuse what is wrong in ``epic.<field>`` before anything is built.
+
+        Raises:
+            ValueError: naming the field.
+        """
+        settings = EpicConfig.from_dict(config["epic"])
+        settings.check_baseline(baseline.title, image_encoder=self.image_encoder, regions=False)
+
+    def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
+        """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""
+        attach_epic(baseline, model, datamodule, trainer.global_rank)
+        if model.epic is not None:
+            trainer.callbacks.append(EpicHooks())  # type: ignore[attr-defined]
+
+
+class EpicHooks(L.Callback):
+    """Logs EPIC's metrics, and keeps in every checkpoint, under ``epic``, what an exact resume needs."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.epic.log_interval(pl_module)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.epic.log_epoch(pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.epic.log_epoch(pl_module)
+
+    def on_save_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        checkpoint["epic"] = pl_module.epic.run_state()
+
+    def on_load_checkpoint(self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        pl_module.epic.load_run_state(checkpoint["epic"], trainer.global_rank)

@@ -1,0 +1,39 @@
+"""What a baseline says of EPIC in it, beside its description."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from epic_vlp.lightning_epic import LightningEpic
+from vlp.baseline import Baseline
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EpicParts:
+    """EPIC in a baseline.
+
+    Attributes:
+        epic: its step.
+        teacher: config -> the model that answers what EPIC asks of a teacher (epic_common.teacher.VisionLanguageModel).
+        fusion_layers: of a built teacher, how many layers ``epic.saliency_layer`` can count.
+        image_encoder: whether the baseline encodes the image before fusion.
+        fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
+    """
+
+    epic: type[LightningEpic]
+    teacher: Callable[[Config], nn.Module]
+    fusion_layers: Callable[[Any], int]
+    image_encoder: bool
+    fixed_views: tuple[str, ...]
+
+
+def parts_of(baseline: Baseline) -> EpicParts:
+    """EPIC's parts of a baseline that has it."""
+    assert isinstance(baseline.extension, EpicParts), f"{baseline.title} has no EPIC"
+    return baseline.extension

@@ -1,0 +1,195 @@
+"""METER's parts and verbs: two encoders, two co-attending fusion streams, and the heads of every task (SPEC §4-5, §7).
+
+Read ``infer`` for the plain computation of one pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from meter.modules.encoders import Encoders, build_encoders
+from vlp.nn.attention import CoAttentionLayer, init_std, init_weights
+from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
+from vlp.nn.official_names import use_official_names
+from vlp.nn.packed_text import packed_text_states
+from vlp.nn.rows import PackedRows, Rows
+from vlp.sacred_dialect.task_metrics import set_metrics
+from vlp.sacred_dialect.task_module import TaskModule
+from vlp.training.compile import compile_layers
+
+# The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
+TEXT_ORDER = (
+    *("embeddings", "encoder", "pooler", "attention", "intermediate", "self", "output", "dense"),
+    *("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm"),
+)
+
+
+class Fused(NamedTuple):
+    """Streams after the last fusion layer; a stream that was not asked for is None or holds token 0 alone."""
+
+    text: Tensor  # (B, n, d)
+    image: Tensor | None  # (B, P, d)
+
+
+class MeterModel(TaskModule):
+    """The model without its training step; attribute names are the official checkpoint keys."""
+
+    deciding_split = "dev"
+
+    def __init__(self, config: dict[str, Any], encoders: Encoders | None = None) -> None:
+        """Build from a resolved config; ``encoders`` overrides the towers that the config names."""
+        super().__init__(config)
+        vision, text = encoders or build_encoders(config)
+
+        d = config["hidden_size"]
+        self.cross_modal_text_transform = nn.Linear(config["input_text_embed_size"], d)
+        self.cross_modal_image_transform = nn.Linear(config["input_image_embed_size"], d)
+        # Text, image, and NLVR2's second image.
+        self.token_type_embeddings = nn.Embedding(3 if "nlvr2" in self.current_tasks else 2, d)
+        self.vit_model = vision
+        self.text_transformer = text
+        use_official_names(text, str, order=TEXT_ORDER)
+        self.cross_modal_image_layers = nn.ModuleList(self._fusion_layer() for _ in range(config["num_top_layer"]))
+        self.cross_modal_text_layers = nn.ModuleList(self._fusion_layer() for _ in range(config["num_top_layer"]))
+        self.cross_modal_image_pooler = Pooler(d)
+        self.cross_modal_text_pooler = Pooler(d)
+        if "mlm" in self.current_tasks:
+            self.mlm_score = MLMHead(d, config["vocab_size"])
+        if "itm" in self.current_tasks:
+            self.itm_score = ITMHead(2 * d)
+        if "vqa" in self.current_tasks:
+            self.vqa_classifier = classifier(2 * d, 2 * d, config["vqav2_label_size"])
+        if "nlvr2" in self.current_tasks:
+            self.nlvr2_classifier = classifier(4 * d, 2 * d, 2)
+        if "snli" in self.current_tasks:
+            self.snli_classifier = classifier(2 * d, 2 * d, 3)
+        if "irtr" in self.current_tasks:
+            self.rank_output = nn.Linear(2 * d, 1)
+        for name, module in self.named_children():
+            if name not in ("vit_model", "text_transformer"):
+                module.apply(partial(init_weights, std=init_std(d)))
+        with torch.no_grad():
+            self.token_type_embeddings.weight[2:] = self.token_type_embeddings.weight[1]
+        set_metrics(self)
+        if config["gradient_checkpointing"]:
+            self.vit_model.set_grad_checkpointing()
+            self.text_transformer.gradient_checkpointing_enable()
+        compile_layers(self, config["compile"])
+        # EPIC >
+        self.epic: Any = None  # a MeterEpic, set by attach_epic
+        # < EPIC
+
+    def _fusion_layer(self) -> CoAttentionLayer:
+        c = self.config
+        mlp_width = int(c["hidden_size"] * c["mlp_ratio"])
+        return CoAttentionLayer(c["hidden_size"], c["num_heads"], mlp_width, c["drop_rate"])
+
+    def official_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Parameters under the key names of official checkpoints, which the optimiser's rules read."""
+        for name, parameter in self.named_parameters():
+            tower = name.removeprefix("vit_model.")
+            yield ("vit_model." + self.vit_model.official_key(tower) if tower != name else name), parameter
+
+    # The three verbs -------------------------------------------------------------------------------------
+
+    def encode_image(self, images: Tensor, token_type: int = 1) -> Tensor:
+        """images (B, 3, S, S) -> image states that enter the fusion (B, P, d)."""
+        features = self.cross_modal_image_transform(self.vit_model(images))
+        return features + self.token_type_embeddings.weight[token_type]
+
+    def encode_text(self, ids: Tensor, mask: Tensor, *, packed: bool = True) -> Tensor:
+        """ids (B, n), mask (B, n), 1 = valid -> text states that enter the fusion (B, n, d).
+
+        ``packed`` computes the valid tokens alone: the same numbers there, zeros at padding.
+        """
+        if packed:
+            rows = PackedRows(mask)
+            return rows.spread(self._entering(packed_text_states(self.text_transformer, ids, rows)))
+        return self._entering(self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state)
+
+    def _entering(self, features: Tensor) -> Tensor:
+        return self.cross_modal_text_transform(features) + self.token_type_embeddings.weight[0]
+
+    def fuse(
+        self,
+        text: Tensor,
+        text_mask: Tensor,
+        image: Tensor,
+        *,
+        image_stream: bool = True,
+        pooled_only: bool = False,
+        packed: bool = True,
+    ) -> Fused:
+        """Co-attention layers over text (B, n, d), text_mask (B, n), image (B, P, d).
+
+        ``image_stream=False`` leaves out the last image layer, which only the ITM and retrieval heads read;
+        ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding and
+        reorders the products of attention where that saves some.
+        """
+        text_rows, image_rows = PackedRows(text_mask) if packed else Rows(text_mask.bool()), Rows(reorder=packed)
+        x, y = text_rows.gather(text), image
+        last = len(self.cross_modal_text_layers) - 1
+        first_token = [False, False]
+        for i, (text_layer, image_layer) in enumerate(
+            zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
+        ):
+            if i == last and pooled_only:
+                # Swin has no class token: its pooled image feature is the mean over all tokens.
+                first_token = [True, self.image_pool == "first"]
+            x1 = self._layer(text_layer, x, y, text_rows, image_rows, first_token[0])
+            if i == last and not image_stream:
+                return Fused(text_rows.spread(x1), None)
+            y = self._layer(image_layer, y, x, image_rows, text_rows, first_token[1])
+            x = x1
+        return Fused(x if first_token[0] else text_rows.spread(x), y)
+
+    def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        if self.config["gradient_checkpointing"] and self.training:
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+    @property
+    def image_pool(self) -> str:
+        """ "first" = class token (CLIP), "mean" = over tokens (Swin)."""
+        return self.vit_model.image_pool
+
+    def pool(self, fused: Fused) -> Tensor:
+        """-> cls_feats (B, 2d): text pooler beside image pooler."""
+        assert fused.image is not None
+        image = fused.image[:, 0] if self.image_pool == "first" else fused.image.mean(dim=1)
+        return torch.cat([self.cross_modal_text_pooler(fused.text[:, 0]), self.cross_modal_image_pooler(image)], dim=-1)
+
+    def infer(
+        self,
+        batch: dict[str, Any],
+        mask_text: bool = False,
+        mask_image: bool = False,
+        image_token_type_idx: int = 1,
+        img: Tensor | None = None,
+    ) -> dict[str, Any]:
+        """One full pass, nothing skipped, with the official arguments and result (SPEC §4.5).
+
+        ``mask_image`` is ignored, as in the official code. Returns text_feats (B, n, d), image_feats (B, P, d),
+        cls_feats (B, 2d), text_labels, text_ids, text_masks.
+        """
+        suffix = "_mlm" if mask_text else ""
+        ids, labels, mask = batch[f"text_ids{suffix}"], batch[f"text_labels{suffix}"], batch["text_masks"]
+        if img is None:
+            key = f"image_{image_token_type_idx - 1}"
+            img = batch[key if key in batch else "image"][0]
+        text, image = self.encode_text(ids, mask, packed=False), self.encode_image(img, image_token_type_idx)
+        fused = self.fuse(text, mask, image, packed=False)
+        return {
+            "text_feats": fused.text,
+            "image_feats": fused.image,
+            "cls_feats": self.pool(fused),
+            "text_labels": labels,
+            "text_ids": ids,
+            "text_masks": mask,
+        }

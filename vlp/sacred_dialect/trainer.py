@@ -1,0 +1,32 @@
+"""The engine's Trainer for a configuration of METER or ViLT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins.environments import ClusterEnvironment
+
+from vlp.sacred_dialect.processes import check_processes
+from vlp.sacred_dialect.settings import event_log, processes_per_node, trainer_settings
+from vlp.training import trainer as engine
+
+
+def build_trainer(
+    config: Mapping[str, Any], has_validation: bool, environment: ClusterEnvironment | None = None
+) -> L.Trainer:
+    """The Trainer of a resolved config, in the run's folder.
+
+    Args:
+        has_validation: whether any dataset has a validation split.
+        environment: of processes that another launcher (MPI) has started.
+
+    Raises:
+        ValueError: unknown precision, missing ``per_gpu_batchsize``, or processes that contradict the config.
+    """
+    trainer = engine.build_trainer(trainer_settings(config), event_log(config), has_validation, environment)
+    # Lightning has found out by now whether SLURM or torchrun started this process.
+    found = trainer._accelerator_connector.cluster_environment
+    check_processes(found, processes_per_node(config), config["num_nodes"])
+    return trainer

@@ -1,0 +1,85 @@
+"""A run from what is built to its end: checked, logged, trained or evaluated, with one line for what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import lightning as L
+import torch
+
+from vlp.checkpoint.atomic_io import last_save_failure
+from vlp.checkpoint.weights import WeightsError
+from vlp.data.datamodule import RunDataModule
+from vlp.data.errors import DataError
+from vlp.training.failures import plain_failures
+from vlp.training.resume import check_resume
+from vlp.training.run_log import run_directory, write_run_header
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Run(NamedTuple):
+    """Everything that a run needs, checked and loaded, equal on every rank."""
+
+    trainer: L.Trainer
+    model: L.LightningModule
+    datamodule: RunDataModule
+
+
+def or_exit(build: Callable[[], T]) -> T:
+    """``build()``; what is wrong with the config, the data or a weights file ends in one line and status 1."""
+    try:
+        return build()
+    except (DataError, WeightsError, ValueError, OSError) as error:
+        log.debug("while building the run", exc_info=True)
+        sys.exit(f"error: {error}")
+
+
+def train(run: Run, config: Mapping[str, Any], seed: int, resume_from: str | None) -> None:
+    """Train to the end of the run, from a checkpoint's position if one is given; one process of the run.
+
+    ``config`` is written beside the results. Ends the process with status 1 and one line where data, weights or the
+    last save fail, and with status 75 after a signal.
+    """
+    noted = None
+    if resume_from is not None:
+        path = resume_from
+        noted = or_exit(lambda: check_resume(path, run.model, run.datamodule, run.trainer.world_size))
+    start(run, config, seed, noted)
+    with plain_failures(run.trainer.global_rank):
+        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resume_from, weights_only=True)
+        if failure := last_save_failure(run.trainer):
+            sys.exit(f"error: {failure}")
+    say_where(run)
+
+
+def evaluate(run: Run, config: Mapping[str, Any], seed: int, write_results: Callable[[Path], None]) -> None:
+    """Evaluate on the test loader; ``write_results`` gets the run's folder, on rank 0, if there is one."""
+    start(run, config, seed)
+    with plain_failures(run.trainer.global_rank):
+        run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
+        directory = run_directory(run.trainer)
+        if run.trainer.is_global_zero and directory is not None:
+            write_results(directory)
+    say_where(run)
+
+
+def start(run: Run, config: Mapping[str, Any], seed: int, resumed_from: Mapping[str, Any] | None = None) -> None:
+    """Write the run's header, and let ranks differ in their dropout and their matching labels from here on."""
+    directory = run_directory(run.trainer)
+    if directory is not None:
+        write_run_header(directory, config, resumed_from)
+    torch.manual_seed(seed + run.trainer.global_rank)
+
+
+def say_where(run: Run) -> None:
+    """Print the run's folder."""
+    directory = run_directory(run.trainer)
+    if directory is not None and run.trainer.is_global_zero:  # another process may have counted one version more
+        log.info("run directory: %s", directory)

@@ -1,0 +1,44 @@
+"""What the engine needs to know of a run, in its own words; a baseline's dialect makes it of a configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How a run is trained.
+
+    Attributes:
+        devices: processes of each node, or the ids of its GPUs.
+        num_nodes: machines.
+        precision: Lightning's name of it.
+        max_steps: optimiser steps; None where ``max_epochs`` alone ends the run.
+        max_epochs: passes over the training set.
+        accumulate: batches of a process per optimiser step.
+        val_check_interval: a share of an epoch, or a number of batches.
+        monitor: the validation metric, the higher the better, that picks the best checkpoint.
+        log_every: optimiser steps between two lines of metrics.
+        save_every: optimiser steps between two ``last.ckpt`` beside validations and epoch ends; 0: only there.
+        fast_dev_run: one batch of everything, which leaves nothing behind.
+    """
+
+    devices: int | list[int]
+    num_nodes: int
+    precision: Precision
+    max_steps: int | None
+    max_epochs: int
+    accumulate: int
+    val_check_interval: float | int
+    monitor: str
+    log_every: int
+    save_every: int
+    fast_dev_run: bool = False
+
+    @property
+    def processes_per_node(self) -> int:
+        """One for each device."""
+        return len(self.devices) if isinstance(self.devices, list) else self.devices
