@@ -118,6 +118,9 @@ class Shards(L.LightningDataModule):
         super().__init__()
         self.rank, self.start = rank, start
 
+    def samples_in(self, batch: Any) -> int:
+        return len(batch["text"])
+
     def train_dataloader(self) -> DataLoader[Any]:
         batches: Any = [shard(step, self.rank) for step in range(STEPS)]
         return DataLoader(batches, batch_size=None, sampler=FromStep(self.start), collate_fn=lambda batch: batch)

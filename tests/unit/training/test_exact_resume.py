@@ -217,7 +217,14 @@ def compare(run: dict[str, Any], breaks: list[tuple[int, bool, Callable[[], None
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     run=RUNS,
-    breaks=st.lists(st.tuples(st.integers(1, 60), st.booleans(), st.sampled_from([kill, ask])), min_size=1, max_size=2),
+    breaks=st.lists(
+        # Before our callbacks' first hook, a signal still has its default action.
+        st.tuples(st.integers(1, 60), st.booleans(), st.sampled_from([kill, ask])).filter(
+            lambda broken: broken != (1, True, ask)
+        ),
+        min_size=1,
+        max_size=2,
+    ),
 )
 def test_broken_anywhere(run: dict[str, Any], breaks: list[tuple[int, bool, Callable[[], None]]]) -> None:
     compare(run, breaks)
