@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -59,6 +59,67 @@ def test_what_joins_the_method_and_the_shared_parts_knows_no_baseline(path: Path
 def test_baselines_alone_are_built_on_what_joins_them() -> None:
     users = {package for package in OURS for path in files(package) if "epic_vlp" in imported(path, package)}
     assert "meter" in users and users <= {"epic_vlp"} | BASELINES | USE_ALL
+
+
+def test_the_scenes_need_nothing_of_ours() -> None:
+    assert files("scenes")
+    foreign = {name for path in files("scenes") for name in imported(path, "scenes")} & (OURS - {"scenes"})
+    assert not foreign
+
+
+# No circles -----------------------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, Path]:
+    """Every module of ours but the tests, by its dotted name; a package is its ``__init__``."""
+    paths = [path for package in sorted(OURS - {"tests"}) for path in files(package)]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def module_imports(name: str, path: Path, known: Iterable[str]) -> set[str]:
+    """The modules among ``known`` that a file imports, wherever the import stands and if only for types."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative imports hide where a module lies"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return (found & set(known)) - {name}
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """A circle of imports, its first module last again; empty if there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, trail: list[str]) -> list[str]:
+        if name in trail:
+            return [*trail[trail.index(name) :], name]
+        if name not in done:
+            for other in sorted(graph[name]):
+                if found := walk(other, [*trail, name]):
+                    return found
+            done.add(name)
+        return []
+
+    return next((found for name in sorted(graph) if (found := walk(name, []))), [])
+
+
+def test_imports_go_down_only() -> None:
+    known = modules()
+    graph = {name: module_imports(name, path, known) for name, path in known.items()}
+    assert len(graph) > 150 and graph["meter.modules.meter_module"] >= {"meter.modules.objectives"}
+    assert not circle(graph), " -> ".join(circle(graph))
+
+
+def test_a_circle_is_found_however_long(tmp_path: Path) -> None:
+    late = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pack.a import A\n"
+    for name, text in {"a": "from pack import b\n", "b": "def f():\n    import pack.c\n", "c": late}.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    names = [f"pack.{name}" for name in "abc"]
+    graph = {name: module_imports(name, tmp_path / f"{name[-1]}.py", names) for name in names}
+    assert circle(graph) == ["pack.a", "pack.b", "pack.c", "pack.a"]
+    assert not circle({**graph, "pack.c": set()})
 
 
 def test_nothing_imports_apex() -> None:
