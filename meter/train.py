@@ -1,4 +1,7 @@
-"""METER's part of a run: what its two launchers hand to the run of the Arrow baselines (SPEC §1.3)."""
+"""METER's part of a run: what its two launchers hand to the run of the Arrow baselines.
+
+Source: docs/official/meter.md §1.3.
+"""
 
 from __future__ import annotations
 

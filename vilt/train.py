@@ -1,4 +1,4 @@
-"""ViLT's part of a run: what run.py hands to the run of the Arrow baselines (SPEC §1)."""
+"""ViLT's part of a run: what run.py hands to the run of the Arrow baselines (docs/official/vilt.md §1)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
-"""Zero-shot and fine-tuned retrieval of METER and ViLT: every image against every caption (METER SPEC §7.1, ViLT §7).
+"""Zero-shot and fine-tuned retrieval of METER and ViLT: every image against every caption.
 
 What does not depend on the pair is computed once per image and once per caption. The official loops repeat it for
 every pair; the scores are the same.
+
+Source: docs/official/meter.md §7.1, docs/official/vilt.md §7.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build Lightning's Trainer from the keys that METER and ViLT share (METER SPEC §1.3-1.6)."""
+"""Build Lightning's Trainer from the keys that METER and ViLT share (docs/official/meter.md §1.3, §1.4, §1.5, §1.6)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PRECISIONS = {32: "32-true", 16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mix
 
 def prepare_process() -> None:
     """The official process settings: NCCL's log, and enough open files for the data workers."""
-    # The official docs export them from a cluster's own variables, which leaves them empty elsewhere (ViLT SPEC §9).
+    # Official docs export them from a cluster's own, which leaves them empty elsewhere (docs/official/vilt.md §9).
     for name in NODE_VARIABLES:
         if os.environ.get(name) == "":
             del os.environ[name]
