@@ -52,7 +52,8 @@ def dead_citations(text: str, own: dict[str, str]) -> Iterator[str]:
 
 def text_files() -> dict[str, str]:
     """Name -> text of every file of the checkout but this one, which cites wrongly on purpose."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    git = ["git", "-c", f"safe.directory={ROOT}"]  # whoever owns the checkout
+    command = [*git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     texts = {}
     for name in listed:
