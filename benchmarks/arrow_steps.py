@@ -127,7 +127,10 @@ class ArrowSteps(Steps, ABC):
         teacher.infer(batch)
 
     def _official(self, batch: Batch) -> Tensor:
-        """Two full passes: MLM with logits at every position, ITM with its images encoded anew (SPEC §5)."""
+        """Two full passes: MLM with logits at every position, ITM with its images encoded anew.
+
+        Source: docs/official/meter.md §5, docs/official/vilt.md §5.
+        """
         m, batch = self.student, padded(batch)
         logits = m.mlm_score(m.infer(batch, mask_text=True)["text_feats"])
         mlm = F.cross_entropy(logits.flatten(0, 1), batch["text_labels_mlm"].flatten())

@@ -60,7 +60,7 @@ class ViltSteps(ArrowSteps):
         }
 
     def matching_loss(self, batch: Batch, pair: dict[str, Tensor], labels: Tensor) -> Tensor:
-        """With word-patch alignment from the same pass (SPEC §5.4)."""
+        """With word-patch alignment from the same pass (docs/official/vilt.md §5, step 4)."""
         mask, image_mask = batch["text_masks"], pair["image_masks"].bool()
         alignment = alignment_loss(
             pair["text_feats"], aligned_words(mask), pair["image_feats"], aligned_patches(image_mask), labels

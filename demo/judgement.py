@@ -1,4 +1,7 @@
-"""The EPIC model's verdict on every token of a caption, with the attention that Grad-CAM needs (METHOD §6, Fig. 5)."""
+"""The EPIC model's verdict on every token of a caption, with the attention that Grad-CAM needs.
+
+Source: docs/method.md §6, Fig. 5.
+"""
 
 from __future__ import annotations
 

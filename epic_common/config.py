@@ -20,7 +20,7 @@ class EpicConfig:
     # False = the vanilla baseline, number for number
     enabled: bool = False
 
-    # -- which tokens are masked (METHOD §2, steps 1-3)
+    # -- which tokens are masked (docs/method.md §2, steps 1-3)
     # "saliency" (Eq. 8) or "uniform": how M is drawn
     masking: str = "saliency"
     # m = ceil(mask_ratio * len(sentence)), in [0, 1]; the paper's 0.35
@@ -196,7 +196,7 @@ def _wrong(name: str, value: object, wanted: str) -> str:
     return f"epic.{name} is {value!r}; it must be {wanted}"
 
 
-# The variants of Tables 4 and 5 (METHOD §4), as what differs from the defaults.
+# The variants of Tables 4 and 5 (docs/method.md §4), as what differs from the defaults.
 PRESETS: dict[str, dict[str, Any]] = {
     "vanilla": {"enabled": False},
     "itc_rand": {"enabled": True, "masking": "uniform", "replacement": "uniform"},

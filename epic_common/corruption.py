@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corrupted batch: the outcome of steps 1-6 of METHOD §2."""
+    """A corrupted batch: the outcome of steps 1-6 of docs/method.md §2."""
 
     input_ids: Tensor  # (B, n) the corrupted sentence, for the student
     masked: Tensor  # (B, n) bool, M

@@ -1,4 +1,4 @@
-"""Drawing the masked positions M without replacement (METHOD §2, steps 2-3; Eq. 3)."""
+"""Drawing the masked positions M without replacement (docs/method.md §2, steps 2-3; Eq. 3)."""
 
 from __future__ import annotations
 

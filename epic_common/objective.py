@@ -1,4 +1,4 @@
-"""Epic: the one object that a baseline holds (METHOD §2, the whole step)."""
+"""Epic: the one object that a baseline holds (docs/method.md §2, the whole step)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saliency of text tokens for the image: Eq. 8 (METHOD §2, step 1)."""
+"""Saliency of text tokens for the image: Eq. 8 (docs/method.md §2, step 1)."""
 
 from __future__ import annotations
 

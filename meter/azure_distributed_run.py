@@ -1,4 +1,4 @@
-"""METER under OpenMPI, one process per GPU (SPEC §1.4), with the command line of run.py:
+"""METER under OpenMPI, one process per GPU (docs/official/meter.md §1.4), with the command line of run.py:
 
     mpirun -np <WORLD_SIZE> … python azure_distributed_run.py with data_root=… num_gpus=8 num_nodes=4 …
 MASTER_ADDR and MASTER_PORT must be exported.

@@ -1,6 +1,8 @@
-"""METER's configuration: the official base keys and named configs (SPEC §2), for ``python run.py with …``.
+"""METER's configuration: the official base keys and named configs, for ``python run.py with …``.
 
 Keys below "ours" and those of ``vlp.sacred_dialect.config`` are not official.
+
+Source: docs/official/meter.md §2.
 """
 
 from __future__ import annotations

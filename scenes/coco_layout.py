@@ -1,4 +1,4 @@
-"""Writes scenes in COCO's official raw layout (SPEC §3.9: Karpathy's JSON and the 2014 image folders).
+"""Writes scenes in COCO's official raw layout: Karpathy's JSON and the 2014 folders (docs/official/meter.md §3.9).
 
 Beside it lie `scenes_truth.jsonl`, one line of ground truth per image, and `scenes.json`, the request.
 """

@@ -1,4 +1,7 @@
-"""Captions without pictures, for the language model that counts as released where none is (METHOD §4 "Offline")."""
+"""Captions without pictures, for the language model that counts as released where none is.
+
+Source: docs/method.md §4 "Offline".
+"""
 
 from __future__ import annotations
 

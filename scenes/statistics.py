@@ -1,7 +1,7 @@
 """How often what occurs: the skew that makes some words guessable and leaves others to the image.
 
 Seed 0 is the demo's world as written below. Any other seed is the same language with other statistics: every weight is
-multiplied by a log-normal factor of its own (METHOD §4 "Offline").
+multiplied by a log-normal factor of its own (docs/method.md §4 "Offline").
 """
 
 from __future__ import annotations

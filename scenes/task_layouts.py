@@ -1,6 +1,8 @@
-"""Writes the questions, statements and entailments of drawn scenes in the official raw layouts (SPEC §3.9).
+"""Writes the questions, statements and entailments of drawn scenes in the official raw layouts.
 
 ``vqa`` (VQA v2), ``nlvr2`` and ``snli`` (SNLI-VE): a folder each, from a folder that ``coco_layout`` wrote.
+
+Source: docs/official/meter.md §3.9.
 """
 
 from __future__ import annotations

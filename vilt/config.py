@@ -1,6 +1,8 @@
-"""ViLT's configuration: the official base keys and named configs (SPEC §2), for ``python run.py with …``.
+"""ViLT's configuration: the official base keys and named configs, for ``python run.py with …``.
 
 Keys below "ours" and those of ``vlp.sacred_dialect.config`` are not official.
+
+Source: docs/official/vilt.md §2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Grad-CAM of the consistency verdict (METHOD §6, Fig. 5): where in the image a token's verdict comes from."""
+"""Grad-CAM of the consistency verdict (docs/method.md §6, Fig. 5): where in the image a token's verdict comes from."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
-"""Eq. 8's scores on disk, for a baseline whose teacher sees the same view of an image every time (METHOD §2, step 1).
+"""Eq. 8's scores on disk, for a baseline whose teacher sees the same view of an image every time.
 
 A cache is a folder: ``manifest.json``, which says what the scores were computed from, and one safetensors file with the
 scores of every pair's tokens one after the other and, sorted by the pairs' keys, where each pair's scores lie. The file
 is mapped into memory: nothing but the index and the scores in use is read. ``writer`` makes it.
+
+Source: docs/method.md §2, step 1.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""METER's data: which Arrow tables each dataset key reads (SPEC §3.2); the loaders are those of ``ArrowDataModule``."""
+"""METER's data: which Arrow tables each dataset key reads; the loaders are those of ``ArrowDataModule``.
+
+Source: docs/official/meter.md §3.2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""METER's checkpoints: what decides their tensors, and position tables of another image size (SPEC §8)."""
+"""METER's checkpoints: what decides their tensors, and position tables of another image size.
+
+Source: docs/official/meter.md §8.
+"""
 
 from __future__ import annotations
 

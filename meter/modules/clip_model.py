@@ -1,4 +1,4 @@
-"""METER's CLIP-ViT tower: timm's ViT inside, the official key names outside (SPEC §4.2).
+"""METER's CLIP-ViT tower: timm's ViT inside, the official key names outside (docs/official/meter.md §4.2).
 
 As in the official code the LAST CLIP block is dropped (11 of 12 blocks) and ln_post is applied to all tokens.
 """

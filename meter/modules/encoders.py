@@ -1,4 +1,4 @@
-"""METER's two encoders: which ones a config names, and their pre-trained weights (SPEC §4).
+"""METER's two encoders: which ones a config names, and their pre-trained weights (docs/official/meter.md §4).
 
 ``init`` decides what they start from, per tower: ``pretrained`` (default: the official weights of ``vit``; the text
 weights of ``tokenizer``, a hub name or local folder), ``random``, or a hub name or local file of one's own.

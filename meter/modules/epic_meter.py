@@ -1,4 +1,4 @@
-"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10).
+"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (docs/official/meter.md §10).
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a METER pre-trained
 without EPIC:

@@ -1,6 +1,6 @@
-"""METER's parts and verbs: two encoders, two co-attending fusion streams, and the heads of every task (SPEC §4-5, §7).
+"""METER's parts and verbs: two encoders, two co-attending fusion streams, and the heads of every task.
 
-Read ``infer`` for the plain computation of one pass.
+Read ``infer`` for the plain computation of one pass. Source: docs/official/meter.md §4, §5, §7.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class MeterModel(TaskModule):
         image_token_type_idx: int = 1,
         img: Tensor | None = None,
     ) -> dict[str, Any]:
-        """One full pass, nothing skipped, with the official arguments and result (SPEC §4.5).
+        """One full pass, nothing skipped, with the official arguments and result (docs/official/meter.md §4.5).
 
         ``mask_image`` is ignored, as in the official code. Returns text_feats (B, n, d), image_feats (B, P, d),
         cls_feats (B, 2d), text_labels, text_ids, text_masks.

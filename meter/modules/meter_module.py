@@ -1,4 +1,7 @@
-"""METERTransformerSS: METER's training step, which computes each image's features once (SPEC §5, §7)."""
+"""METERTransformerSS: METER's training step, which computes each image's features once.
+
+Source: docs/official/meter.md §5, §7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""METER's optimiser groups and schedule (SPEC §6)."""
+"""METER's optimiser groups and schedule (docs/official/meter.md §6)."""
 
 from __future__ import annotations
 

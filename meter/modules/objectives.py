@@ -1,6 +1,8 @@
-"""METER's objectives: MLM and ITM of pre-training (SPEC §5), retrieval, VQAv2, NLVR2 and SNLI-VE (SPEC §7).
+"""METER's objectives: MLM and ITM of pre-training, retrieval, VQAv2, NLVR2 and SNLI-VE.
 
 Here the passes through the model; what follows them is in ``vlp.sacred_dialect.objectives``.
+
+Source: docs/official/meter.md §5, §7.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""METER's Swin tower: timm's Swin inside, the official (timm 0.4) key names outside (SPEC §4.3)."""
+"""METER's Swin tower: timm's Swin inside, the official (timm 0.4) key names outside (docs/official/meter.md §4.3)."""
 
 from __future__ import annotations
 

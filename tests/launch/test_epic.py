@@ -20,7 +20,7 @@ VARIANTS = [
     "vlm_sas",
     *(pytest.param(name, marks=pytest.mark.slow) for name in ("itc_rand", "itc_lm", "lm_fixed", "lm_trained")),
 ]
-# METHOD §2: reported every log interval, besides the losses.
+# docs/method.md §2: reported every log interval, besides the losses.
 REPORTED = {
     *("epic_itc", "epic_itc_accuracy", "epic_itc_precision", "epic_itc_recall", "epic_itc_f1", "epic_itc_auroc"),
     *("epic_gen", "epic_generator_accuracy", "epic_replaced_share", "epic_masked_share", "epic_saliency_entropy"),

@@ -1,4 +1,4 @@
-"""Compare a computed array with a stored one: SPEC §11, "How to read one".
+"""Compare a computed array with a stored one: docs/official/meter.md §11, "How to read one".
 
 |computed - stored| <= atol + rtol * |stored| at every element, in float64. Strings and integers must be equal; an
 integer array may differ by whole levels only where a pattern that names it (not `default`) grants them.

@@ -1,8 +1,10 @@
-"""One parity fixture: `<name>.json`, which says everything, beside `<name>.npz`, which holds the arrays (SPEC §11).
+"""One parity fixture: `<name>.json`, which says everything, beside `<name>.npz`, which holds the arrays.
 
 `Fixture` reads it, resolves its inputs and choices, finds the key tables that it names, fills models by golden.py's
 rule and compares computed arrays with the stored ones. Key tables and other named files lie beside the fixture or in
 the default place, `tests/parity/fixtures/<baseline>/`.
+
+Source: docs/official/meter.md §11.
 """
 
 from __future__ import annotations

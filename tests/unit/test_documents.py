@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import operator
 import re
 import shlex
 from collections.abc import Iterator
@@ -19,23 +22,26 @@ from vlp.sacred_dialect.settings import PRECISIONS, accumulation
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+# Facts of the official code print official commands, whose placeholders and files are not ours.
+OURS = [page for page in PAGES if page.parent.name != "official"]
 
 
-def code_blocks(text: str) -> Iterator[str]:
-    yield from re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+def lines_of_code(page: Path) -> Iterator[str]:
+    """Every command of a page's bash blocks, continuation lines joined."""
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        yield from block.replace("\\\n", " ").splitlines()
 
 
 def launcher_commands() -> list[list[str]]:
-    """Every printed call of a launcher, as the items behind ``with``."""
-    lines = [line for block in code_blocks(README) for line in block.replace("\\\n", " ").splitlines()]
-    words = [shlex.split(line, comments=True) for line in lines if ".py with" in line]
-    return [line[line.index("with") + 1 :] for line in words]
+    """Every printed call of a launcher, as the items behind ``with``; each once."""
+    words = [shlex.split(line, comments=True) for page in OURS for line in lines_of_code(page) if ".py with" in line]
+    return [list(items) for items in dict.fromkeys(tuple(line[line.index("with") + 1 :]) for line in words)]
 
 
-def test_the_readme_prints_the_recipes() -> None:
+def test_the_pages_print_the_recipes() -> None:
     named = {item for items in launcher_commands() for item in items if "=" not in item}
-    assert len(launcher_commands()) >= 10
+    assert len(launcher_commands()) >= 20
     assert {"task_mlm_itm_clip_bert", "task_finetune_irtr_f30k_clip_bert", "epic", "data_16m", "clip32"} <= named
     assert {"task_mlm_itm", "task_finetune_irtr_f30k_randaug", "task_finetune_vqa_randaug", "step200k"} <= named
 
@@ -75,8 +81,10 @@ def test_the_table_of_variants_is_that_of_the_code() -> None:
     assert not rows
 
 
-def test_the_table_of_batches_follows_the_rule() -> None:
-    rows = re.findall(r"^\| (\d+) × (\d+) × (\d+) \| (\d+) \| (\d+)", README, re.MULTILINE)
+@pytest.mark.parametrize("baseline", ["meter", "vilt"])
+def test_the_table_of_batches_follows_the_rule(baseline: str) -> None:
+    page = (ROOT / f"docs/{baseline}.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) × (\d+) × (\d+) \| (\d+) \| (\d+)", page, re.MULTILINE)
     assert rows
     for nodes, gpus, batch, accumulated, pairs in (map(int, row) for row in rows):
         config = {"batch_size": 4096, "per_gpu_batchsize": batch, "num_gpus": gpus, "num_nodes": nodes}
@@ -84,18 +92,63 @@ def test_the_table_of_batches_follows_the_rule() -> None:
         assert accumulated * nodes * gpus * batch == pairs
 
 
+def anchors(page: Path) -> set[str]:
+    """What GitHub makes of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
-        assert "://" in target or (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        name, _, anchor = target.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+    }
+    assert not [page.name for page in PAGES if page.name != "README.md" and page not in linked]
 
 
 def test_documents_name_files_that_exist() -> None:
-    for page in PAGES:
-        for name in re.findall(
-            r"`((?:epic_common|epic_vlp|vlp|meter|vilt|tests|docs|demo)/[\w./]+)`", page.read_text(encoding="utf-8")
-        ):
+    folders = "epic_common|epic_vlp|vlp|meter|vilt|scenes|patches|benchmarks|tests|docs|demo"
+    for page in OURS:
+        for name in re.findall(rf"`((?:{folders})/[\w./]+)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_documents_name_modules_that_exist() -> None:
+    named = {name for page in OURS for name in re.findall(r"python -m ([\w.]+)", page.read_text(encoding="utf-8"))}
+    assert {"demo", "patches", "vlp.data.arrow"} <= named
+    assert not [name for name in named if importlib.util.find_spec(name) is None]
+
+
+def test_documents_name_targets_of_the_makefile() -> None:
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    for page in OURS:
+        inline = re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8"))
+        named = [*inline, *re.findall(r"^make ([\w-]+)", "\n".join(lines_of_code(page)), re.MULTILINE)]
+        assert set(named) <= targets, page.name
+
+
+def test_the_method_names_functions_that_exist() -> None:
+    """The last column of the table of steps: ``module.attribute`` in ``epic_common``."""
+    page = (ROOT / "docs/method.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+\. .* \| ([^|]+) \|$", page, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w.]+)`", row)]
+    assert len(rows) == 9 and len(named) >= 9
+    for name in named:
+        module = re.match(r"[a-z_.]+(?=\.)", name)
+        assert module is not None, name
+        operator.attrgetter(name[module.end() + 1 :])(importlib.import_module(f"epic_common.{module[0]}"))
 
 
 def test_the_citation_carries_the_version_of_the_package() -> None:

@@ -1,4 +1,4 @@
-"""How a computed array is compared with a stored one (SPEC §11)."""
+"""How a computed array is compared with a stored one (docs/official/meter.md §11)."""
 
 from __future__ import annotations
 

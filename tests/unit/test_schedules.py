@@ -1,4 +1,4 @@
-"""The schedule of SPEC §6 against transformers' own schedules, and at its corners."""
+"""The schedule of docs/official/meter.md §6 against transformers' own schedules, and at its corners."""
 
 from __future__ import annotations
 

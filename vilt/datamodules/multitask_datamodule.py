@@ -1,4 +1,7 @@
-"""ViLT's data: which Arrow tables each dataset key reads (SPEC §3.3); the loaders are those of ``ArrowDataModule``."""
+"""ViLT's data: which Arrow tables each dataset key reads; the loaders are those of ``ArrowDataModule``.
+
+Source: docs/official/vilt.md §3.3.
+"""
 
 from __future__ import annotations
 

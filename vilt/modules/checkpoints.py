@@ -1,4 +1,7 @@
-"""ViLT's checkpoints: what decides their tensors (SPEC §8). Position tables fit every image size as they are."""
+"""ViLT's checkpoints: what decides their tensors. Position tables fit every image size as they are.
+
+Source: docs/official/vilt.md §8.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EPIC in ViLT: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (SPEC §10).
+"""EPIC in ViLT: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (docs/official/vilt.md §10).
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a ViLT pre-trained
 without EPIC:

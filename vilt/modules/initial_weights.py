@@ -1,7 +1,9 @@
-"""ViLT's transformer by its official name, and the ImageNet weights that it starts from (SPEC §4.3, §8).
+"""ViLT's transformer by its official name, and the ImageNet weights that it starts from.
 
 ``init`` decides the start: ``pretrained`` (default), ``random``, or ``init.vision=<local file>``, such as the file that
 ViLT started from, jx_vit_base_p32_384-830016f5.pth. Embeddings of text are random in ViLT.
+
+Source: docs/official/vilt.md §4.3, §8.
 """
 
 from __future__ import annotations
@@ -118,7 +120,10 @@ def _from_hub(vit: str) -> tuple[dict[str, Tensor], str]:
 
 
 def _fitted(name: str, value: Tensor, expected: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Old files hold the patch embedding flat, and files of other image sizes another position table (SPEC §8)."""
+    """Old files hold the patch embedding flat, and files of other image sizes another position table.
+
+    Source: docs/official/vilt.md §8.
+    """
     if name == "patch_embed.proj.weight" and value.numel() == expected.numel():
         return value.reshape(expected.shape)
     return interpolate_vit_positions(value, grid) if name == "pos_embed" else value

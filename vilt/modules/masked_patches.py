@@ -1,4 +1,7 @@
-"""Masked patch prediction: the mean colour of masked patches, in 256 bins per channel (SPEC §5, MPP)."""
+"""Masked patch prediction: the mean colour of masked patches, in 256 bins per channel.
+
+Source: docs/official/vilt.md §5, MPP.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""ViLT's objectives: MLM, ITM with word-patch alignment and MPP (SPEC §5); retrieval, VQAv2 and NLVR2 (SPEC §7).
+"""ViLT's objectives: MLM, ITM with word-patch alignment and MPP; retrieval, VQAv2 and NLVR2.
 
 Here the passes through the model; what follows them is in ``vlp.sacred_dialect.objectives``.
+
+Source: docs/official/vilt.md §5, §7.
 """
 
 from __future__ import annotations

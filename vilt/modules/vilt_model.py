@@ -1,6 +1,6 @@
-"""ViLT's parts and verbs: embedded text and patches in one transformer, the heads of every task (SPEC §4, §5, §7).
+"""ViLT's parts and verbs: embedded text and patches in one transformer, the heads of every task.
 
-Read ``infer`` for the plain computation of one pass.
+Read ``infer`` for the plain computation of one pass. Source: docs/official/vilt.md §4, §5, §7.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class ViltModel(TaskModule):
         image_embeds: Tensor | None = None,
         image_masks: Tensor | None = None,
     ) -> dict[str, Any]:
-        """One full pass, nothing skipped, with the official arguments and result (SPEC §4.2).
+        """One full pass, nothing skipped, with the official arguments and result (docs/official/vilt.md §4.2).
 
         ``image_embeds`` (B, 1 + P, d) and ``image_masks`` (B, 1 + P) of an earlier pass replace the batch's image.
         Returns text_feats (B, n, d), image_feats (B, 1 + P, d), cls_feats and raw_cls_feats (B, d), image_labels

@@ -1,4 +1,4 @@
-"""ViLTransformerSS: ViLT's training step, which embeds each image once (SPEC §5, §7)."""
+"""ViLTransformerSS: ViLT's training step, which embeds each image once (docs/official/vilt.md §5, §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ViLT's optimiser groups and schedule (SPEC §6)."""
+"""ViLT's optimiser groups and schedule (docs/official/vilt.md §6)."""
 
 from __future__ import annotations
 

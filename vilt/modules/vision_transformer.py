@@ -1,4 +1,7 @@
-"""ViLT's transformer: timm's ViT, whose blocks run over text and image tokens together (SPEC §4, §4.1)."""
+"""ViLT's transformer: timm's ViT, whose blocks run over text and image tokens together.
+
+Source: docs/official/vilt.md §4, §4.1.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,10 @@ class JointBlock(timm_vit.Block):
 
 
 class VisionTransformer(timm_vit.VisionTransformer):
-    """The official parameters and their names are timm's; ``mask_token`` is there for masked patches (SPEC §5)."""
+    """The official parameters and their names are timm's; ``mask_token`` is there for masked patches.
+
+    Source: docs/official/vilt.md §5.
+    """
 
     cls_token: nn.Parameter  # (1, 1, d)
     pos_embed: nn.Parameter  # (1, 1 + rows·columns, d)
@@ -131,7 +137,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
                 nn.init.trunc_normal_(table, std=std)
 
     def visual_embed(self, images: Tensor, sizes: Tensor | None = None, max_image_len: int = -1) -> ImageTokens:
-        """Patches and their positions, of every image as many as it has (SPEC §4.1).
+        """Patches and their positions, of every image as many as it has (docs/official/vilt.md §4.1).
 
         Args:
             images: (B, 3, H, W), every image top left in zeros.
@@ -181,7 +187,9 @@ class VisionTransformer(timm_vit.VisionTransformer):
 
 
 def grid_sizes(images: Tensor, sizes: Tensor | None, grid: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:
-    """Rows and columns of patches of each image (B, 2); a patch whose first pixel is real counts (SPEC §4.1.2-3).
+    """Rows and columns of patches of each image (B, 2); a patch whose first pixel is real counts.
+
+    Source: docs/official/vilt.md §4.1, steps 2-3.
 
     Raises:
         ValueError: without ``sizes`` (B, 2) in pixels, an image that is all padding.
@@ -209,7 +217,8 @@ def grid_mask(valid_grid: Tensor, grid: tuple[int, int]) -> Tensor:
 def choose_patches(valid: Tensor, max_image_len: int) -> Tensor:
     """valid (B, N) bool -> kept (B, N) bool: all, or a uniformly random ``max_image_len`` of those of an image.
 
-    Officially the kept ones are permuted too, which changes nothing: positions are in the tokens (SPEC §4.1.6).
+    Officially the kept ones are permuted too, which changes nothing, since positions are in the tokens
+    (docs/official/vilt.md §4.1, step 6).
     """
     if max_image_len < 0 or int(valid.sum(dim=1).max()) <= max_image_len:
         return valid

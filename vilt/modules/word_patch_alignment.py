@@ -1,8 +1,10 @@
-"""Word-patch alignment: the optimal-transport distance between a caption and its patches (SPEC §5.4).
+"""Word-patch alignment: the optimal-transport distance between a caption and its patches.
 
     distance_b = trace(C_b T_b),  C = 1 - cos(word, patch),  T = the plan that IPOT finds, without gradient
 
 All of it in float32, whatever the precision of the run.
+
+Source: docs/official/vilt.md §5, step 4.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def _read(path: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
 def _write_checkpoint(
     path: Path, key: str, state: Mapping[str, Tensor], content: dict[str, Any], student: bool
 ) -> None:
-    """The dictionary of SPEC §8, which official code reads and ``weights_only`` loads."""
+    """The dictionary of docs/official/meter.md §8, which official code reads and ``weights_only`` loads."""
     if state_key(content) is None:
         content = {"source": content["source"]}  # a bare state dict
     if student:

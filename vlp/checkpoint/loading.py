@@ -1,4 +1,7 @@
-"""Load a baseline's checkpoints, official ones or ours, non-strictly but never silently (METER and ViLT SPEC §8)."""
+"""Load a baseline's checkpoints, official ones or ours, non-strictly but never silently.
+
+Source: docs/official/meter.md §8, docs/official/vilt.md §8.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def load_into(model: nn.Module, path: str | Path, layout: CheckpointLayout) -> l
     """Load ``path`` into ``model`` of a task, whose ``config`` is its resolved config.
 
     A retrieval model whose file has no ``rank_output`` gets row 1 ("matched") of ``itm_score``: so the zero-shot
-    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one (METER SPEC §7.1, ViLT §4.3).
+    evaluation of a pre-training checkpoint ranks with its ITM head, not with a random one
+    (docs/official/meter.md §7.1, docs/official/vilt.md §4.3).
     An NLVR2 model whose file knows one image per text starts the second image's token type as a copy of the first's.
 
     Returns:
@@ -77,6 +81,9 @@ def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: Check
 
 
 def freeze_itm_head(model: nn.Module) -> None:
-    """Retrieval: the matching head builds the ranking head and is not trained itself (METER SPEC §7.1, ViLT §4.3)."""
+    """Retrieval: the matching head builds the ranking head and is not trained itself.
+
+    Source: docs/official/meter.md §7.1, docs/official/vilt.md §4.3.
+    """
     for parameter in model.itm_score.parameters():  # type: ignore[union-attr]
         parameter.requires_grad_(False)

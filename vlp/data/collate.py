@@ -1,4 +1,4 @@
-"""One collation for all datasets (SPEC §3.5): pad images top-left, tokenise and mask texts."""
+"""One collation for all datasets (docs/official/meter.md §3.5): pad images top-left, tokenise and mask texts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ class Collator:
         ids_mlm, labels_mlm = ids.clone(), torch.full_like(ids, IGNORED)
         false = name.startswith("false")
         for row, key in enumerate(keys):
-            # A false text reaches the masking without pads: they do not count in its budget (SPEC §3.4, §3.6).
+            # A false text reaches the masking without pads, so they do not count in its budget:
+            # docs/official/meter.md §3.4, §3.6.
             n = int(masks[row].sum()) if false else self.max_text_len
             masked, targets = self.masker(encoded.ids[row][:n], key.rng(f"mlm {name}"))
             ids_mlm[row, :n], labels_mlm[row, :n] = torch.tensor(masked), torch.tensor(targets)

@@ -1,4 +1,4 @@
-"""Masking for masked language modelling, exactly METER's and ViLT's rule (SPEC §3.6)."""
+"""Masking for masked language modelling, exactly METER's and ViLT's rule (docs/official/meter.md §3.6)."""
 
 from __future__ import annotations
 

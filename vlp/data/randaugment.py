@@ -1,4 +1,7 @@
-"""RandAugment as METER and ViLT use it (SPEC §3.7): n operations of 14, drawn with replacement, all at magnitude m."""
+"""RandAugment as METER and ViLT use it: n operations of 14, drawn with replacement, all at magnitude m.
+
+Source: docs/official/meter.md §3.7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Text tokenizers (SPEC §3.4): RoBERTa's byte-level BPE or BERT's WordPiece, from the hub or from local files."""
+"""Text tokenizers: RoBERTa's byte-level BPE or BERT's WordPiece, from the hub or from local files.
+
+Source: docs/official/meter.md §3.4.
+"""
 
 from __future__ import annotations
 

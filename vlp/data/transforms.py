@@ -1,4 +1,7 @@
-"""Picture transforms by their official keys (SPEC §3.7): what turns a decoded picture into the model's input."""
+"""Picture transforms by their official keys: what turns a decoded picture into the model's input.
+
+Source: docs/official/meter.md §3.7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recall@k of image-text retrieval from a score matrix (SPEC §7.1)."""
+"""Recall@k of image-text retrieval from a score matrix (docs/official/meter.md §7.1)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Scores of every image against every caption; what does not depend on the pair is computed once per image and caption.
 
-The official loops of METER and ViLT repeat it for every pair; the scores are the same (METER SPEC §7.1, ViLT SPEC §7).
+The official loops of METER and ViLT repeat it for every pair; the scores are the same.
+
+Source: docs/official/meter.md §7.1, docs/official/vilt.md §7.
 """
 
 from __future__ import annotations

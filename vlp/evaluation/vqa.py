@@ -1,4 +1,4 @@
-"""Answers to VQAv2's test questions, in the file that its evaluation server takes (SPEC §7.2)."""
+"""Answers to VQAv2's test questions, in the file that its evaluation server takes (docs/official/meter.md §7.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VQAv2's loss: several answers of a question may be right, each to a degree (METER SPEC §7.2)."""
+"""VQAv2's loss: several answers of a question may be right, each to a degree (docs/official/meter.md §7.2)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def losses_of(outputs: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def total_loss(outputs: Mapping[str, Any]) -> Tensor:
-    """Plain sum of :func:`losses_of` (METER SPEC §5).
+    """Plain sum of :func:`losses_of` (docs/official/meter.md §5).
 
     Raises:
         ValueError: no entry is a loss.

@@ -1,7 +1,7 @@
 """Post-norm attention and feed-forward blocks of BERT, named as BERT checkpoints name them.
 
 ``<block>.self.{query,key,value}`` and ``<block>.output.{dense,LayerNorm}``; the fusion layers of METER,
-ALBEF and X-VLM are built from these (METER SPEC §4.5).
+ALBEF and X-VLM are built from these (docs/official/meter.md §4.5).
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Intermediate(nn.Module):
 
 
 class CoAttentionLayer(nn.Module):
-    """One stream's half of a co-attention fusion layer (METER SPEC §4.5, there BertCrossLayer).
+    """One stream's half of a co-attention fusion layer (docs/official/meter.md §4.5, there BertCrossLayer).
 
     Self-attention over the own stream ``x``, cross-attention to the other stream's layer input ``y``,
     feed-forward; each with residual and LayerNorm.
@@ -165,7 +165,7 @@ def init_std(width: int) -> float:
 
 
 def init_weights(module: nn.Module, std: float) -> None:
-    """BERT's initialisation (METER SPEC §4.1): N(0, std) for Linear and Embedding, LayerNorm 1 and 0."""
+    """BERT's initialisation (docs/official/meter.md §4.1): N(0, std) for Linear and Embedding, LayerNorm 1 and 0."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=std)
     elif isinstance(module, nn.LayerNorm):

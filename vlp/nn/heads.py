@@ -1,4 +1,4 @@
-"""Heads that more than one baseline carries, with their official key names (METER SPEC §4.1)."""
+"""Heads that more than one baseline carries, with their official key names (docs/official/meter.md §4.1)."""
 
 from __future__ import annotations
 

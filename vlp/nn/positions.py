@@ -1,4 +1,4 @@
-"""Position tables carried to another picture size (SPEC §4.2 and §4.3)."""
+"""Position tables carried to another picture size (docs/official/meter.md §4.2 and §4.3)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ def interpolate_clip_positions(table: Tensor, image_size: int, patch_size: int) 
 
 
 def interpolate_vit_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
-    """An ImageNet ViT's position table for another grid of patches, as ViLT's loader resizes it (ViLT SPEC §8).
+    """An ImageNet ViT's position table for another grid of patches, as ViLT's loader resizes it.
+
+    Source: docs/official/vilt.md §8.
 
     Args:
         table: (1, 1 + g * g, D), class token first.

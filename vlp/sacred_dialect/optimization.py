@@ -1,4 +1,7 @@
-"""The optimiser and the schedule of METER and ViLT, from their configuration (SPEC §6 of both)."""
+"""The optimiser and the schedule of METER and ViLT, from their configuration.
+
+Source: docs/official/meter.md §6, docs/official/vilt.md §6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Refuse a start whose processes contradict the config, before they wait for each other (METER SPEC §1.4)."""
+"""Refuse a start whose processes contradict the config, before they wait for each other.
+
+Source: docs/official/meter.md §1.4.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Retrieval of METER and ViLT on the split that a run evaluates (METER SPEC §7.1, ViLT SPEC §7)."""
+"""Retrieval of METER and ViLT on the split that a run evaluates.
+
+Source: docs/official/meter.md §7.1, docs/official/vilt.md §7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the launchers of METER and ViLT do with a resolved config (METER SPEC §1.3, ViLT SPEC §1)."""
+"""What the launchers of METER and ViLT do with a resolved config.
+
+Source: docs/official/meter.md §1.3, docs/official/vilt.md §1.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""From the keys of METER's and ViLT's configuration to the engine's settings (METER SPEC §1.3-1.6)."""
+"""From the keys of METER's and ViLT's configuration to the engine's settings.
+
+Source: docs/official/meter.md §1.3, §1.4, §1.5, §1.6.
+"""
 
 from __future__ import annotations
 

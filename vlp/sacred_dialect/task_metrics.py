@@ -1,4 +1,4 @@
-"""Metrics and official log tags of METER's and ViLT's tasks (METER SPEC §1.6, ViLT SPEC §1)."""
+"""Metrics and official log tags of METER's and ViLT's tasks (docs/official/meter.md §1.6, docs/official/vilt.md §1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lightning's view of processes that OpenMPI has started (METER SPEC §1.4)."""
+"""Lightning's view of processes that OpenMPI has started (docs/official/meter.md §1.4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The optimisers of METER and ViLT (SPEC §6 of both), their states on every process or divided among all."""
+"""The optimisers of METER and ViLT, their states on every process or divided among all.
+
+Source: docs/official/meter.md §6, docs/official/vilt.md §6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""METER's and ViLT's parameter groups, chosen by substrings of the OFFICIAL parameter names (SPEC §6 of both)."""
+"""METER's and ViLT's parameter groups, chosen by substrings of the OFFICIAL parameter names.
+
+Source: docs/official/meter.md §6, docs/official/vilt.md §6.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Learning-rate schedules of METER and ViLT (SPEC §6): warm-up, then polynomial or cosine decay, per optimiser step."""
+"""Learning-rate schedules of METER and ViLT: warm-up, then polynomial or cosine decay, per optimiser step.
+
+Source: docs/official/meter.md §6.
+"""
 
 from __future__ import annotations
 

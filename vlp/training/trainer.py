@@ -29,7 +29,7 @@ NODE_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 
 def prepare_process() -> None:
     """The official process settings: NCCL's log, and enough open files for the data workers."""
-    # The official docs export them from a cluster's own variables, which leaves them empty elsewhere (ViLT SPEC §9).
+    # Official docs export them from a cluster's own, which leaves them empty elsewhere (docs/official/vilt.md §9).
     for name in NODE_VARIABLES:
         if os.environ.get(name) == "":
             del os.environ[name]

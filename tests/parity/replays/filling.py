@@ -1,4 +1,7 @@
-"""A fixture's texts, and its model: filled by golden.py's rule, or loaded as the launchers load (SPEC §11)."""
+"""A fixture's texts, and its model: filled by golden.py's rule, or loaded as the launchers load.
+
+Source: docs/official/meter.md §11.
+"""
 
 from __future__ import annotations
 

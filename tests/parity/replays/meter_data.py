@@ -1,6 +1,8 @@
-"""METER's data pieces: transforms, RandAugment, answers, learning rates, tokenisers, masking (SPEC §3.4-3.9 and §6).
+"""METER's data pieces: transforms, RandAugment, answers, learning rates, tokenisers, masking.
 
 Every output says in `args` which function makes it and from which inputs.
+
+Source: docs/official/meter.md §3, §6.
 """
 
 from __future__ import annotations

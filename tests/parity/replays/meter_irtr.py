@@ -1,4 +1,7 @@
-"""METER's retrieval fine-tuning: scores of every candidate caption, ranking and matching losses (SPEC §7.1)."""
+"""METER's retrieval fine-tuning: scores of every candidate caption, ranking and matching losses.
+
+Source: docs/official/meter.md §7.1.
+"""
 
 from __future__ import annotations
 

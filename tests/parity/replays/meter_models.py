@@ -1,4 +1,7 @@
-"""What the replays of METER's tasks share: building and filling a model, and describing one pass (SPEC §11)."""
+"""What the replays of METER's tasks share: building and filling a model, and describing one pass.
+
+Source: docs/official/meter.md §11.
+"""
 
 from __future__ import annotations
 

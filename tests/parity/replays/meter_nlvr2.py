@@ -1,4 +1,4 @@
-"""METER's NLVR2 logits and loss: one statement, two images (SPEC §7.3)."""
+"""METER's NLVR2 logits and loss: one statement, two images (docs/official/meter.md §7.3)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""METER's position tables at checkpoint load, and recalls from score matrices (SPEC §4.2, §4.3, §7.1)."""
+"""METER's position tables at checkpoint load, and recalls from score matrices.
+
+Source: docs/official/meter.md §4.2, §4.3, §7.1.
+"""
 
 from __future__ import annotations
 

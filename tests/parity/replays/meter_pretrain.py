@@ -1,4 +1,7 @@
-"""METER's MLM + ITM step: every layer, saliency, logits, losses, gradients, optimiser steps (SPEC §4-6, §10, §11)."""
+"""METER's MLM + ITM step: every layer, saliency, logits, losses, gradients, optimiser steps.
+
+Source: docs/official/meter.md §4, §5, §6, §10, §11.
+"""
 
 from __future__ import annotations
 

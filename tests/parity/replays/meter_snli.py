@@ -1,4 +1,4 @@
-"""METER's SNLI-VE logits and loss (SPEC §7.4)."""
+"""METER's SNLI-VE logits and loss (docs/official/meter.md §7.4)."""
 
 from __future__ import annotations
 

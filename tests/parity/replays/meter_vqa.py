@@ -1,4 +1,4 @@
-"""METER's VQAv2 logits, loss and soft score (SPEC §7.2)."""
+"""METER's VQAv2 logits, loss and soft score (docs/official/meter.md §7.2)."""
 
 from __future__ import annotations
 

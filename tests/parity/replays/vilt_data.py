@@ -1,6 +1,8 @@
-"""ViLT's data pieces: transforms, RandAugment, AdamW, recall, texts, answers, learning rates, masking (SPEC §3, §6).
+"""ViLT's data pieces: transforms, RandAugment, AdamW, recall, texts, answers, learning rates, masking.
 
 Pieces are told apart by the first word of an array's name.
+
+Source: docs/official/vilt.md §3, §6.
 """
 
 from __future__ import annotations

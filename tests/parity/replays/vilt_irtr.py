@@ -1,4 +1,4 @@
-"""ViLT's retrieval fine-tuning: scores of every candidate caption and the ranking loss (SPEC §7)."""
+"""ViLT's retrieval fine-tuning: scores of every candidate caption and the ranking loss (docs/official/vilt.md §7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What the replays of ViLT's tasks share: building a model, its batches, forcing draws, one plain pass (SPEC §11)."""
+"""What the replays of ViLT's tasks share: building a model, its batches, forcing draws, one plain pass.
+
+Source: docs/official/vilt.md §11.
+"""
 
 from __future__ import annotations
 

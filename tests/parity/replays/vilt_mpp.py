@@ -1,4 +1,4 @@
-"""ViLT's masked patch prediction: colour bins, logits, loss (SPEC §5)."""
+"""ViLT's masked patch prediction: colour bins, logits, loss (docs/official/vilt.md §5)."""
 
 from __future__ import annotations
 

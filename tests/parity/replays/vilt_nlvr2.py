@@ -1,4 +1,4 @@
-"""ViLT's NLVR2 logits and loss: one statement, two images (SPEC §7)."""
+"""ViLT's NLVR2 logits and loss: one statement, two images (docs/official/vilt.md §7)."""
 
 from __future__ import annotations
 

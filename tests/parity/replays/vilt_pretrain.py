@@ -1,4 +1,7 @@
-"""ViLT's MLM + ITM + word-patch alignment step: layers, Eq. 8, logits, losses, gradients (SPEC §4, §5, §10, §11)."""
+"""ViLT's MLM + ITM + word-patch alignment step: layers, Eq. 8, logits, losses, gradients.
+
+Source: docs/official/vilt.md §4, §5, §10, §11.
+"""
 
 from __future__ import annotations
 

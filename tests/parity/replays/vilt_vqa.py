@@ -1,4 +1,4 @@
-"""ViLT's VQAv2 logits, targets, loss and score (SPEC §7)."""
+"""ViLT's VQAv2 logits, targets, loss and score (docs/official/vilt.md §7)."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ TEXTS = st.lists(st.lists(st.sampled_from("abcd"), max_size=6), max_size=5)
 @settings(max_examples=60, deadline=None)
 @given(parts=st.lists(TEXTS, min_size=1, max_size=3), dedupe=st.booleans(), batch=st.integers(1, 4))
 def test_the_index_is_that_of_lists(parts: list[list[list[str]]], dedupe: bool, batch: int) -> None:
-    """Against the plain rule of SPEC §3.3, with several tables and several batches in a table."""
+    """Against the plain rule of docs/official/meter.md §3.3, with several tables and several batches in a table."""
     expected = [
         (row, number, text)
         for row, texts in enumerate(texts for part in parts for texts in part)

@@ -1,4 +1,4 @@
-"""Collation, against the plain rules of SPEC §3.5; whole batches are in the parity fixture golden_arrow."""
+"""Collation, against the plain rules of docs/official/meter.md §3.5; the parity fixture golden_arrow has whole ones."""
 
 from __future__ import annotations
 

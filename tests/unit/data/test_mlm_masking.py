@@ -1,4 +1,4 @@
-"""The masking rule of SPEC §3.6; its frequencies against official ones are in the parity fixtures."""
+"""The masking rule of docs/official/meter.md §3.6; its frequencies against official ones are in the parity fixtures."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def test_whole_numbers_are_fine_where_a_float_is_wanted() -> None:
     assert EpicConfig.from_dict({"itc_weight": 4, "mask_ratio": 1}).itc_weight == 4
 
 
-# METHOD §4: masking, replacement, generator training, image-conditioned; None = not looked at by the variant
+# docs/method.md §4: masking, replacement, generator training, image-conditioned; None = not looked at by the variant
 VARIANTS = {
     "vanilla": ("vanilla", None, None, None, False),
     "itc_rand": ("ITC (rand.)", "uniform", "uniform", None, False),

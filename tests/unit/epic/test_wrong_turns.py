@@ -1,4 +1,4 @@
-"""One test for each known wrong turn of an EPIC implementation (FIELD_NOTES §8), and for the upstream traps of §0.3."""
+"""One test for each known wrong turn of an EPIC implementation and for the traps of the official code."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_the_teacher_is_no_part_of_the_student(kit: Kit, preset: str) -> None:
 
 
 def plain_epic_losses(kit: Kit, model: Any, batch: Batch) -> dict[str, Tensor]:
-    """METHOD §2, steps 7-9, from a full pass over the sentence that the step draws (the same one in eval mode)."""
+    """docs/method.md §2, steps 7-9, from a full pass over the sentence that the step draws (in eval mode the same)."""
     epic = model.epic
     image_cls = model.encode_image(batch["image"][0])[:, 0] if kit.parts.image_encoder else None
     corruption = epic.corrupt(batch["text_ids"], batch["text_masks"], batch, image_cls)

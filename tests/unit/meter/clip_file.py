@@ -1,4 +1,7 @@
-"""A small CLIP with the key names of OpenAI's archives, and the computation that METER takes from it (SPEC §4.2)."""
+"""A small CLIP with the key names of OpenAI's archives, and the computation that METER takes from it.
+
+Source: docs/official/meter.md §4.2.
+"""
 
 from __future__ import annotations
 

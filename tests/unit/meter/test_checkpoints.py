@@ -1,4 +1,7 @@
-"""METER's checkpoints (SPEC §8): what fits is loaded whole, what does not is refused with the key to check."""
+"""METER's checkpoints: what fits is loaded whole, what does not is refused with the key to check.
+
+Source: docs/official/meter.md §8.
+"""
 
 from __future__ import annotations
 

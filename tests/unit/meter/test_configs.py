@@ -1,4 +1,4 @@
-"""METER's official configuration (SPEC §2), and which of its tasks can run."""
+"""METER's official configuration (docs/official/meter.md §2), and which of its tasks can run."""
 
 from __future__ import annotations
 

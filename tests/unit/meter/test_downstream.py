@@ -1,4 +1,7 @@
-"""The heads of VQAv2, NLVR2 and SNLI-VE (SPEC §7.2-7.4): their losses are the formulas', their metrics the splits'."""
+"""The heads of VQAv2, NLVR2 and SNLI-VE: their losses are the formulas', their metrics the splits'.
+
+Source: docs/official/meter.md §7.2, §7.3, §7.4.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ def asked(task: str, lengths: Sequence[int] = LENGTHS) -> Batch:
 
 
 def plain_loss(model: METERTransformerSS, task: str, batch: Batch) -> Tensor:
-    """SPEC §7 word for word: a full pass per image, targets written out."""
+    """docs/official/meter.md §7 word for word: a full pass per image, targets written out."""
     if task == "nlvr2":
         pairs = [model.infer(batch, image_token_type_idx=kind)["cls_feats"] for kind in (1, 2)]
         logits = model.nlvr2_classifier(torch.cat(pairs, dim=1))

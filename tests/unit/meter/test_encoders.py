@@ -1,4 +1,7 @@
-"""Encoders start from files of the official formats (SPEC §4), say which, and refuse every other file."""
+"""Encoders start from files of the official formats, say which, and refuse every other file.
+
+Source: docs/official/meter.md §4.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Full-size models, built without memory on torch's meta device, against the official tables (SPEC §4, §6, §11)."""
+"""Full-size models, built without memory on torch's meta device, against the official tables.
+
+Source: docs/official/meter.md §4, §6, §11.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Retrieval scores of METER are those of a full pass for every pair (SPEC §7.1), whatever is computed once."""
+"""Retrieval scores of METER are those of a full pass for every pair, whatever is computed once.
+
+Source: docs/official/meter.md §7.1.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:
 
 
 def plain(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:
-    """SPEC §5 and §7.1 word for word: a full pass per objective, vocabulary logits everywhere."""
+    """docs/official/meter.md §5 and §7.1 word for word: a full pass per objective, vocabulary logits everywhere."""
     losses: Losses = {}
     if "mlm" in model.current_tasks:
         result = model.infer(batch, mask_text=True)

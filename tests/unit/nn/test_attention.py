@@ -1,4 +1,4 @@
-"""The co-attention layer (SPEC §4.5) against its formula, and the two ways in which it saves work."""
+"""The co-attention layer (docs/official/meter.md §4.5) against its formula, and the two ways in which it saves work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official AdamW (SPEC §6) against its formula written out, and the six parameter groups."""
+"""The official AdamW (docs/official/meter.md §6) against its formula written out, and the six parameter groups."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def optimizer_over(params: list[nn.Parameter]) -> AdamW:
 
 
 def formula(value: float, grads: list[float | None], lr: float, decay: float) -> float:
-    """One number through the update of SPEC §6; None = a step without a gradient."""
+    """One number through the update of docs/official/meter.md §6; None = a step without a gradient."""
     m = v = 0.0
     t = 0
     for g in grads:

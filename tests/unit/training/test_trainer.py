@@ -1,4 +1,7 @@
-"""From config keys to Lightning's Trainer, and the processes that OpenMPI starts (SPEC §1.3-1.5)."""
+"""From config keys to Lightning's Trainer, and the processes that OpenMPI starts.
+
+Source: docs/official/meter.md §1.3, §1.4, §1.5.
+"""
 
 from __future__ import annotations
 

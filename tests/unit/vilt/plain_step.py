@@ -19,7 +19,7 @@ Losses = dict[str, Tensor]
 
 
 def plain(model: ViLTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:
-    """SPEC §5 and §7 word for word: a full pass per objective, logits everywhere."""
+    """docs/official/vilt.md §5 and §7 word for word: a full pass per objective, logits everywhere."""
     losses: Losses = {}
     tasks = model.current_tasks
     if "mlm" in tasks:

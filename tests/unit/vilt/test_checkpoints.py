@@ -1,4 +1,7 @@
-"""ViLT's checkpoints (SPEC §8): what fits is loaded whole, what does not is refused with the key to check."""
+"""ViLT's checkpoints: what fits is loaded whole, what does not is refused with the key to check.
+
+Source: docs/official/vilt.md §8.
+"""
 
 from __future__ import annotations
 

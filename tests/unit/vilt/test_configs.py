@@ -1,4 +1,7 @@
-"""The official configuration: every key and every override of SPEC §2, and in which order they count (SPEC §1)."""
+"""The official configuration: every key and every override, and in which order they count.
+
+Source: docs/official/vilt.md §1, §2.
+"""
 
 from __future__ import annotations
 

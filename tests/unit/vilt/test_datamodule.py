@@ -17,7 +17,7 @@ from vlp.data.errors import DataError
 COCO, F30K = "coco_caption_karpathy_", "f30k_caption_karpathy_"
 NLVR2_EVAL = ("nlvr2_dev", "nlvr2_test1")
 GCC_VAL = ("conceptual_caption_val_0",)
-# SPEC 3.3: train, val, test; "{i}" are numbered shards.
+# docs/official/vilt.md §3.3: train, val, test; "{i}" are numbered shards.
 TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "coco": ((COCO + "train", COCO + "restval"), (COCO + "test",), (COCO + "test",)),
     "f30k": ((F30K + "train", F30K + "val"), (F30K + "test",), (F30K + "test",)),

@@ -1,4 +1,7 @@
-"""The transformer starts from files of the official format (SPEC §4.3, §8), says which, and refuses all others."""
+"""The transformer starts from files of the official format, says which, and refuses all others.
+
+Source: docs/official/vilt.md §4.3, §8.
+"""
 
 from __future__ import annotations
 

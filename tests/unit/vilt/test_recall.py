@@ -1,4 +1,7 @@
-"""Retrieval scores of ViLT are those of a full pass for every pair (SPEC §7), whatever is computed once."""
+"""Retrieval scores of ViLT are those of a full pass for every pair, whatever is computed once.
+
+Source: docs/official/vilt.md §7.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Patches, their choice and their positions (SPEC §4.1), and the joint blocks over tokens without padding."""
+"""Patches, their choice and their positions, and the joint blocks over tokens without padding.
+
+Source: docs/official/vilt.md §4.1.
+"""
 
 from __future__ import annotations
 

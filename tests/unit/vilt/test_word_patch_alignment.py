@@ -1,4 +1,7 @@
-"""Word-patch alignment against loops over numbers, exact transport, and what must not matter (SPEC §5.4)."""
+"""Word-patch alignment against loops over numbers, exact transport, and what must not matter.
+
+Source: docs/official/vilt.md §5, step 4.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ def mask_of(counts: list[int], size: int) -> Tensor:
 
 
 def looped_plan(cost: list[list[float]], beta: float = 0.5, iterations: int = 50) -> list[list[float]]:
-    """IPOT as SPEC §5.4 has it, for one pair without padding: cost[word][patch] -> plan[patch][word]."""
+    """IPOT of docs/official/vilt.md §5, step 4, for a pair without padding: cost[word][patch] -> plan[patch][word]."""
     n, m = len(cost), len(cost[0])
     plan = [[1.0] * n for _ in range(m)]
     sigma = [1 / n] * n

@@ -1,4 +1,7 @@
-"""Image-caption pairs with false images and false texts (coco, f30k, vg, gcc, sbu, cc12m; SPEC §3.3)."""
+"""Image-caption pairs with false images and false texts (coco, f30k, vg, gcc, sbu, cc12m).
+
+Source: docs/official/meter.md §3.3.
+"""
 
 from __future__ import annotations
 

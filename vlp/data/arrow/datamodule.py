@@ -1,4 +1,7 @@
-"""The loaders of all ``datasets`` of a run of METER or ViLT (METER SPEC §3.8, ViLT SPEC §3.9)."""
+"""The loaders of all ``datasets`` of a run of METER or ViLT.
+
+Source: docs/official/meter.md §3.8, docs/official/vilt.md §3.9.
+"""
 
 from __future__ import annotations
 

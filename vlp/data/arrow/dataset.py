@@ -1,4 +1,7 @@
-"""What all Arrow datasets share: the flat index, reading images, the epoch, the key of every draw (SPEC §3.3)."""
+"""What all Arrow datasets share: the flat index, reading images, the epoch, the key of every draw.
+
+Source: docs/official/meter.md §3.3.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ def build_dataset(
     image_only: bool = False,
     eval_split: EvalSplit = "test",
 ) -> ArrowDataset:
-    """Open the tables of ``key`` (SPEC §3.2) under ``data_root``; a key without tables in ``split`` is empty.
+    """Open the tables of ``key`` under ``data_root``; a key without tables in ``split`` is empty.
+
+    Source: docs/official/meter.md §3.2.
 
     Raises:
         ValueError: the key is unknown.

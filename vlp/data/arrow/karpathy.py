@@ -1,4 +1,4 @@
-"""COCO and Flickr30k with Karpathy's splits -> ``{prefix}_caption_karpathy_{split}`` (SPEC §3.9)."""
+"""COCO and Flickr30k with Karpathy's splits -> ``{prefix}_caption_karpathy_{split}`` (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 

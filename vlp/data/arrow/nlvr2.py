@@ -1,4 +1,7 @@
-"""NLVR2 -> ``nlvr2_{split}`` (SPEC §3.9): one row per image pair, with all its sentences, in file order."""
+"""NLVR2 -> ``nlvr2_{split}``: one row per image pair, with all its sentences, in file order.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Arrow tables each dataset key reads (SPEC §3.2), in one place."""
+"""Which Arrow tables each dataset key reads (docs/official/meter.md §3.2), in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SNLI-VE -> ``snli_{split}`` (SPEC §3.9): one row per image with all its sentence pairs, in file order."""
+"""SNLI-VE -> ``snli_{split}``: one row per image with all its sentence pairs, in file order.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ _ADVICE = "convert its dataset again (python -m vlp.data.arrow, see docs/data.md
 
 
 class ArrowTables:
-    """The rows of several table files, one after the other, and the flat index of their texts (SPEC §3.3).
+    """The rows of several table files, one after the other, and the flat index of their texts.
+
+    Source: docs/official/meter.md §3.3.
 
     ``rows[j]`` and ``numbers[j]`` give text j's row and its number within the row. With ``dedupe`` a row's repeated
     texts count once, in the order of their first appearance: the same in every process and on every rank.

@@ -1,4 +1,4 @@
-"""VQAv2, NLVR2 and SNLI-VE samples (SPEC §3.3)."""
+"""VQAv2, NLVR2 and SNLI-VE samples (docs/official/meter.md §3.3)."""
 
 from __future__ import annotations
 

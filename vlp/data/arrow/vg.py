@@ -1,4 +1,7 @@
-"""Visual Genome regions -> ``vg`` (SPEC §3.9): every region phrase is a caption, its box lies beside it."""
+"""Visual Genome regions -> ``vg``: every region phrase is a caption, its box lies beside it.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VQAv2 -> ``vqav2_{train,val,test,test-dev,trainable_val,rest_val}`` (SPEC §3.9)."""
+"""VQAv2 -> ``vqav2_{train,val,test,test-dev,trainable_val,rest_val}`` (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 

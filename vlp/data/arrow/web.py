@@ -1,8 +1,10 @@
-"""Web collections -> shards of 100 000 images: CC3M, SBU (SPEC §3.9) and CC12M, which has the layout of CC3M.
+"""Web collections -> shards of 100 000 images: CC3M, SBU and CC12M, which has the layout of CC3M.
 
 Two raw layouts are read: the official one, a list of [path, caption] beside ``images_{split}/*/*``, and the folders
 that img2dataset writes with ``output_format="files"``. Ten million paths and captions are held as Arrow strings and
 numbers, never as Python objects, and images are read one by one when they are written.
+
+Source: docs/official/meter.md §3.9.
 """
 
 from __future__ import annotations

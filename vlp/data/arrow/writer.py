@@ -1,4 +1,4 @@
-"""Arrow schemas of SPEC §3.1, the plan of a table, and the writer that streams its rows to disk."""
+"""Arrow schemas of docs/official/meter.md §3.1, the plan of a table, and the writer that streams its rows to disk."""
 
 from __future__ import annotations
 

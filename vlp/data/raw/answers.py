@@ -1,4 +1,4 @@
-"""VQA answers: the official normaliser and the soft score (SPEC §3.9)."""
+"""VQA answers: the official normaliser and the soft score (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 
