@@ -68,7 +68,7 @@ class EveryPair(Dataset[Sample | None]):
         return self._image and {**self._image, "text": dataset.tables.text(text)}
 
 
-class Readable:
+class CollateReadable:
     """Samples -> the batch of those that are not None (None if there are none), and how many there were in all."""
 
     def __init__(self, collate: Callable[[Sequence[Sample]], Batch]) -> None:
@@ -181,7 +181,7 @@ def loader_of(
         pairs,
         batch_sampler=batches,  # type: ignore[arg-type]  # ranges, not lists: no Python object for each pair
         num_workers=config["num_workers"],
-        collate_fn=Readable(collate),
+        collate_fn=CollateReadable(collate),
     )
 
 

@@ -5,7 +5,7 @@ Source: docs/official/meter.md §5, §7.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +13,8 @@ from torch import Tensor
 from meter.modules import objectives
 from meter.modules.meter_model import MeterModel
 from meter.modules.meter_utils import set_schedule
+from vlp.evaluation.retrieval import EncodedCaptions
 from vlp.sacred_dialect.optimization import Optimization
-
-
-class EncodedCaptions(NamedTuple):
-    """Captions ready for fusion."""
-
-    states: Tensor  # (C, n, d)
-    mask: Tensor  # (C, n)
 
 
 class METERTransformerSS(MeterModel):

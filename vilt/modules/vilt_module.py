@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,14 +10,8 @@ from torch import Tensor
 from vilt.modules import objectives
 from vilt.modules.vilt_model import ViltModel
 from vilt.modules.vilt_utils import set_schedule
+from vlp.evaluation.retrieval import EncodedCaptions
 from vlp.sacred_dialect.optimization import Optimization
-
-
-class Captions(NamedTuple):
-    """Captions ready for fusion."""
-
-    states: Tensor  # (C, n, d)
-    mask: Tensor  # (C, n)
 
 
 class ViLTransformerSS(ViltModel):
@@ -46,10 +40,10 @@ class ViLTransformerSS(ViltModel):
         # < EPIC
         return outputs
 
-    def caption_states(self, ids: Tensor, mask: Tensor) -> Captions:
-        return Captions(self.encode_text(ids), mask)
+    def caption_states(self, ids: Tensor, mask: Tensor) -> EncodedCaptions:
+        return EncodedCaptions(self.encode_text(ids), mask)
 
-    def score_captions(self, image: Tensor, captions: list[Captions]) -> Tensor:
+    def score_captions(self, image: Tensor, captions: list[EncodedCaptions]) -> Tensor:
         tokens = self.encode_image(image[None], torch.tensor([image.shape[1:]]))
         each = [tokens.take(torch.zeros_like(c.mask[:, 0]).long()) for c in captions]
         pairs = [objectives.pooled(self, c.states, c.mask, t) for c, t in zip(captions, each, strict=True)]

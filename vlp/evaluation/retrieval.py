@@ -8,13 +8,20 @@ Source: docs/official/meter.md §7.1, docs/official/vilt.md §7.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from vlp.distributed import sum_across_ranks
 from vlp.progress import CountProgress
+
+
+class EncodedCaptions(NamedTuple):
+    """Captions ready for fusion."""
+
+    states: Tensor  # (C, n, d)
+    mask: Tensor  # (C, n)
 
 
 class Ranker(Protocol):

@@ -44,7 +44,7 @@ class JsonLinesLogger(Logger):
     def __init__(self, directory: str | Path) -> None:
         super().__init__()
         self._path = Path(directory) / "metrics.jsonl"
-        self._waiting: list[str] = []
+        self._unwritten: list[str] = []
 
     @property
     def name(self) -> str:
@@ -67,19 +67,19 @@ class JsonLinesLogger(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append one line."""
-        self._waiting.append(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
+        self._unwritten.append(json.dumps({"step": step, **{k: float(v) for k, v in metrics.items()}}) + "\n")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         complete = self._path.stat().st_size if self._path.exists() else 0
         try:
             with open(self._path, "a") as handle:
-                handle.writelines(self._waiting)
+                handle.writelines(self._unwritten)
         except OSError as error:
-            if len(self._waiting) == 1:
+            if len(self._unwritten) == 1:
                 log.error("%s takes no more lines: %s. The run goes on", self._path, error.strerror or error)
             if self._path.exists():
                 os.truncate(self._path, complete)  # no half line stays
         else:
-            self._waiting.clear()
+            self._unwritten.clear()
 
 
 class BestCheckpoint(ModelCheckpoint):

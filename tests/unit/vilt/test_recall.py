@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.unit.vilt.small import GRID, PATCH, batch_of, vilt
-from vilt.modules.vilt_module import Captions, ViLTransformerSS
+from vilt.modules.vilt_module import ViLTransformerSS
+from vlp.evaluation.retrieval import EncodedCaptions
 
 SIZES = [GRID, (1, 2), (3, 1), (2, 2)]  # of the pictures, in patches
 LENGTHS = [[5, 7, 3], [4, 9]]  # of the captions, in two batches
@@ -20,7 +21,7 @@ def pictures() -> list[Tensor]:
     return [torch.randn(3, PATCH * rows, PATCH * columns) for rows, columns in SIZES]
 
 
-def captions(model: ViLTransformerSS) -> tuple[list[Captions], list[tuple[Tensor, Tensor]]]:
+def captions(model: ViLTransformerSS) -> tuple[list[EncodedCaptions], list[tuple[Tensor, Tensor]]]:
     """As the model encodes them, and every caption's ids and mask alone."""
     batches = [batch_of(lengths, seed=i) for i, lengths in enumerate(LENGTHS)]
     pairs = [(batch["text_ids"], batch["text_masks"]) for batch in batches]
