@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vlp.data.arrow.writer import Skips
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 
 T = TypeVar("T")
@@ -20,13 +20,13 @@ _DECODER = json.JSONDecoder()
 
 @dataclass
 class Source:
-    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout.
+    """A raw download, the seed of the order of its images, and what reading it tells.
 
-    ``output`` is the Arrow folder, for tables that are made from tables.
+    ``layout`` is which of the known layouts it has, ``found`` counts images and annotations, ``skips`` is what was
+    left out while the annotations were matched with the images, ``not_written`` says why a split is absent.
     """
 
     root: Path
-    output: Path
     seed: int
     layout: str = "official"
     found: dict[str, int] = field(default_factory=dict)
