@@ -1,4 +1,7 @@
-"""Which tables each dataset is converted to (SPEC §3.9). A plan reads the annotations; images are read when written."""
+"""Which tables each dataset is converted to. A plan reads the annotations; images are read when a table is written.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

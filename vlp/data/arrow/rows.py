@@ -1,4 +1,7 @@
-"""Neutral records -> rows of the official tables (SPEC §3.1); the rows of VQAv2 are in ``vqa.py``."""
+"""Neutral records -> rows of the official tables; the rows of VQAv2 are in ``vqa.py``.
+
+Source: docs/official/meter.md §3.1.
+"""
 
 from __future__ import annotations
 
@@ -32,9 +35,15 @@ def caption_row(image: CaptionedImage) -> Row:
 
 def region_row(image: RegionImage) -> Row:
     """Visual Genome: every region phrase is a caption, its box lies beside it."""
-    sides = {side: [getattr(region, side) for region in image.regions] for side in ("width", "height", "x", "y")}
-    phrases = [region.phrase for region in image.regions]
-    return {"image": image.path, "caption": phrases, **sides, "image_id": image.image_id}
+    return {
+        "image": image.path,
+        "caption": [region.phrase for region in image.regions],
+        "width": [region.width for region in image.regions],
+        "height": [region.height for region in image.regions],
+        "x": [region.x for region in image.regions],
+        "y": [region.y for region in image.regions],
+        "image_id": image.image_id,
+    }
 
 
 def statement_row(pair: StatementPair) -> Row:

@@ -1,7 +1,7 @@
-"""VQAv2 -> ``vqav2_{train,val,test,test-dev,trainable_val,rest_val}`` (SPEC §3.9).
+"""VQAv2 -> ``vqav2_{train,val,test,test-dev,trainable_val,rest_val}``.
 
 METER and ViLT answer from a vocabulary: answers that are frequent enough have an id, and each question's answers among
-them a soft score. Questions without such an answer are not in the tables.
+them a soft score. Questions without such an answer are not in the tables. Source: docs/official/meter.md §3.9.
 """
 
 from __future__ import annotations

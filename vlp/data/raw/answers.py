@@ -1,4 +1,4 @@
-"""The official normaliser of VQA answers (SPEC §3.9)."""
+"""The official normaliser of VQA answers (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 

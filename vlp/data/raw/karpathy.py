@@ -1,4 +1,7 @@
-"""COCO and Flickr30k with Karpathy's splits (SPEC §3.9): one JSON file for all splits beside the image folders."""
+"""COCO and Flickr30k with Karpathy's splits: one JSON file for all splits beside the image folders.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""NLVR2 (SPEC §3.9): JSON lines, one statement about two images a line, beside the image folders."""
+"""NLVR2: JSON lines, one statement about two images a line, beside the image folders.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 

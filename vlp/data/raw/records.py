@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,7 @@ class CaptionedImage:
     split: str
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):  # five million of them in Visual Genome: a dataclass costs more than twice the time
     """A box in pixels (left and upper edge, width, height) and the phrase that describes what is in it."""
 
     phrase: str

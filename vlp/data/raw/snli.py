@@ -1,4 +1,4 @@
-"""SNLI-VE (SPEC §3.9): JSON lines, one premise and hypothesis about a Flickr30k image a line."""
+"""SNLI-VE: JSON lines, one premise and hypothesis about a Flickr30k image a line (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 

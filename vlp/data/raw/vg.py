@@ -1,4 +1,4 @@
-"""Visual Genome's regions (SPEC §3.9): a long JSON list beside two image folders."""
+"""Visual Genome's regions: a long JSON list beside two image folders (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""VQA v2 (SPEC §3.9): a JSON file of questions and one of annotations a split, joined on the question id.
+"""VQA v2: a JSON file of questions and one of annotations a split, joined on the question id.
 
 The reading is in three steps, so that a format may leave out questions before they meet their images.
+Source: docs/official/meter.md §3.9.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Annotation:
     """What the ten annotators of a question answered, and the answer that was chosen from theirs; both raw."""
 
     multiple_choice_answer: str
-    answers: list[str]
+    answers: tuple[str, ...]
 
 
 def question_file(split: str) -> str:
@@ -45,7 +46,7 @@ def read_annotations(source: Source, split: str) -> dict[int, Annotation]:
     path = source.root / annotation_file(split)
     result = {}
     for entry in _entries(path, "annotations", ("question_id", "multiple_choice_answer", "answers")):
-        raw = [sys.intern(answer["answer"]) for answer in entry["answers"]]  # millions of answers, few distinct ones
+        raw = tuple(sys.intern(answer["answer"]) for answer in entry["answers"])  # millions, few distinct ones
         result[int(entry["question_id"])] = Annotation(entry["multiple_choice_answer"], raw)
     return result
 

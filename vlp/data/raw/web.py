@@ -1,8 +1,10 @@
-"""Web collections: CC3M, SBU (SPEC §3.9) and CC12M, which has the layout of CC3M.
+"""Web collections: CC3M, SBU and CC12M, which has the layout of CC3M.
 
 Two raw layouts are read: the official one, a list of [path, caption] beside ``images_{split}/*/*``, and the folders
 that img2dataset writes with ``output_format="files"``. Ten million paths and captions are held as Arrow strings and
 numbers, never as Python objects.
+
+Source: docs/official/meter.md §3.9.
 """
 
 from __future__ import annotations
