@@ -1,4 +1,4 @@
-"""Signals in loader workers: the run stops at the end of a step, and its workers must serve it until then."""
+"""Signals in loader workers: a run that is told to stop finishes its step, and needs its workers until then."""
 
 from __future__ import annotations
 

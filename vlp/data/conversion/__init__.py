@@ -1,1 +1,1 @@
-"""What a conversion to either format says of itself: what it left out, how far it is, what it wrote."""
+"""What conversions to both formats share: the count of what is left out, the progress, the summary at the end."""

@@ -1,4 +1,4 @@
-"""The records of a split, of which only the one at hand exists."""
+"""The records of a split, built one at a time: millions of them never lie in memory together."""
 
 from __future__ import annotations
 
