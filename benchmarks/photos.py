@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vlp.data.arrow.writer import CAPTION, Row, Skips, Table, write_table
+from vlp.data.arrow.writer import CAPTION, Row, Table, write_table
+from vlp.data.conversion.skips import Skips
 
 QUALITY = 90
 

@@ -31,7 +31,7 @@ def _images_parser() -> argparse.ArgumentParser:
 
 
 def _corpus_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("python -m scenes corpus", description="Captions without pictures.")
+    parser = argparse.ArgumentParser("python -m scenes corpus", description="Captions without images.")
     parser.add_argument("--output", type=Path, required=True, help="text file, one caption a line")
     parser.add_argument("--lines", type=int, default=20000)
     parser.add_argument(

@@ -42,7 +42,7 @@ def gradient(size: tuple[int, int], top: RGB, bottom: RGB) -> Image.Image:
 
 @lru_cache(maxsize=128)
 def backdrop(ground: str, time: str, look: int, side: int) -> Image.Image:
-    """Draw the picture without its things: RGB, `side` x `side` pixels. Copy it before you draw on it."""
+    """Draw the image without its objects: RGB, `side` x `side` pixels. Copy it before you draw on it."""
     rng = random.Random(f"backdrop/{ground}/{time}/{look}")
     horizon = round(side * rng.uniform(0.48, 0.56))
     image = Image.new("RGB", (side, side))

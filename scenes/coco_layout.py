@@ -166,8 +166,8 @@ def _make_chunk(chunk: tuple[list[_Job], Request, Path]) -> list[_Made]:
 
 def _make(job: _Job, request: Request, folder: Path, grammar: Grammar) -> _Made:
     """Draw one image, write it, and return its Karpathy entry and its truth."""
-    picture = render(job.scene, request.image_size)
-    picture.save(folder / job.folder / job.filename, quality=JPEG_QUALITY)
+    pixels = render(job.scene, request.image_size)
+    pixels.save(folder / job.folder / job.filename, quality=JPEG_QUALITY)
     rng = random.Random(f"captions/{request.seed}/{job.cocoid}")
     captions = grammar.captions(job.scene, rng, request.captions)
     texts = {job.imgid * request.captions + i: caption.text for i, caption in enumerate(captions)}

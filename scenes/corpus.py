@@ -1,4 +1,4 @@
-"""Captions without pictures, for the language model that counts as released where none is.
+"""Captions without images, for the language model that counts as released where none is.
 
 Source: docs/method.md §4 "Offline".
 """
@@ -18,7 +18,7 @@ from scenes.statistics import Statistics
 
 
 def corpus(lines: int, seed: int) -> Iterator[str]:
-    """Yield `lines` captions with the statistics of grammar seed `seed`; 0 is that of the pictures' captions."""
+    """Yield `lines` captions with the statistics of grammar seed `seed`; 0 is that of the images' captions."""
     statistics = Statistics(seed)
     grammar = Grammar(statistics)
     rng = random.Random(f"corpus/{seed}")

@@ -1,4 +1,4 @@
-"""From a scene to its picture."""
+"""From a scene to its image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pixel_box(box: Box, side: int) -> tuple[int, int, int, int]:
 
 @lru_cache(maxsize=512)
 def sprite(kind: str, colour: str, pattern: str, width: int, height: int, side: int) -> Image.Image:
-    """Draw one object alone (RGBA); `side` of the whole picture fixes the width of lines and stripes."""
+    """Draw one object alone (RGBA); `side` of the whole image fixes the width of lines and stripes."""
     pen = Pen(width, height, colour, pattern, line=max(2, round(side / 100)), period=round(side * 0.075))
     SHAPES[kind](pen)
     return pen.tile

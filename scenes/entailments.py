@@ -1,4 +1,4 @@
-"""Hypotheses that a picture entails, contradicts or leaves open, in the manner of SNLI-VE."""
+"""Hypotheses that an image entails, contradicts or leaves open, in the manner of SNLI-VE."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scenes.regions import full_phrase
 from scenes.statistics import KINDS
 from scenes.words import COLOURS, NUMBERS, PATTERNS, PLACES, SIZES, be, noun, noun_phrase
 
-# what no picture of a scene can settle; {the} is a thing with its article, {is} its verb
+# what no image of a scene can settle; {the} is a thing with its article, {is} its verb
 UNKNOWABLE = (
     "{The} {is} for sale.",
     "{The} {is} very old.",
@@ -26,7 +26,7 @@ _RELATION_WORDS = {"left": "to the left of", "right": "to the right of", "above"
 
 @dataclass(frozen=True)
 class Entailment:
-    """A hypothesis and its relation to the picture: entailment, neutral or contradiction."""
+    """A hypothesis and its relation to the image: entailment, neutral or contradiction."""
 
     hypothesis: str
     label: str
@@ -55,7 +55,7 @@ def sentence(claim: Claim) -> str:
 
 
 def _true_claim(scene: Scene, rng: random.Random) -> Claim:
-    """Return less than what the picture shows: never false, never a whole caption."""
+    """Return less than what the image shows: never false, never a whole caption."""
     pairs = [
         (name, subject, other)
         for subject, other in permutations(scene.things, 2)
@@ -77,7 +77,7 @@ def _weaker(phrase: Phrase, rng: random.Random) -> Phrase:
 
 
 def _false_claim(scene: Scene, rng: random.Random) -> Claim:
-    """Change one thing in a true claim until the picture contradicts it."""
+    """Change one thing in a true claim until the image contradicts it."""
     while True:
         claim = _changed(_true_claim(scene, rng), rng)
         if not claim.holds(scene):

@@ -1,4 +1,4 @@
-"""Captions with one salient word replaced so that they no longer fit the picture."""
+"""Captions with one salient word replaced so that they no longer fit the image."""
 
 from __future__ import annotations
 

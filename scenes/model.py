@@ -51,7 +51,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture's content; `look` picks the variant of the backdrop and carries no meaning."""
+    """An image's content; `look` picks the variant of the backdrop and carries no meaning."""
 
     ground: str
     time: str
@@ -138,7 +138,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a sentence asserts about a picture."""
+    """What a sentence asserts about an image."""
 
     phrases: tuple[Phrase, ...]
     relations: tuple[Relation, ...] = ()

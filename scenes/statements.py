@@ -1,4 +1,4 @@
-"""Statements about two pictures, true or false, in the manner of NLVR2."""
+"""Statements about two images, true or false, in the manner of NLVR2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TRIES = 200
 
 @dataclass(frozen=True)
 class Statement:
-    """A sentence about a left and a right picture, and whether it is true of them."""
+    """A sentence about a left and a right image, and whether it is true of them."""
 
     sentence: str
     label: bool
@@ -39,7 +39,7 @@ def _with_label(left: Scene, right: Scene, label: bool, rng: random.Random) -> S
 
 
 def _phrase(left: Scene, right: Scene, rng: random.Random) -> Phrase:
-    """Return something that is or might be in one of the pictures."""
+    """Return something that is or might be in one of the images."""
     phrase = full_phrase(rng.choice((*left.things, *right.things)))
     if rng.random() < 0.5:
         phrase = replace(phrase, size=None, pattern=None)

@@ -75,8 +75,8 @@ def _write_nlvr2(scenes: Path, records: list[Record], root: Path) -> None:
         name = f"{split}-{pair}-0"
         right = of_id[left["statements"][0]["right_cocoid"]]  # all statements are about the same two
         for side, record in enumerate((left, right)):
-            with Image.open(_image(scenes, record)) as picture:
-                picture.save(folder / f"{name}-img{side}.png")
+            with Image.open(_image(scenes, record)) as image:
+                image.save(folder / f"{name}-img{side}.png")
         for number, statement in enumerate(left["statements"]):
             line = {"identifier": f"{name}-{number}", "sentence": statement["sentence"]}
             line["label"] = str(statement["label"])

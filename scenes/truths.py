@@ -1,4 +1,4 @@
-"""The ground truth of a picture as JSON records: regions, questions, entailments, salient words and foils.
+"""The ground truth of an image as JSON records: regions, questions, entailments, salient words and foils.
 
 Boxes are (x0, y0, x1, y1) in shares of the image's side; spans are character positions [start, end).
 """
@@ -21,7 +21,7 @@ from scenes.statistics import Statistics
 def truth_record(
     scene: Scene, captions: dict[int, Caption], statistics: Statistics, rng: random.Random
 ) -> dict[str, Any]:
-    """Return everything that is known of one picture; `captions` maps sentence ids to its captions."""
+    """Return everything that is known of one image; `captions` maps sentence ids to its captions."""
     premise = next(iter(captions.values())).text
     return {
         "scene": asdict(scene),
@@ -33,7 +33,7 @@ def truth_record(
 
 
 def statement_records(left: Scene, right: Scene, right_cocoid: int, rng: random.Random) -> list[dict[str, Any]]:
-    """Return statements about the pair of pictures (left, right) with their labels."""
+    """Return statements about the pair of images (left, right) with their labels."""
     return [{"right_cocoid": right_cocoid} | asdict(statement) for statement in statements(left, right, rng)]
 
 

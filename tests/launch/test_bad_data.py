@@ -128,7 +128,7 @@ def test_pictures_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Row
     write_table(arrow / TRAIN, thin, CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
     assert run.values("data/skipped/coco")[-1] > 0
-    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*a picture of 200 x 4 is too thin for image_size=64", run.output)
+    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*an image of 200 x 4 is too thin for image_size=64", run.output)
 
 
 def test_nothing_is_said_where_nothing_was_skipped(vanilla: Result) -> None:

@@ -112,6 +112,27 @@ def test_imports_go_down_only() -> None:
     assert not circle(graph), " -> ".join(circle(graph))
 
 
+DATA_ROOMS = {  # what each may import of vlp, beside itself and the files in vlp/data that both formats share
+    "conversion": (),
+    "raw": ("vlp.data.conversion",),
+    "arrow": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
+    "json": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
+}
+
+
+def test_data_goes_from_raw_layouts_to_the_formats_and_needs_no_engine() -> None:
+    known = modules()
+    shared = {f"vlp.data.{path.stem}" for path in (ROOT / "vlp/data").glob("[!_]*.py")}
+    assert {"vlp.data.raw.records", "vlp.data.images", "vlp.data.arrow.rows"} <= set(known)
+    for name, path in known.items():
+        if name.startswith("vlp.data."):
+            room = name.split(".")[2]
+            allowed = (f"vlp.data.{room}", *DATA_ROOMS.get(room, ()))
+            found = module_imports(name, path, known) - shared - {"vlp", "vlp.data"}
+            foreign = [other for other in sorted(found) if not f"{other}.".startswith(tuple(f"{a}." for a in allowed))]
+            assert not foreign, f"{name} imports {foreign}"
+
+
 def test_a_circle_is_found_however_long(tmp_path: Path) -> None:
     late = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from pack.a import A\n"
     for name, text in {"a": "from pack import b\n", "b": "def f():\n    import pack.c\n", "c": late}.items():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SampleKey:
-    """What fixes every random draw of a sample, whatever worker or rank builds it and however often it resumes."""
+    """The seed of a sample's random draws: the same in every loader worker, on every rank and after every resume."""
 
     seed: int
     epoch: int

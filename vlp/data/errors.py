@@ -8,5 +8,5 @@ class DataError(RuntimeError):
 
     @property
     def plain(self) -> str:
-        """The message alone: what a loader worker raises reaches the run with the worker's traceback in front."""
+        """The message without the traceback that torch's loader puts in front of what a worker raised."""
         return str(self).rsplit(f"{__name__}.DataError: ", 1)[-1].strip()

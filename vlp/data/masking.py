@@ -37,11 +37,11 @@ class MlmMasker:
         self.mask_id: int = tokenizer.mask_token_id
         tokens = [str(token) for token in tokenizer.convert_ids_to_tokens(list(range(self.vocab_size)))]
         self._continuation = frozenset(i for i, token in enumerate(tokens) if token.startswith("##"))
-        self._left_out = frozenset(i for i, token in enumerate(tokens) if token in ("[CLS]", "[SEP]"))
+        self._outside_words = frozenset(i for i, token in enumerate(tokens) if token in ("[CLS]", "[SEP]"))
         self._special = frozenset(tokenizer.all_special_ids)
-        # Token masking knows special tokens by their place, so an unknown word in between may be selected.
-        frame = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
-        self._frame = frozenset(i for i in frame if i is not None)
+        # Token masking spares these three alone: <unk> is a special token, too, and may be selected.
+        spared = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
+        self._spared = frozenset(i for i in spared if i is not None)
 
     def __call__(self, ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[int]]:
         """Mask one caption.
@@ -68,12 +68,12 @@ class MlmMasker:
         return self._select_words(ids, rng) if self.whole_word else self._select_tokens(ids, rng)
 
     def _select_tokens(self, ids: Sequence[int], rng: random.Random) -> list[int]:
-        return [i for i, token in enumerate(ids) if token not in self._frame and rng.random() < self.mlm_prob]
+        return [i for i, token in enumerate(ids) if token not in self._spared and rng.random() < self.mlm_prob]
 
     def _select_words(self, ids: Sequence[int], rng: random.Random) -> list[int]:
         words: list[list[int]] = []
         for position, token in enumerate(ids):
-            if token in self._left_out:
+            if token in self._outside_words:
                 continue
             if words and token in self._continuation:
                 words[-1].append(position)

@@ -68,7 +68,7 @@ OPERATIONS: tuple[Operation, ...] = (
 
 
 class RandAugment:
-    """Apply n operations, each drawn uniformly with replacement, at magnitude m (0 to 30) to an RGB picture."""
+    """Apply n operations, each drawn uniformly with replacement, at magnitude m (0 to 30) to an RGB image."""
 
     def __init__(self, n: int = 2, m: float = 9) -> None:
         self.n, self.m = n, m

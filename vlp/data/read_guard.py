@@ -1,4 +1,4 @@
-"""What happens when an image cannot be read: counted, logged, and beyond a limit the run stops."""
+"""Images that cannot be read: they are counted and logged, and beyond a limit the run stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture transforms by their official keys: what turns a decoded picture into the model's input.
+"""Image transforms by their official keys: what turns a decoded image into the model's input.
 
 Source: docs/official/meter.md §3.7.
 """
@@ -32,11 +32,11 @@ KEYS: tuple[str, ...] = tuple(key + suffix for key in _NORMALIZE for suffix in (
 
 
 class Transform:
-    """A picture transform.
+    """An image transform.
 
     Attributes:
-        mode: the PIL mode that a picture is converted to before the call, "RGBA" for the clip keys, else "RGB". An
-            opaque picture may stay RGB: at alpha 255 both give the same numbers.
+        mode: the PIL mode that an image is converted to before the call, "RGBA" for the clip keys, else "RGB". An
+            opaque image may stay RGB: at alpha 255 both give the same numbers.
     """
 
     def __init__(self, key: str, size: int) -> None:
@@ -55,14 +55,14 @@ class Transform:
         self._tensor = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*_NORMALIZE[base])])
 
     def __call__(self, image: Image.Image, rng: random.Random | None = None) -> Tensor:
-        """The picture as float32 (3, H, W): H = W = size, for pixelbert multiples of 32.
+        """The image as float32 (3, H, W): H = W = size, for pixelbert multiples of 32.
 
         Args:
-            image: a picture in mode `mode`, or RGB.
+            image: an image in mode `mode`, or RGB.
             rng: the source of RandAugment's draws; only the `_randaug` keys need it.
 
         Raises:
-            ValueError: a `_randaug` key without rng, or a picture too thin for pixelbert.
+            ValueError: a `_randaug` key without rng, or an image too thin for pixelbert.
         """
         if self._augment is not None:
             if rng is None:
@@ -75,7 +75,7 @@ class Transform:
 
 
 def build_transform(key: str, size: int) -> Transform:
-    """The transform of an official key (`KEYS`) for pictures of `size` pixels.
+    """The transform of an official key (`KEYS`) for images of `size` pixels.
 
     Raises:
         ValueError: the key does not exist; the message gives the nearest one.
@@ -106,7 +106,7 @@ def _resize_pixelbert(image: Image.Image, shorter: int) -> Image.Image:
     size = pixelbert_size(*image.size, shorter)
     if 0 in size:
         raise ValueError(
-            f"a picture of {image.width} x {image.height} is too thin for image_size={shorter}: pixelbert cuts a side "
+            f"an image of {image.width} x {image.height} is too thin for image_size={shorter}: pixelbert cuts a side "
             "to 0 pixels; pad or crop it, or raise image_size"
         )
     return image.resize(size, Image.Resampling.BICUBIC)

@@ -17,10 +17,11 @@ from transformers import PreTrainedTokenizerBase
 from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.registry import DatasetSpec, Split
+from vlp.data.arrow.vqa import vqa_score
 from vlp.data.collate import Collator
 from vlp.data.masking import MlmMasker
 from vlp.data.randaugment import OPERATIONS
-from vlp.data.raw.answers import normalize_word, vqa_score
+from vlp.data.raw.answers import normalize_word
 from vlp.data.transforms import build_transform
 from vlp.training.schedules import DecayPower, schedule
 

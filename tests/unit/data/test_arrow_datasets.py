@@ -193,6 +193,18 @@ def test_a_run_of_broken_images_stops_the_run(tmp_path: Path) -> None:
         build(tmp_path)[0]
 
 
+def test_a_good_image_ends_a_run_of_broken_ones() -> None:
+    guard = ReadGuard("vg", strict=False, max_consecutive=3)
+    for number in range(20):  # 40 failures, never three of them in a row
+        guard.failure(f"row {number}", ImageError("truncated"))
+        guard.failure(f"row {number}", ImageError("truncated"))
+        guard.success()
+    for number in (20, 21):
+        guard.failure(f"row {number}", ImageError("truncated"))
+    with pytest.raises(DataError, match="row 22: truncated; 3 images in a row failed"):
+        guard.failure("row 22", ImageError("truncated"))
+
+
 def test_the_share_of_failures_is_limited_and_the_log_too(caplog: pytest.LogCaptureFixture) -> None:
     guard = ReadGuard("vg", strict=False, max_share=0.01, min_reads=1000)
     with caplog.at_level(logging.WARNING):

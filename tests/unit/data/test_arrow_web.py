@@ -1,27 +1,17 @@
-"""Web collections: shards, the official layout, img2dataset's folders, long JSON lists."""
+"""Web collections: shards, the official layout, img2dataset's folders."""
 
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.unit.data.raw import picture, read_table, write
-from vlp.data.arrow import web
+from vlp.data.arrow import plans
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.registry import get_spec, table_files
 from vlp.data.errors import DataError
-from vlp.data.raw import source
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
 
 
 def write_official(root: Path, images: int, annotated: int) -> None:
@@ -36,7 +26,7 @@ def rows(folder: Path, *tables: str) -> list[tuple[object, object]]:
 
 @pytest.mark.parametrize(("images", "sizes"), [(7, [3, 3, 1]), (6, [3, 3, 0]), (2, [2])])
 def test_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, sizes: list[int]) -> None:
-    monkeypatch.setattr(web, "SHARD_IMAGES", 3)
+    monkeypatch.setattr(plans, "SHARD_IMAGES", 3)
     write_official(tmp_path / "raw", images, images)
     manifest = convert("cc12m", tmp_path / "raw", tmp_path / "arrow", quiet=True)
     assert [record.rows for record in manifest.tables.values()] == sizes
@@ -96,23 +86,3 @@ def test_an_annotation_of_another_form_is_named(tmp_path: Path) -> None:
     write(tmp_path / "raw/train_annot.json", '[["a.jpg", "x"], {"image": "b.jpg"}]')
     with pytest.raises(DataError, match=r"train_annot\.json, element 1"):
         convert("cc12m", tmp_path / "raw", tmp_path / "arrow")
-
-
-@settings(max_examples=150, deadline=None)
-@given(values=st.lists(JSON, max_size=8), chunk=st.integers(1, 9), indent=st.sampled_from([None, 1]))
-def test_a_streamed_list_is_the_list(values: list[object], chunk: int, indent: int | None) -> None:
-    text = json.dumps(values, indent=indent)
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(source, "_CHUNK", chunk)
-        path = Path(folder, "list.json")
-        path.write_text(text, encoding="utf-8")
-        assert list(source.iter_json_list(path)) == values
-        path.write_text(text[:-1], encoding="utf-8")
-        with pytest.raises(DataError, match="cut off"):
-            list(source.iter_json_list(path))
-
-
-def test_a_list_is_expected(tmp_path: Path) -> None:
-    write(tmp_path / "a.json", "{}")
-    with pytest.raises(DataError, match="does not hold a JSON list"):
-        list(source.iter_json_list(tmp_path / "a.json"))

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from vlp.data.arrow.check import print_check
-from vlp.data.arrow.convert import PLANS, make_arrow
+from vlp.data.arrow.convert import make_arrow
+from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.registry import SPECS
-from vlp.data.arrow.report import stdout_console
+from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 
 

@@ -12,8 +12,8 @@ from rich.table import Table as Grid
 
 from vlp.data.arrow.manifest import Manifest, footer_sha256, manifest_path
 from vlp.data.arrow.registry import SHARD, SPECS, DatasetSpec, shard_numbers
-from vlp.data.arrow.report import print_omissions
 from vlp.data.arrow.tables import open_table
+from vlp.data.conversion.summary import print_omissions
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, check_image
 
@@ -97,7 +97,7 @@ def print_check(root: Path, required: list[str], verify_images: bool, console: C
     console.print(grid)
     for key in entries:
         if (manifest := Manifest.read(root, key)) is not None:
-            print_omissions(manifest, console)
+            print_omissions(key, manifest.not_written, manifest.all_skips(), console)
     for problem in problems:
         console.print(f"[red]wrong[/]: {problem}", highlight=False, soft_wrap=True)
     console.print("all tables are complete" if not problems else f"{len(problems)} problems", highlight=False)

@@ -9,29 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vlp.data.arrow.karpathy import plan_coco, plan_f30k
 from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
-from vlp.data.arrow.nlvr2 import plan_nlvr2
-from vlp.data.arrow.report import Progress, print_summary, stdout_console
-from vlp.data.arrow.snli import plan_snli
-from vlp.data.arrow.vg import plan_vg
-from vlp.data.arrow.vqa import plan_vqa
-from vlp.data.arrow.web import plan_cc12m, plan_gcc, plan_sbu
+from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.writer import Table, write_table
+from vlp.data.conversion.progress import Progress
+from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
 from vlp.data.errors import DataError
 from vlp.data.raw.source import Source
-
-PLANS: dict[str, Callable[[Source], list[Table]]] = {
-    "coco": plan_coco,
-    "f30k": plan_f30k,
-    "vg": plan_vg,
-    "sbu": plan_sbu,
-    "gcc": plan_gcc,
-    "cc12m": plan_cc12m,
-    "nlvr2": plan_nlvr2,
-    "snli": plan_snli,
-    "vqa": plan_vqa,
-}
 
 
 def convert(
@@ -65,10 +49,10 @@ def convert(
     if name not in PLANS:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(PLANS)}")
     folder = Path(output)
-    source = Source(Path(root), folder, seed)
+    source = Source(Path(root), seed)
     if not source.root.is_dir():
         raise DataError(f"--root {root} is not a directory")
-    tables = PLANS[name](source)
+    tables = PLANS[name](source, folder)
     if not tables:
         reasons = "; ".join(f"{what}: {why}" for what, why in source.not_written.items())
         raise DataError(f"nothing to convert for {name} under {root}: {reasons}")
@@ -96,7 +80,10 @@ def convert(
 def make_arrow(name: str, root: str | Path, dataset_root: str | Path, **options: Any) -> Manifest:
     """Convert dataset ``name`` as :func:`convert` does and print what was written and what was left out."""
     manifest = convert(name, root, dataset_root, **options)
-    print_summary(manifest, str(dataset_root), stdout_console())
+    console = stdout_console()
+    files = {f"{table}.arrow": record for table, record in manifest.tables.items()}
+    print_written(name, str(dataset_root), files, manifest.found, console)
+    print_omissions(name, manifest.not_written, manifest.all_skips(), console)
     return manifest
 
 

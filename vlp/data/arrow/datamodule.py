@@ -22,7 +22,7 @@ from vlp.data.masking import MlmMasker
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.transforms import build_transform
-from vlp.training.preemption import ignore_in_worker
+from vlp.data.worker_signals import ignore_in_worker
 
 
 class ArrowDataModule(RunDataModule):

@@ -27,7 +27,7 @@ Sample = dict[str, Any]
 class Transform(Protocol):
     """An image transform of ``vlp.data.transforms``: its input mode, and PIL image -> float tensor (3, H, W).
 
-    An opaque picture may come as RGB, whatever the mode.
+    An opaque image may come as RGB, whatever the mode.
     """
 
     mode: str
@@ -119,7 +119,7 @@ class ArrowDataset(Dataset[Sample]):
     def _view(transform: Transform, image: Image.Image, rng: random.Random) -> Tensor:
         try:
             return transform(image if image.mode in ("RGB", transform.mode) else image.convert(transform.mode), rng)
-        except ValueError as error:  # such as a picture so thin that resizing leaves it without a side
+        except ValueError as error:  # such as an image so thin that resizing leaves it without a side
             raise ImageError(f"{image.width}x{image.height} pixels: {error}") from error
 
 

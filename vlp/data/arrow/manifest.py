@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.errors import DataError
 from vlp.files import write_json
 
@@ -49,6 +50,10 @@ class Manifest:
     def write(self, root: Path) -> None:
         """Write the manifest into the Arrow folder ``root``, atomically."""
         write_json(manifest_path(root, self.dataset), asdict(self))
+
+    def all_skips(self) -> Skips:
+        """Return what was left out while the tables were planned and while each of them was written."""
+        return merge_skips([self.skipped, *(record.skipped for record in self.tables.values())])
 
     @classmethod
     def read(cls, root: Path, dataset: str) -> Manifest | None:

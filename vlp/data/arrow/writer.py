@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
+from vlp.data.conversion.skips import Skips
 from vlp.data.images import ImageError, check_image
 from vlp.files import atomic_open
 
@@ -59,17 +60,6 @@ def vqa_schema(answers: bool) -> pa.Schema:
             ("split", pa.string()),
         ]
     )
-
-
-class Skips(dict[str, dict[str, Any]]):
-    """What was left out and why: reason -> ``{"count": n, "examples": [the first five]}``."""
-
-    def add(self, reason: str, example: str, count: int = 1) -> None:
-        """Count ``count`` things left out for ``reason``; ``example`` names the first of them."""
-        entry = self.setdefault(reason, {"count": 0, "examples": []})
-        entry["count"] += count
-        if len(entry["examples"]) < 5:
-            entry["examples"].append(example)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""VQA answers: the official normaliser and the soft score (docs/official/meter.md §3.9)."""
+"""The official normaliser of VQA answers (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 
@@ -56,8 +56,3 @@ def normalize_word(answer: str) -> str:
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
     words = [CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES]
     return " ".join(words).replace(",", "")
-
-
-def vqa_score(count: int) -> float:
-    """Soft score of an answer that `count` of the ten annotators gave: 0, 0.3, 0.6, 0.9, then 1."""
-    return (0.0, 0.3, 0.6, 0.9)[count] if count < 4 else 1.0

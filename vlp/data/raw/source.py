@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vlp.data.arrow.writer import Skips
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 
 T = TypeVar("T")
@@ -20,13 +20,13 @@ _DECODER = json.JSONDecoder()
 
 @dataclass
 class Source:
-    """A raw dataset folder and what reading it tells: ``found`` counts, ``skips``, ``not_written`` splits, layout.
+    """A raw download, the seed of the order of its images, and what reading it tells.
 
-    ``output`` is the Arrow folder, for tables that are made from tables.
+    ``layout`` is which of the known layouts it has, ``found`` counts images and annotations, ``skips`` is what was
+    left out while the annotations were matched with the images, ``not_written`` says why a split is absent.
     """
 
     root: Path
-    output: Path
     seed: int
     layout: str = "official"
     found: dict[str, int] = field(default_factory=dict)
@@ -105,19 +105,19 @@ def iter_json_list(path: Path) -> Iterator[Any]:
         text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
         if not text.startswith("["):
             raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
-        position = _skip(text, 1, " \t\r\n")
+        position = _past(text, 1, " \t\r\n")
         while not text.startswith("]", position):
             found = _next_value(text, position)
             if found is not None:
                 value, end = found
                 yield value
-                position = _skip(text, end, " \t\r\n,")
+                position = _past(text, end, " \t\r\n,")
                 continue
             chunk = handle.read(max(_CHUNK, len(text) - position))
             if not chunk:
                 raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
             text = text[position:] + chunk
-            position = _skip(text, 0, " \t\r\n,")
+            position = _past(text, 0, " \t\r\n,")
 
 
 def _next_value(text: str, position: int) -> tuple[Any, int] | None:
@@ -126,11 +126,12 @@ def _next_value(text: str, position: int) -> tuple[Any, int] | None:
         value, end = _DECODER.raw_decode(text, position)
     except ValueError:
         return None
-    end = _skip(text, end, " \t\r\n")
+    end = _past(text, end, " \t\r\n")
     return (value, end) if text.startswith((",", "]"), end) else None
 
 
-def _skip(text: str, position: int, characters: str) -> int:
+def _past(text: str, position: int, characters: str) -> int:
+    """Return the first place from ``position`` on that holds none of ``characters``."""
     while position < len(text) and text[position] in characters:
         position += 1
     return position

@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from tests.parity.fixture import FIXTURES
-from vlp.data.raw.answers import CONTRACTIONS, normalize_word, vqa_score
+from vlp.data.raw.answers import CONTRACTIONS, normalize_word
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,3 @@ def test_contractions_are_the_official_ones() -> None:
     with open(FIXTURES / "vilt" / "contractions.tsv", newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert len(rows) == 120 and {row["from"]: row["to"] for row in rows} == CONTRACTIONS
-
-
-def test_score_grows_to_one() -> None:
-    assert [vqa_score(count) for count in range(6)] == [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]

@@ -1,8 +1,8 @@
-"""Web collections -> shards of 100 000 images: CC3M, SBU and CC12M, which has the layout of CC3M.
+"""Web collections: CC3M, SBU and CC12M, which has the layout of CC3M.
 
 Two raw layouts are read: the official one, a list of [path, caption] beside ``images_{split}/*/*``, and the folders
 that img2dataset writes with ``output_format="files"``. Ten million paths and captions are held as Arrow strings and
-numbers, never as Python objects, and images are read one by one when they are written.
+numbers, never as Python objects.
 
 Source: docs/official/meter.md §3.9.
 """
@@ -20,37 +20,37 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vlp.data.arrow.registry import SHARD
-from vlp.data.arrow.writer import CAPTION, Row, Skips, Table
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.records import CaptionedImage
 from vlp.data.raw.source import Source, iter_json_list, listing
 
-SHARD_IMAGES = 100_000
 _BATCH = 100_000
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def plan_gcc(source: Source) -> list[Table]:
-    """Plan conceptual_caption_{train,val}_{i}."""
-    tables = []
-    for split in ("train", "val"):
-        tables += _plan(source, split, f"{split}_annot.json", f"conceptual_caption_{split}_{SHARD}")
-    return tables
+def read_gcc(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read CC3M from ``{split}_annot.json`` or img2dataset's folders: train, val -> images in shuffled order."""
+    return _read(source, {split: f"{split}_annot.json" for split in ("train", "val")})
 
 
-def plan_sbu(source: Source) -> list[Table]:
-    """Plan sbu_{i}."""
-    return _plan(source, "train", "annot.json", f"sbu_{SHARD}")
+def read_sbu(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read SBU from ``annot.json`` or img2dataset's folders; all of it is train."""
+    return _read(source, {"train": "annot.json"})
 
 
-def plan_cc12m(source: Source) -> list[Table]:
-    """Plan cc12m_{i}."""
-    return _plan(source, "train", "train_annot.json", f"cc12m_{SHARD}")
+def read_cc12m(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read CC12M from ``train_annot.json`` or img2dataset's folders; all of it is train."""
+    return _read(source, {"train": "train_annot.json"})
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Images under ``folder``, and the caption of each; without ``captions`` it lies in a file beside the image."""
+    """Images under ``folder``, and the caption of each; without ``captions`` it lies in a file beside the image.
+
+    ``caption_of[i]`` is the place in ``captions`` of image i's caption, -1 if it has none.
+    """
 
     folder: Path
     paths: pa.ChunkedArray
@@ -66,35 +66,35 @@ class _Pairs:
         return _caption_beside(self.path(image))
 
 
-def _plan(source: Source, split: str, annotation: str, pattern: str) -> list[Table]:
-    downloaded = _img2dataset_folder(source.root, split)
-    if (source.root / annotation).is_file():
-        pairs = _official(source, source.root / annotation, source.root / f"images_{split}")
-    elif downloaded is not None:
-        source.layout = "img2dataset"
-        pairs = _img2dataset(source, downloaded)
-    else:
-        source.not_written[split] = f"neither {annotation} nor img2dataset folders such as 00000/ in {source.root}"
-        return []
-    usable = np.flatnonzero(pairs.caption_of >= 0)
-    order = array("q", usable.tolist())
-    random.Random(source.seed).shuffle(order)
-    shards = len(order) // SHARD_IMAGES + 1  # as upstream: an exact multiple has an empty last shard
-    return [_shard(pairs, order, split, pattern, i) for i in range(shards)]
+def _read(source: Source, annotations: dict[str, str]) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read every split that is there; ``annotations`` names the file of each in the official layout."""
+    result = {}
+    for split, annotation in annotations.items():
+        downloaded = _img2dataset_folder(source.root, split)
+        if (source.root / annotation).is_file():
+            pairs = _official(source, source.root / annotation, source.root / f"images_{split}")
+        elif downloaded is not None:
+            source.layout = "img2dataset"
+            pairs = _img2dataset(source, downloaded)
+        else:
+            source.not_written[split] = f"neither {annotation} nor img2dataset folders such as 00000/ in {source.root}"
+            continue
+        result[split] = _records(pairs, split, source.seed)
+    return result
 
 
-def _shard(pairs: _Pairs, order: array[int], split: str, pattern: str, number: int) -> Table:
-    images = order[number * SHARD_IMAGES : (number + 1) * SHARD_IMAGES]
+def _records(pairs: _Pairs, split: str, seed: int) -> LazyRecords[CaptionedImage]:
+    order = array("q", np.flatnonzero(pairs.caption_of >= 0).tolist())
+    random.Random(seed).shuffle(order)
 
-    def rows(skips: Skips) -> Iterator[Row]:
-        for image in images:
-            path, caption = pairs.path(image), pairs.caption(image)
-            if caption is None or not caption.strip():
-                skips.add("empty caption", str(path))
-                continue
-            yield {"image": path, "caption": [caption], "image_id": path.name, "split": split}
+    def build(number: int, skips: Skips) -> CaptionedImage | None:
+        path, caption = pairs.path(order[number]), pairs.caption(order[number])
+        if caption is None or not caption.strip():
+            skips.add("empty caption", str(path))
+            return None
+        return CaptionedImage(path, [caption], path.name, split)
 
-    return Table(pattern.replace(SHARD, str(number)), CAPTION, rows, len(images), shard_of=pattern)
+    return LazyRecords(range(len(order)), build)
 
 
 def _official(source: Source, annotation: Path, folder: Path) -> _Pairs:
@@ -102,7 +102,7 @@ def _official(source: Source, annotation: Path, folder: Path) -> _Pairs:
     paths = _strings(f"{sub}/{name}" for sub in sorted(listing(folder)) for name in _listing(folder / sub))
     if not len(paths):
         raise DataError(f"no images found: expected {folder}/*/*; see docs/data.md for the raw layout")
-    names, captions = _read(annotation)
+    names, captions = _read_captions(annotation)
     order = pc.index_in(_base_names(paths), value_set=names)
     found = pc.is_in(names, value_set=_base_names(paths))
     caption_of = order.fill_null(-1).to_numpy().astype(np.int64)
@@ -116,7 +116,7 @@ def _official(source: Source, annotation: Path, folder: Path) -> _Pairs:
     return _Pairs(folder, paths, captions, caption_of)
 
 
-def _read(annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def _read_captions(annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Read a list of [path, caption]: base names and captions."""
     names: list[pa.Array] = []
     captions: list[pa.Array] = []
@@ -138,7 +138,7 @@ def _read(annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
 
 
 def _img2dataset(source: Source, folder: Path) -> _Pairs:
-    """List the images of an img2dataset download; captions are read from .json or .txt when a row is written."""
+    """List the images of an img2dataset download; captions are read from .json or .txt when a record is built."""
     with_caption: list[str] = []
     chunks: list[pa.Array] = []
     for sub in sorted(listing(folder)):

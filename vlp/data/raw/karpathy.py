@@ -1,13 +1,17 @@
-"""COCO and Flickr30k with Karpathy's splits -> ``{prefix}_caption_karpathy_{split}`` (docs/official/meter.md §3.9)."""
+"""COCO and Flickr30k with Karpathy's splits: one JSON file for all splits beside the image folders.
+
+Source: docs/official/meter.md §3.9.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlp.data.arrow.writer import CAPTION, Row, Skips, Table
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.records import CaptionedImage
 from vlp.data.raw.source import Source, read_json
 
 
@@ -17,18 +21,20 @@ class _Annotation:
     captions: list[str]
 
 
-def plan_coco(source: Source) -> list[Table]:
-    """Plan coco_caption_karpathy_{train,val,restval,test} from ``karpathy/dataset_coco.json``."""
-    return _plan(source, "coco", "karpathy/dataset_coco.json", ("train2014", "val2014"), "train val restval test")
+def read_coco(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read ``karpathy/dataset_coco.json``: train, val, restval, test -> images in shuffled order."""
+    return _read(source, "karpathy/dataset_coco.json", ("train2014", "val2014"), "train val restval test")
 
 
-def plan_f30k(source: Source) -> list[Table]:
-    """Plan f30k_caption_karpathy_{train,val,test} from ``karpathy/dataset_flickr30k.json``."""
-    return _plan(source, "f30k", "karpathy/dataset_flickr30k.json", ("flickr30k-images",), "train val test")
+def read_f30k(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
+    """Read ``karpathy/dataset_flickr30k.json``: train, val, test -> images in shuffled order."""
+    return _read(source, "karpathy/dataset_flickr30k.json", ("flickr30k-images",), "train val test")
 
 
-def _plan(source: Source, prefix: str, annotation: str, folders: tuple[str, ...], splits: str) -> list[Table]:
-    annotations = _read(source, annotation)
+def _read(
+    source: Source, annotation: str, folders: tuple[str, ...], splits: str
+) -> dict[str, LazyRecords[CaptionedImage]]:
+    annotations = _read_annotations(source, annotation)
     by_split: dict[str, list[Path]] = {split: [] for split in splits.split()}
     seen: set[str] = set()
     for path in source.images(*folders):
@@ -47,23 +53,19 @@ def _plan(source: Source, prefix: str, annotation: str, folders: tuple[str, ...]
     for name in annotations:
         if name not in seen:
             source.skips.add("annotation without image", name)
-
-    def table(split: str, paths: list[Path]) -> Table:
-        def rows(_: Skips) -> Iterator[Row]:
-            for path in paths:
-                yield {
-                    "image": path,
-                    "caption": annotations[path.name].captions,
-                    "image_id": path.name,
-                    "split": split,
-                }
-
-        return Table(f"{prefix}_caption_karpathy_{split}", CAPTION, rows, len(paths))
-
-    return [table(split, paths) for split, paths in by_split.items()]
+    return {split: _records(paths, annotations) for split, paths in by_split.items()}
 
 
-def _read(source: Source, annotation: str) -> dict[str, _Annotation]:
+def _records(paths: list[Path], annotations: dict[str, _Annotation]) -> LazyRecords[CaptionedImage]:
+    def build(number: int, _: Skips) -> CaptionedImage:
+        path = paths[number]
+        annotation = annotations[path.name]
+        return CaptionedImage(path, annotation.captions, path.name, annotation.split)
+
+    return LazyRecords(range(len(paths)), build)
+
+
+def _read_annotations(source: Source, annotation: str) -> dict[str, _Annotation]:
     """Read Karpathy's JSON: file name -> split and the raw captions in order, empty ones left out."""
     path = source.root / annotation
     content = read_json(path)

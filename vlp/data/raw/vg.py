@@ -1,7 +1,4 @@
-"""Visual Genome regions -> ``vg``: every region phrase is a caption, its box lies beside it.
-
-Source: docs/official/meter.md §3.9.
-"""
+"""Visual Genome's regions: a long JSON list beside two image folders (docs/official/meter.md §3.9)."""
 
 from __future__ import annotations
 
@@ -10,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vlp.data.arrow.writer import VG, Row, Skips, Table
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.records import Region, RegionImage
 from vlp.data.raw.source import Source, iter_json_list
 
 _ANNOTATION = "annotations/region_descriptions.json"
@@ -22,15 +21,18 @@ class _Regions:
     """The regions of one image; arrays, because five million boxes as Python integers take gigabytes."""
 
     phrases: list[str] = field(default_factory=list)
-    width: array[int] = field(default_factory=lambda: array("q"))
-    height: array[int] = field(default_factory=lambda: array("q"))
     x: array[int] = field(default_factory=lambda: array("q"))
     y: array[int] = field(default_factory=lambda: array("q"))
+    width: array[int] = field(default_factory=lambda: array("q"))
+    height: array[int] = field(default_factory=lambda: array("q"))
+
+    def __iter__(self) -> Iterator[Region]:
+        return map(Region, self.phrases, self.x, self.y, self.width, self.height)
 
 
-def plan_vg(source: Source) -> list[Table]:
-    """Plan vg from ``annotations/region_descriptions.json`` and the two image folders."""
-    regions = _read(source)
+def read_vg(source: Source) -> LazyRecords[RegionImage]:
+    """Read ``annotations/region_descriptions.json``: the images of both folders in shuffled order."""
+    regions = _read_regions(source)
     paths: list[Path] = []
     seen: set[str] = set()
     for path in source.images("images/VG_100K", "images/VG_100K_2"):
@@ -45,23 +47,14 @@ def plan_vg(source: Source) -> list[Table]:
         if image_id not in seen:
             source.skips.add("annotation without image", image_id)
 
-    def rows(_: Skips) -> Iterator[Row]:
-        for path in paths:
-            region = regions[path.stem]
-            yield {
-                "image": path,
-                "caption": region.phrases,
-                "width": region.width,
-                "height": region.height,
-                "x": region.x,
-                "y": region.y,
-                "image_id": path.stem,
-            }
+    def build(number: int, _: Skips) -> RegionImage:
+        path = paths[number]
+        return RegionImage(path, path.stem, tuple(regions[path.stem]))
 
-    return [Table("vg", VG, rows, len(paths))]
+    return LazyRecords(range(len(paths)), build)
 
 
-def _read(source: Source) -> dict[str, _Regions]:
+def _read_regions(source: Source) -> dict[str, _Regions]:
     """Read the regions of every image, grouped by image id, in file order; empty phrases are left out."""
     path = source.root / _ANNOTATION
     result: dict[str, _Regions] = {}

@@ -1,0 +1,45 @@
+"""How far a conversion is, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+_LINE_EVERY_S = 30.0
+
+
+class Progress:
+    """Rows done of ``total``: a bar on a terminal, a plain line every 30 s elsewhere, nothing if ``quiet``."""
+
+    def __init__(self, name: str, total: int, quiet: bool) -> None:
+        self.name, self.total, self.done = name, total, 0
+        self._start = self._last = time.monotonic()
+        self._lines = not quiet and not sys.stderr.isatty()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=quiet or self._lines)
+        self._task = self._bar.add_task(name, total=total)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, rows: int = 1) -> None:
+        """Count ``rows`` more rows as done."""
+        self.done += rows
+        self._bar.advance(self._task, rows)
+        now = time.monotonic()
+        if self._lines and now - self._last > _LINE_EVERY_S:
+            self._last = now
+            rate = self.done / (now - self._start)
+            left = (self.total - self.done) / rate / 60
+            print(f"{self.name}: {self.done}/{self.total} rows, {rate:.0f}/s, {left:.0f} min left", file=sys.stderr)
