@@ -42,7 +42,7 @@ class Size(NamedTuple):
     # Peak memory of the naive EPIC step, measured and rounded up: weights and gradients, and each pair's activations.
     base_gib: float
     gib_per_pair: float
-    width: int | None = None  # of a picture in pixels, where it is not as wide as high
+    width: int | None = None  # of an image in pixels, where it is not as wide as high
 
 
 class ArrowSteps(Steps, ABC):

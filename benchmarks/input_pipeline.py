@@ -58,12 +58,12 @@ class Pipeline(NamedTuple):
 
 
 def squares(size: int) -> Callable[[Image.Image], Image.Image]:
-    """METER's pictures: the middle of the picture, ``size`` high and wide."""
+    """METER's images: the middle of the image, ``size`` high and wide."""
     return transforms.Compose([transforms.Resize(size, InterpolationMode.BICUBIC), transforms.CenterCrop(size)])
 
 
 def uncropped(size: int) -> Callable[[Image.Image], Image.Image]:
-    """ViLT's: the whole picture, its shorter side ``size``."""
+    """ViLT's: the whole image, its shorter side ``size``."""
     return lambda image: image.resize(pixelbert_size(*image.size, size), Image.Resampling.BICUBIC)
 
 
@@ -99,14 +99,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.input_pipeline", description=__doc__)
     sizes = ", ".join(f"{baseline.image_size} for {name}" for name, baseline in BASELINES.items())
     parser.add_argument("--baseline", choices=sorted(BASELINES), default="meter", help="default meter")
-    parser.add_argument("--images", type=int, default=512, help="how many pictures; default 512")
-    parser.add_argument("--size", type=int, default=480, help="shorter side of the pictures made; default 480 (x 640)")
+    parser.add_argument("--images", type=int, default=512, help="how many images; default 512")
+    parser.add_argument("--size", type=int, default=480, help="shorter side of the images made; default 480 (x 640)")
     parser.add_argument("--image-size", type=int, help="of the model's input; default the baseline's: " + sizes)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes; default 0 1 2")
     parser.add_argument("--rounds", type=int, default=3, help="of which the median counts; default 3")
-    parser.add_argument(
-        "--data-root", type=Path, metavar="DIR", help="tables of your own instead of pictures made here"
-    )
+    parser.add_argument("--data-root", type=Path, metavar="DIR", help="tables of your own instead of images made here")
     parser.add_argument("--datasets", nargs="+", default=["vg"], help="which of them; default vg")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     arguments = parser.parse_args(argv)
@@ -130,7 +128,7 @@ def open_data(folder: Path, root: Path, arguments: argparse.Namespace) -> ArrowD
 
 
 def take(datamodule: ArrowDataModule, count: int) -> list[bytes]:
-    """Cut the training set to ``count`` pairs, spread over all of it; their picture files."""
+    """Cut the training set to ``count`` pairs, spread over all of it; their image files."""
     mixed = datamodule.sets["train"]
     chosen = torch.linspace(0, len(mixed) - 1, min(count, len(mixed))).long().tolist()
     datamodule.sets["train"] = Subset(mixed, chosen)  # type: ignore[assignment]
@@ -145,7 +143,7 @@ def take(datamodule: ArrowDataModule, count: int) -> list[bytes]:
 
 
 def write_files(contents: Sequence[bytes], folder: Path) -> list[Path]:
-    """Picture files for the plain loop."""
+    """Image files for the plain loop."""
     folder.mkdir()
     paths = [folder / str(number) for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
@@ -154,7 +152,7 @@ def write_files(contents: Sequence[bytes], folder: Path) -> list[Path]:
 
 
 def plain_loop(files: Sequence[Path], baseline: Pipeline, image_size: int) -> Iterator[Tensor]:
-    """What any training loop has to do to a picture, in the fewest words: (3, H, W) tensors."""
+    """What any training loop has to do to an image, in the fewest words: (3, H, W) tensors."""
     transform = transforms.Compose(
         [baseline.resize(image_size), transforms.ToTensor(), transforms.Normalize(*baseline.mean_std)]
     )
@@ -231,7 +229,7 @@ def print_table(result: Mapping[str, Any]) -> None:
     """A row for each way."""
     settings = result["settings"]
     grid = Table(
-        title=f"{settings['baseline']}: {settings['images']} pictures of {settings['bytes_per_image'] / 1e3:.0f} kB "
+        title=f"{settings['baseline']}: {settings['images']} images of {settings['bytes_per_image'] / 1e3:.0f} kB "
         f"({settings['data']}) → {settings['image_size']} px",
         title_justify="left",
     )

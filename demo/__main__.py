@@ -105,7 +105,7 @@ def evaluate_stage(settings: Settings, name: str) -> Stage:
 
 
 def render(raw: Path, request: Request, settings: Settings) -> None:
-    """Pictures and captions in COCO's raw layout, and the captions of the language model."""
+    """Images and captions in COCO's raw layout, and the captions of the language model."""
     write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED)
     write_coco(raw, request, settings.processes)
 

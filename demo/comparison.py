@@ -56,7 +56,7 @@ def _remark(scores: Sequence[Score], settings: Settings) -> str:
     worse = [s.name for s in scores if s.difference is not None and s.difference < 0]
     return (
         f"EPIC is above vanilla in {', '.join(better) or 'nothing'}; below in {', '.join(worse) or 'nothing'}. "
-        f"One run each of {settings.steps} steps on {settings.train_images} drawn pictures: too small and too short to "
+        f"One run each of {settings.steps} steps on {settings.train_images} drawn images: too small and too short to "
         "say anything about the paper's claims. It shows that every part runs."
     )
 

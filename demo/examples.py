@@ -1,4 +1,4 @@
-"""What the trained EPIC model says about a few test pictures: saliency, verdicts, and where they come from."""
+"""What the trained EPIC model says about a few test images: saliency, verdicts, and where they come from."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Trained(NamedTuple):
     model: Any
     judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
     tokenizer: Any
-    salient_spans: dict[str, list[list[int]]]  # caption -> characters of the words that only the picture tells
+    salient_spans: dict[str, list[list[int]]]  # caption -> characters of the words that only the image tells
 
 
 class Examples(NamedTuple):
-    """The three kinds of example, one of each per picture (no Grad-CAM where no token was replaced)."""
+    """The three kinds of example, one of each per image (no Grad-CAM where no token was replaced)."""
 
     saliency: list[SaliencyExample]
     verdicts: list[VerdictExample]
@@ -38,7 +38,7 @@ class Examples(NamedTuple):
 
 
 def load_examples(settings: Settings, count: int) -> Examples:
-    """Run the EPIC checkpoint on ``count`` test pictures."""
+    """Run the EPIC checkpoint on ``count`` test images."""
     path = settings.checkpoint("epic")
     config = {**saved_config(path), "test_only": True, "load_path": str(path), "num_gpus": 1}
     baseline = settings.description
@@ -50,13 +50,13 @@ def load_examples(settings: Settings, count: int) -> Examples:
     trained = Trained(model, settings.about.judge, datamodule.tokenizer, _salient_spans(settings))
     dataset = datamodule.dataset("coco", "test", false_draws=False)
     examples = Examples([], [], [])
-    # The first captions of pictures that lie apart in the split; each picture has its captions one after the other.
+    # The first captions of images that lie apart in the split; each image has its captions one after the other.
     for index in range(0, len(dataset), max(len(dataset) // count, 1)):
         if len(examples.saliency) == count:
             break
         batch = trimmed(datamodule.collate([dataset[index]]))
-        picture = Image.open(io.BytesIO(dataset.tables.cell(dataset.row(index), "image"))).convert("RGB")
-        _add(examples, trained, batch, picture)
+        image = Image.open(io.BytesIO(dataset.tables.cell(dataset.row(index), "image"))).convert("RGB")
+        _add(examples, trained, batch, image)
     return examples
 
 
@@ -68,7 +68,7 @@ def _salient_spans(settings: Settings) -> dict[str, list[list[int]]]:
     return spans
 
 
-def _add(examples: Examples, trained: Trained, batch: dict[str, Any], picture: Image.Image) -> None:
+def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Image.Image) -> None:
     model, judge, tokenizer, salient_spans = trained
     caption = batch["text"][0]
     corruption = model.epic.corrupt(batch["text_ids"], batch["text_masks"], batch)
@@ -78,14 +78,14 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], picture: I
     salient = [any(start < offsets[i][1] and offsets[i][0] < end for start, end in spans) for i in kept]
     words = _words(tokenizer, batch["text_ids"][0], kept)
     alpha = corruption.log_alpha[0].exp()[kept].tolist()
-    examples.saliency.append(SaliencyExample(picture, words, alpha, salient))
+    examples.saliency.append(SaliencyExample(image, words, alpha, salient))
 
     original, corrupted = (judge(model, batch, ids) for ids in (batch["text_ids"], corruption.input_ids))
     replaced = corruption.replaced[0][kept].tolist()
     new_words = _words(tokenizer, corruption.input_ids[0], kept)
     examples.verdicts.append(
         VerdictExample(
-            picture,
+            image,
             Verdicts(words, original.logits[0].sigmoid()[kept].tolist(), [False] * len(kept)),
             Verdicts(new_words, corrupted.logits[0].sigmoid()[kept].tolist(), replaced),
         )
@@ -96,7 +96,7 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], picture: I
         position = kept.index(token)
         heats = [judgement.heat(token) for judgement in (original, corrupted)]
         examples.gradcam.append(
-            GradCamExample(picture, caption, words[position], heats[0], new_words[position], heats[1])
+            GradCamExample(image, caption, words[position], heats[0], new_words[position], heats[1])
         )
 
 

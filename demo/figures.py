@@ -1,4 +1,4 @@
-"""Figures as text that an HTML page carries inside itself: line charts as SVG, pictures as data URIs."""
+"""Figures as text that an HTML page carries inside itself: line charts as SVG, images as data URIs."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from vilt.modules.batches import image_of
 class Judgement(NamedTuple):
     """ITC logits (1, n), and of fusion layer -2 the map (1, h, n, keys) that they depend on.
 
-    The last rows·columns keys are the picture's patches in raster order.
+    The last rows·columns keys are the image's patches in raster order.
     """
 
     logits: Tensor
@@ -32,7 +32,7 @@ class Judgement(NamedTuple):
 
 
 def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
-    """``ids`` (1, n) with the batch's picture: the cross-attention of METER's text stream."""
+    """``ids`` (1, n) with the batch's image: the cross-attention of METER's text stream."""
     attention = model.cross_modal_text_layers[-2].crossattention.self
     attention.keep_map = True
     mask = batch["text_masks"]
@@ -44,7 +44,7 @@ def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement
 
 
 def vilt_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
-    """``ids`` (1, n) with the batch's picture: the joint attention of ViLT, text, class token and patches."""
+    """``ids`` (1, n) with the batch's image: the joint attention of ViLT, text, class token and patches."""
     attention = model.transformer.blocks[-2].attn
     attention.keep_map = True
     image = model.encode_image(*image_of(batch, "image"))

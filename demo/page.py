@@ -30,7 +30,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
             "them. The first is the frozen teacher of the second."
         ),
         facts=[
-            ("training pictures", f"{settings.train_images:,} with two captions each"),
+            ("training images", f"{settings.train_images:,} with two captions each"),
             ("steps", f"{settings.steps:,} of {settings.batch * settings.processes} pairs"),
             ("vanilla took", f"{seconds['vanilla']:.0f} s"),
             ("EPIC took", f"{seconds['epic']:.0f} s"),
@@ -60,7 +60,7 @@ def loss_charts(metrics: dict[str, list[dict[str, float]]]) -> list[Chart]:
     """Baseline losses of both runs, EPIC's own of one."""
     both = {name: "mlm/train/loss" for name in NAMES}
     charts = [
-        chart(metrics, "MLM loss", both, "Masked tokens, from the sentence and the picture."),
+        chart(metrics, "MLM loss", both, "Masked tokens, from the sentence and the image."),
         chart(metrics, "ITM loss", {name: "itm/train/loss" for name in NAMES}, "ln 2 = 0.69 is a coin flip."),
         chart(metrics, "ITC loss", {"epic": "epic/train/epic_itc"}, "L_ITC of Eq. 2, before lambda."),
         chart(metrics, "Generator loss", {"epic": "epic/train/epic_gen"}, "L_GEN of Eq. 7."),

@@ -36,7 +36,7 @@ class Score:
 
 @dataclass(frozen=True)
 class SaliencyExample:
-    """Fig. 4: alpha of Eq. 8 per token, and which tokens only the picture determines."""
+    """Fig. 4: alpha of Eq. 8 per token, and which tokens only the image determines."""
 
     image: Image.Image
     tokens: Sequence[str]
@@ -65,7 +65,7 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class VerdictExample:
-    """The same picture with its caption and with the corrupted one; both have equally many tokens."""
+    """The same image with its caption and with the corrupted one; both have equally many tokens."""
 
     image: Image.Image
     original: Verdicts

@@ -1,4 +1,4 @@
-"""``python -m demo.screenshot [REPORT.html] [OUT.png]``: a picture of the demo's report, small enough for a README."""
+"""``python -m demo.screenshot [REPORT.html] [OUT.png]``: an image of the demo's report, small enough for a README."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ FLAGS = (
 
 
 def main(argv: Sequence[str]) -> None:
-    """Take the picture; what cannot be had ends in one line and status 1."""
-    parser = argparse.ArgumentParser("python -m demo.screenshot", description="A picture of the demo's report.")
+    """Take the image; what cannot be had ends in one line and status 1."""
+    parser = argparse.ArgumentParser("python -m demo.screenshot", description="An image of the demo's report.")
     parser.add_argument("report", nargs="?", type=Path, default=REPOSITORY / "runs/demo/report.html")
     parser.add_argument("out", nargs="?", type=Path, default=REPOSITORY / "docs/demo_report.png")
     chosen = parser.parse_args(argv)
@@ -67,33 +67,33 @@ def screenshot(browser: str, page: Path, out: Path) -> None:
     """Render a report and write what ``SHOWN`` leaves of it as a PNG of few colours.
 
     Raises:
-        RuntimeError: the browser wrote no picture; its last words are in the message.
+        RuntimeError: the browser wrote no image; its last words are in the message.
     """
     with tempfile.TemporaryDirectory() as folder:
-        copy, picture = Path(folder, "page.html"), Path(folder, "page.png")
+        copy, image = Path(folder, "page.html"), Path(folder, "page.png")
         copy.write_text(page.read_text(encoding="utf-8") + SHOWN, encoding="utf-8")
         command = [
             browser,
             *FLAGS,
             f"--user-data-dir={folder}/profile",
             f"--window-size={WIDTH},{HEIGHT}",
-            f"--screenshot={picture}",
+            f"--screenshot={image}",
             copy.as_uri(),
         ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(f"{browser} took more than {TIMEOUT} s") from error
-        if not picture.is_file():
+        if not image.is_file():
             last = done.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
-            raise RuntimeError(f"{browser} wrote no picture (status {done.returncode}): {last[0]}")
-        shrink(picture, out)
+            raise RuntimeError(f"{browser} wrote no image (status {done.returncode}): {last[0]}")
+        shrink(image, out)
 
 
-def shrink(picture: Path, out: Path) -> None:
+def shrink(taken: Path, out: Path) -> None:
     """Write an image file as a PNG of ``COLORS`` colours, atomically."""
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with Image.open(picture) as image:
+    with Image.open(taken) as image:
         image.convert("RGB").quantize(COLORS).save(fresh, format="PNG", optimize=True)
     os.replace(fresh, out)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vilt.config import ex
-from vilt.datamodules.multitask_datamodule import MTDataModule, check_pictures
+from vilt.datamodules.multitask_datamodule import MTDataModule, check_images
 from vilt.modules.checkpoints import LAYOUT
 from vilt.modules.vilt_module import ViLTransformerSS
 from vlp.sacred_dialect.baseline import SacredBaseline
@@ -24,7 +24,7 @@ BASELINE = SacredBaseline(
         **{"mlm": "caption", "itm": "caption", "mpp": "caption", "irtr": "caption"},
         **{"vqa": "vqa", "nlvr2": "nlvr2"},
     },
-    check_own=check_pictures,
+    check_own=check_images,
     pretraining=("task_mlm_itm", "whole_word_masking=True"),
     finetuning="task_finetune_{}",
     small=("tiny",),

@@ -36,7 +36,7 @@ WRONG = {
     "epic.mask_ratio=2": "epic.mask_ratio is 2; it must be at least 0, at most 1",
 }
 VILT_WRONG = {
-    "max_image_len=0": "max_image_len=0 keeps no patch of a picture",
+    "max_image_len=0": "max_image_len=0 keeps no patch of an image",
     "hidden_size=32": "vit=vit_tiny_patch16_64 has hidden_size=128 (here 32)",
     "init.vision=pretrained": "vit=vit_tiny_patch16_64 has no pre-trained weights; give init.vision=<file>",
     "epic.enabled=True": "teacher_path must be given: the checkpoint of a ViLT pre-trained without EPIC",

@@ -52,5 +52,5 @@ def test_tables_that_do_not_fit_are_refused() -> None:
         interpolate_clip_positions(torch.zeros(51, 8), 224, 32)
     with pytest.raises(ValueError, match="170 rows is not a square grid"):
         interpolate_swin_bias(torch.zeros(170, 4), 224, 384)
-    with pytest.raises(ValueError, match="for pictures of 224 pixels, not 384: set resolution_before"):
+    with pytest.raises(ValueError, match="for images of 224 pixels, not 384: set resolution_before"):
         interpolate_swin_bias(torch.zeros(13 * 13, 4), 384, 288)

@@ -27,7 +27,7 @@ class MTDataModule(ArrowDataModule):
     specs = {key: SPECS[key] for key in ("vg", "f30k", "coco", "sbu", "cc12m", "nlvr2")} | {s.key: s for s in _OWN}
 
 
-def check_pictures(config: Mapping[str, Any]) -> None:
+def check_images(config: Mapping[str, Any]) -> None:
     """Refuse transforms, sizes and caps of patches that leave no patch or none that is whole.
 
     Raises:
@@ -35,11 +35,11 @@ def check_pictures(config: Mapping[str, Any]) -> None:
     """
     for key in ("train_transform_keys", "val_transform_keys"):
         if not config[key] or not set(config[key]) <= set(TRANSFORMS):
-            raise ValueError(f"{key}={config[key]}: ViLT's pictures are resized by {' or '.join(TRANSFORMS)}")
+            raise ValueError(f"{key}={config[key]}: ViLT's images are resized by {' or '.join(TRANSFORMS)}")
     if config["image_size"] < PIXELBERT_STEP:
         raise ValueError(
             f"image_size={config['image_size']}: sides are cut to multiples of {PIXELBERT_STEP} pixels, so that none "
             f"would be left; at least {PIXELBERT_STEP} (official: 384)"
         )
     if config["max_image_len"] == 0:
-        raise ValueError("max_image_len=0 keeps no patch of a picture: a number of patches, or -1 for all of them")
+        raise ValueError("max_image_len=0 keeps no patch of an image: a number of patches, or -1 for all of them")

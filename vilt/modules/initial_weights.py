@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 VIT_SIZES = {
     "vit_base_patch32_384": VitSize(768, 12, 12, 32, (12, 12)),
-    "vit_tiny_patch16_64": VitSize(128, 4, 4, 16, (4, 4)),  # ours: a CPU trains it on pictures of 64 pixels
+    "vit_tiny_patch16_64": VitSize(128, 4, 4, 16, (4, 4)),  # ours: a CPU trains it on images of 64 pixels
 }
 # timm's names of pre-trained weights of these sizes.
 PRETRAINED = {"vit_base_patch32_384": "vit_base_patch32_384.augreg_in21k_ft_in1k"}

@@ -1,4 +1,4 @@
-"""Position tables carried to another picture size (docs/official/meter.md §4.2 and §4.3)."""
+"""Position tables carried to another image size (docs/official/meter.md §4.2 and §4.3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SWIN_STRIDE = 32  # METER's Swin: window = image_size // 32 at every stage
 
 
 def interpolate_clip_positions(table: Tensor, image_size: int, patch_size: int) -> Tensor:
-    """CLIP's position table for pictures of `image_size`.
+    """CLIP's position table for images of `image_size`.
 
     Args:
         table: (1 + g * g, D); row 0 belongs to the class token, the rest to a g x g grid, row by row.
@@ -54,7 +54,7 @@ def interpolate_vit_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
-    """A Swin block's relative-position bias table for pictures of `after` pixels instead of `before`.
+    """A Swin block's relative-position bias table for images of `after` pixels instead of `before`.
 
     Args:
         table: ((2w - 1) * (2w - 1), heads), w = before // 32.
@@ -64,14 +64,14 @@ def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
         before = after.
 
     Raises:
-        ValueError: the table is not that of pictures of `before` pixels.
+        ValueError: the table is not that of images of `before` pixels.
     """
     if before == after:
         return table
     side = _side(table.shape[0], f"a relative-position bias table of {table.shape[0]} rows is not a square grid")
     if side != 2 * (before // SWIN_STRIDE) - 1:
         raise ValueError(
-            f"a relative-position bias table of {side} x {side} is for pictures of {(side + 1) // 2 * SWIN_STRIDE} "
+            f"a relative-position bias table of {side} x {side} is for images of {(side + 1) // 2 * SWIN_STRIDE} "
             f"pixels, not {before}: set resolution_before to the checkpoint's image size"
         )
     target = 2 * (after // SWIN_STRIDE) - 1
@@ -79,7 +79,7 @@ def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:
 
 
 def swin_image_size(bias_table: Tensor) -> int:
-    """The picture size, in pixels, of a Swin block's bias table ((2w - 1) * (2w - 1), heads): w = size // 32."""
+    """The image size, in pixels, of a Swin block's bias table ((2w - 1) * (2w - 1), heads): w = size // 32."""
     return SWIN_STRIDE * (math.isqrt(bias_table.shape[0]) + 1) // 2
 
 

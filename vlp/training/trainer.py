@@ -28,7 +28,7 @@ NODE_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 
 
 def prepare_process() -> None:
-    """Set up this process as officially: NCCL's log, open files for the data workers; empty node variables are unset."""
+    """Set up this process as officially: NCCL's log, open files for data workers; empty node variables are unset."""
     # Official docs export them from a cluster's own, which leaves them empty elsewhere (docs/official/vilt.md §9).
     for name in NODE_VARIABLES:
         if os.environ.get(name) == "":

@@ -9,7 +9,7 @@ import pytest
 
 from meter.datamodules.multitask_datamodule import MTDataModule as MeterDataModule
 from tests.unit.data.raw import picture, write_table
-from vilt.datamodules.multitask_datamodule import MTDataModule, check_pictures
+from vilt.datamodules.multitask_datamodule import MTDataModule, check_images
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.writer import vqa_schema
 from vlp.data.errors import DataError
@@ -109,9 +109,9 @@ def test_an_answer_beyond_the_head_is_named(tmp_path: Path) -> None:
 
 
 def test_pictures_that_leave_a_patch_are_accepted() -> None:
-    check_pictures(CONFIG)
-    check_pictures({**CONFIG, "image_size": 32, "max_image_len": 1})
-    check_pictures({**CONFIG, "image_size": 400, "max_image_len": -1})  # sides are cut to multiples of 32, officially
+    check_images(CONFIG)
+    check_images({**CONFIG, "image_size": 32, "max_image_len": 1})
+    check_images({**CONFIG, "image_size": 400, "max_image_len": -1})  # sides are cut to multiples of 32, officially
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_pictures_that_leave_a_patch_are_accepted() -> None:
 )
 def test_what_leaves_none_is_refused_by_its_key(change: dict[str, Any], named: str) -> None:
     with pytest.raises(ValueError, match=named):
-        check_pictures({**CONFIG, **change})
+        check_images({**CONFIG, **change})
 
 
 def test_a_picture_too_thin_for_a_patch_is_named(tmp_path: Path) -> None:
