@@ -170,8 +170,9 @@ def logged(model: METERTransformerSS, batches: Sequence[Batch]) -> dict[str, flo
 @torch.no_grad()
 def test_evaluation_tells_dev_from_test_by_the_name_of_the_table(task: str) -> None:
     model = model_of(task)
-    first, second = asked(task), asked(task, (4, 8))
-    first["table_name"], second["table_name"] = [f"{task}_dev", f"{task}_test1", f"{task}_dev"], [f"{task}_dev"] * 2
+    first, second = asked(task), asked(task, (4, 8, 3, 6, 5))  # of unequal weight in the means of either split
+    first["table_name"] = [f"{task}_dev", f"{task}_test1", f"{task}_dev"]
+    second["table_name"] = [f"{task}_dev"] * 3 + [f"{task}_test1"] * 2
     found = logged(model, [first, second])
     hits: dict[str, list[float]] = {"dev": [], "test": []}
     losses: dict[str, list[float]] = {"dev": [], "test": []}
@@ -191,9 +192,17 @@ def test_evaluation_tells_dev_from_test_by_the_name_of_the_table(task: str) -> N
 
 
 @pytest.mark.parametrize(("task", "quantity"), [("vqa", "score"), ("nlvr2", "accuracy"), ("snli", "accuracy")])
-def test_training_logs_the_official_tags(task: str, quantity: str) -> None:
+@torch.no_grad()
+def test_training_logs_the_official_tags_and_means_over_samples(task: str, quantity: str) -> None:
     model = model_of(task).train()
-    found = logged(model, [asked(task)])
+    model.text_transformer.eval()  # the one part with dropout
+    batches = [asked(task), asked(task, (6, 4, 3, 8, 5, 7, 4))]
+    alone = [logged(model, [batch]) for batch in batches]
+    found = logged(model, batches)
     tags = {f"{task}/train/{name}{end}" for name in ("loss", quantity) for end in ("", "_epoch")}
     assert found.keys() == tags | {"train/the_metric"}
+    for name in ("loss", quantity):
+        of_batches = [each[f"{task}/train/{name}_epoch"] for each in alone]
+        assert found[f"{task}/train/{name}_epoch"] == pytest.approx((3 * of_batches[0] + 7 * of_batches[1]) / 10)
+        assert of_batches[0] != pytest.approx(of_batches[1], rel=1e-3)
     assert found["train/the_metric"] == pytest.approx(found[f"{task}/train/{quantity}_epoch"])
