@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -109,6 +111,40 @@ def test_questions_without_answers_have_logits_and_no_loss() -> None:
     unanswered = {**batch, "vqa_labels": [[]] * 3, "vqa_scores": [[]] * 3}
     outputs = model(unanswered)
     assert outputs.keys() == {"vqa_logits"} and torch.equal(outputs["vqa_logits"], model(batch)["vqa_logits"])
+
+
+QUESTIONS = [[31, 7, 5], [9, 31]]  # of two ranks; the sampler's padding gave one to both
+
+
+@torch.no_grad()
+def answered(batches: list[list[int]]) -> dict[int, int]:
+    """Question id -> answer id after a test epoch of this process, whose model always has the same weights."""
+    torch.manual_seed(0)
+    model = model_of("vqa")
+    for i, questions in enumerate(batches):
+        each = [batch_of([3 + question % 5], padded_to=8, seed=question) for question in questions]
+        batch: Batch = {key: torch.cat([b[key] for b in each]) for key in each[0] if key.startswith("text_")}
+        images, unanswered = [torch.cat([b["image"][0] for b in each])], [[]] * len(each)
+        model.test_step(
+            {**batch, "image": images, "qid": questions, "vqa_labels": unanswered, "vqa_scores": unanswered}, i
+        )
+    model.on_test_epoch_end()
+    return model.vqa_predictions.of_question
+
+
+def answer(rank: int, folder: str) -> None:
+    """Take the place of rank ``rank`` of two."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(answered([QUESTIONS[rank]]), f"{folder}/{rank}.pt")
+
+
+def test_two_ranks_answer_together_what_one_process_answers(tmp_path: Path) -> None:
+    expected = answered(QUESTIONS)
+    assert len(set(expected.values())) > 1
+    mp.start_processes(answer, (str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found == expected and list(found) == [5, 7, 9, 31]
 
 
 # Built and loaded ----------------------------------------------------------------------------------------
