@@ -161,6 +161,12 @@ def test_heads_start_as_bert_does() -> None:
     assert not first.bias.any() and not last.bias.any() and not norm.bias.any() and bool((norm.weight == 1).all())
 
 
+def test_a_new_models_second_image_starts_with_the_type_of_the_first() -> None:
+    config = config_of(tasks=["nlvr2"])
+    types = METERTransformerSS(config, Encoders(vision_tower(), text_tower())).token_type_embeddings.weight
+    assert len(types) == 3 and torch.equal(types[2], types[1]) and not torch.equal(types[1], types[0])
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_a_pre_training_checkpoint_starts_a_task(task: str, tmp_path: Path) -> None:
     source, target = meter(), model_of(task)
