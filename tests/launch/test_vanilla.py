@@ -82,7 +82,7 @@ def test_the_metric_is_the_sum_of_accuracies(vanilla: Result) -> None:
 
 def test_epoch_means_weigh_tokens_and_samples(launcher: Launcher, vanilla: Result) -> None:
     """Batches have unequal numbers of masked tokens: a mean over all of the epoch is not that of the batches' means."""
-    datamodule = launcher.baseline.run.datamodule(vanilla.config())
+    datamodule = launcher.baseline.datamodule(vanilla.config())
     batches = list(islice(datamodule.train_dataloader(), 3))
     masked = [int((batch["text_labels_mlm"] != -100).sum()) for batch in batches]
     pairs = [len(batch["text"]) for batch in batches]

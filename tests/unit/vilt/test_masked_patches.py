@@ -1,4 +1,7 @@
-"""Masked patch prediction as drawn (SPEC §5): which patches are predicted, which of them hidden, which left alone."""
+"""Masked patch prediction as drawn: which patches are predicted, which of them hidden, which left alone.
+
+Source: docs/official/vilt.md §5, MPP.
+"""
 
 from __future__ import annotations
 
