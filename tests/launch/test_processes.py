@@ -8,7 +8,7 @@ import socket
 import pytest
 import torch
 
-from tests.launch.launcher import LOSSES, SHARED_CODE, Launcher, Result
+from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +37,22 @@ def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
     ranks, epic = [rank["random_state"]["torch"] for rank in checkpoint["ranks"]], checkpoint["epic"]["rng"]
     assert len(ranks) == len(epic) == 2
     assert not torch.equal(*ranks) and not torch.equal(*epic)
+
+
+@VILT_ALONE
+def test_ranks_that_draw_equally_much_draw_different_numbers(launcher: Launcher) -> None:
+    """Without dropout a step of ViLT draws its ITM labels alone: as many numbers on every rank, whatever its texts."""
+    meet = address()
+    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
+    last = ("num_gpus=1", "num_nodes=2", "batch_size=16", "drop_rate=0.0", "max_steps=1", "val_check_interval=1.0")
+    first, _ = launcher.together(nodes, *launcher.pretraining, *launcher.items(*last))
+    ranks = torch.load(first.checkpoint, weights_only=True)["ranks"]
+    states = [rank["random_state"]["torch"] for rank in ranks]
+    for rank, state in enumerate(states):
+        generator = torch.Generator().manual_seed(rank)  # seed + rank, and the seed is 0
+        torch.randperm(8, generator=generator)
+        assert torch.equal(generator.get_state(), state)
+    assert not torch.equal(*states)
 
 
 @SHARED_CODE

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,19 @@ def test_the_metric_is_the_sum_of_accuracies(vanilla: Result) -> None:
         assert vanilla.values(f"{phase}/the_metric")[-1] == pytest.approx(sum(parts))
 
 
-def test_epoch_means_weigh_tokens_and_samples(vanilla: Result) -> None:
-    """Matching batches are of one size: the epoch's mean is the mean of the steps."""
-    steps = vanilla.values("itm/train/loss")
-    assert vanilla.values("itm/train/loss_epoch") == [pytest.approx(sum(steps) / len(steps), rel=1e-6)]
+def test_epoch_means_weigh_tokens_and_samples(launcher: Launcher, vanilla: Result) -> None:
+    """Batches have unequal numbers of masked tokens: a mean over all of the epoch is not that of the batches' means."""
+    datamodule = launcher.baseline.datamodule(vanilla.config())
+    batches = list(islice(datamodule.train_dataloader(), 3))
+    masked = [int((batch["text_labels_mlm"] != -100).sum()) for batch in batches]
+    pairs = [len(batch["text"]) for batch in batches]
+    for task, weights in (("mlm", masked), ("itm", pairs)):
+        for quantity in ("loss", "accuracy"):
+            steps = vanilla.values(f"{task}/train/{quantity}")
+            mean = sum(w * step for w, step in zip(weights, steps, strict=True)) / sum(weights)
+            assert vanilla.values(f"{task}/train/{quantity}_epoch") == [pytest.approx(mean, rel=1e-6)]
+    steps = vanilla.values("mlm/train/loss")
+    assert vanilla.values("mlm/train/loss_epoch") != [pytest.approx(sum(steps) / 3, rel=1e-5)]
 
 
 def test_resolved_config_and_versions(vanilla: Result) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import lightning as L
-import torch
 
 from vlp.checkpoint.atomic_io import last_save_failure
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.datamodule import RunDataModule
 from vlp.data.errors import DataError
 from vlp.training.failures import plain_failures
+from vlp.training.rank_seed import RankSeed
 from vlp.training.resume import check_resume
 from vlp.training.run_log import run_directory, write_run_header
 
@@ -75,7 +75,8 @@ def start(run: Run, config: Mapping[str, Any], seed: int, resumed_from: Mapping[
     directory = run_directory(run.trainer)
     if directory is not None:
         write_run_header(directory, config, resumed_from)
-    torch.manual_seed(seed + run.trainer.global_rank)
+    callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.insert(0, RankSeed(seed))
 
 
 def say_where(run: Run) -> None:

@@ -10,7 +10,7 @@ import random
 import re
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO, last_save_failure
 from vlp.checkpoint.weights import WeightsError, read_checkpoint
+from vlp.files import write_json
 from vlp.training.event_log import EventLog
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint
 from vlp.versions import package_versions
@@ -127,6 +128,42 @@ def test_the_next_save_clears_what_a_killed_one_left(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"half")
     AtomicCheckpointIO().save_checkpoint(content(1), tmp_path / "last.ckpt")
     assert names(tmp_path) == [".notes.tmp", "last.ckpt"]
+
+
+# A power cut ----------------------------------------------------------------------------------------------
+
+
+def save(path: Path) -> None:
+    AtomicCheckpointIO().save_checkpoint(content(1, 10**5), path)
+
+
+def save_json(path: Path) -> None:
+    write_json(path, {"seed": 3})
+
+
+@pytest.mark.parametrize("write", [save, save_json])
+def test_a_file_is_on_the_disk_before_its_name_and_the_name_before_the_run_goes_on(
+    write: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not synced may be lost, or come back as an empty file, after a kernel or a machine that stops."""
+    done: list[tuple[str, str, int]] = []
+    sync, replace = os.fsync, os.replace
+
+    def noted_sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        done.append(("sync", path.name, path.stat().st_size if path.is_file() else 0))
+        sync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        done.append(("rename", target.name, source.stat().st_size))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    write(path)
+    size = path.stat().st_size
+    assert done == [("sync", ".last.ckpt.tmp", size), ("rename", "last.ckpt", size), ("sync", "checkpoints", 0)]
 
 
 # A full disk ----------------------------------------------------------------------------------------------

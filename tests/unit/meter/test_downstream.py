@@ -14,6 +14,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -111,6 +113,40 @@ def test_questions_without_answers_have_logits_and_no_loss() -> None:
     assert outputs.keys() == {"vqa_logits"} and torch.equal(outputs["vqa_logits"], model(batch)["vqa_logits"])
 
 
+QUESTIONS = [[31, 7, 5], [9, 31]]  # of two ranks; the sampler's padding gave one to both
+
+
+@torch.no_grad()
+def answered(batches: list[list[int]]) -> dict[int, int]:
+    """Question id -> answer id after a test epoch of this process, whose model always has the same weights."""
+    torch.manual_seed(0)
+    model = model_of("vqa")
+    for i, questions in enumerate(batches):
+        each = [batch_of([3 + question % 5], padded_to=8, seed=question) for question in questions]
+        batch: Batch = {key: torch.cat([b[key] for b in each]) for key in each[0] if key.startswith("text_")}
+        images, unanswered = [torch.cat([b["image"][0] for b in each])], [[]] * len(each)
+        model.test_step(
+            {**batch, "image": images, "qid": questions, "vqa_labels": unanswered, "vqa_scores": unanswered}, i
+        )
+    model.on_test_epoch_end()
+    return model.vqa_predictions.of_question
+
+
+def answer(rank: int, folder: str) -> None:
+    """Take the place of rank ``rank`` of two."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.save(answered([QUESTIONS[rank]]), f"{folder}/{rank}.pt")
+
+
+def test_two_ranks_answer_together_what_one_process_answers(tmp_path: Path) -> None:
+    expected = answered(QUESTIONS)
+    assert len(set(expected.values())) > 1
+    mp.start_processes(answer, (str(tmp_path),), nprocs=2, start_method="fork")
+    for rank in range(2):
+        found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        assert found == expected and list(found) == [5, 7, 9, 31]
+
+
 # Built and loaded ----------------------------------------------------------------------------------------
 
 
@@ -123,6 +159,12 @@ def test_heads_start_as_bert_does() -> None:
     std = 0.02 * math.sqrt(768 / 64)
     assert first.weight.std().item() == pytest.approx(std, rel=0.05) == last.weight.std().item()
     assert not first.bias.any() and not last.bias.any() and not norm.bias.any() and bool((norm.weight == 1).all())
+
+
+def test_a_new_models_second_image_starts_with_the_type_of_the_first() -> None:
+    config = config_of(tasks=["nlvr2"])
+    types = METERTransformerSS(config, Encoders(vision_tower(), text_tower())).token_type_embeddings.weight
+    assert len(types) == 3 and torch.equal(types[2], types[1]) and not torch.equal(types[1], types[0])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -170,8 +212,9 @@ def logged(model: METERTransformerSS, batches: Sequence[Batch]) -> dict[str, flo
 @torch.no_grad()
 def test_evaluation_tells_dev_from_test_by_the_name_of_the_table(task: str) -> None:
     model = model_of(task)
-    first, second = asked(task), asked(task, (4, 8))
-    first["table_name"], second["table_name"] = [f"{task}_dev", f"{task}_test1", f"{task}_dev"], [f"{task}_dev"] * 2
+    first, second = asked(task), asked(task, (4, 8, 3, 6, 5))  # of unequal weight in the means of either split
+    first["table_name"] = [f"{task}_dev", f"{task}_test1", f"{task}_dev"]
+    second["table_name"] = [f"{task}_dev"] * 3 + [f"{task}_test1"] * 2
     found = logged(model, [first, second])
     hits: dict[str, list[float]] = {"dev": [], "test": []}
     losses: dict[str, list[float]] = {"dev": [], "test": []}
@@ -191,9 +234,17 @@ def test_evaluation_tells_dev_from_test_by_the_name_of_the_table(task: str) -> N
 
 
 @pytest.mark.parametrize(("task", "quantity"), [("vqa", "score"), ("nlvr2", "accuracy"), ("snli", "accuracy")])
-def test_training_logs_the_official_tags(task: str, quantity: str) -> None:
+@torch.no_grad()
+def test_training_logs_the_official_tags_and_means_over_samples(task: str, quantity: str) -> None:
     model = model_of(task).train()
-    found = logged(model, [asked(task)])
+    model.text_transformer.eval()  # the one part with dropout
+    batches = [asked(task), asked(task, (6, 4, 3, 8, 5, 7, 4))]
+    alone = [logged(model, [batch]) for batch in batches]
+    found = logged(model, batches)
     tags = {f"{task}/train/{name}{end}" for name in ("loss", quantity) for end in ("", "_epoch")}
     assert found.keys() == tags | {"train/the_metric"}
+    for name in ("loss", quantity):
+        of_batches = [each[f"{task}/train/{name}_epoch"] for each in alone]
+        assert found[f"{task}/train/{name}_epoch"] == pytest.approx((3 * of_batches[0] + 7 * of_batches[1]) / 10)
+        assert of_batches[0] != pytest.approx(of_batches[1], rel=1e-3)
     assert found["train/the_metric"] == pytest.approx(found[f"{task}/train/{quantity}_epoch"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from tests.unit.meter.small import IMAGE_SIZE, config_of, stirred, text_tower, v
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import recalls
 from vlp.sacred_dialect import retrieval
+from vlp.sacred_dialect.task_metrics import epoch_wrapup
 
 TOKENIZER = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
 CAPTIONS = [" ".join(f"w{(7 * i + j) % 40}" for j in range(1 + 4 * i % 9)) for i in range(7)]
@@ -49,7 +51,9 @@ def attach(
         return Images({"image": [image]} for image in (images if image_only else images[ROWS]))
 
     datamodule = SimpleNamespace(dataset=dataset, tokenizer=TOKENIZER)
-    model._trainer = SimpleNamespace(datamodule=datamodule, testing=testing, world_size=world, global_rank=rank)  # type: ignore[assignment]
+    model._trainer = SimpleNamespace(
+        datamodule=datamodule, testing=testing, sanity_checking=False, world_size=world, global_rank=rank
+    )  # type: ignore[assignment]
     return asked
 
 
@@ -99,6 +103,20 @@ def test_the_split_follows_the_stage_and_draws_nothing(testing: bool) -> None:
     asked = attach(model, images, testing)
     retrieval.compute_irtr_recall(model)
     assert asked == 2 * [("coco", "test" if testing else "val", False)]
+
+
+def test_the_metric_has_both_directions() -> None:
+    model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
+    model.config["get_recall_metric"] = True
+    attach(model, images)
+    recalled = retrieval.compute_irtr_recall(model)
+    assert 0 < recalled.ir_r1 != recalled.tr_r1 > 0
+    found: dict[str, float] = {}
+    model.get_submodule("val_itm_accuracy").update(0.25)
+    with patch.object(model, "log", lambda name, value, **_: found.update({name: float(value)})):
+        epoch_wrapup(model)
+    assert {name: found[f"recalls/{name}"] for name in recalled._fields} == recalled._asdict()
+    assert found["val/the_metric"] == pytest.approx(0.25 + recalled.ir_r1 + recalled.tr_r1)
 
 
 def test_towers_run_once_per_image_and_per_caption() -> None:

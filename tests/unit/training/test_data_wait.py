@@ -26,16 +26,16 @@ class Clock:
 
 
 class Slow(Dataset[Tensor]):
-    """Sample i takes ``LOAD`` seconds, from the fifth on none."""
+    """The first ``slow`` samples take ``LOAD`` seconds, the others none."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, slow: int) -> None:
+        self.clock, self.slow = clock, slow
 
     def __len__(self) -> int:
         return 8
 
     def __getitem__(self, index: int) -> Tensor:
-        self.clock.now += LOAD if index < 4 else 0
+        self.clock.now += LOAD if index < self.slow else 0
         return torch.zeros(1)
 
 
@@ -65,7 +65,7 @@ class Shares(Callback):
         self.seen.append(float(trainer.callback_metrics["data/wait_share"]))
 
 
-def train(clock: Clock, *callbacks: Callback, **options: Any) -> None:
+def train(clock: Clock, *callbacks: Callback, slow: int = 4, **options: Any) -> None:
     trainer = L.Trainer(
         accelerator="cpu",
         max_epochs=1,
@@ -79,7 +79,7 @@ def train(clock: Clock, *callbacks: Callback, **options: Any) -> None:
         enable_model_summary=False,
         **options,
     )
-    trainer.fit(Working(clock), DataLoader(Slow(clock)), DataLoader(Slow(clock)))
+    trainer.fit(Working(clock), *(DataLoader(Slow(clock, slow)) for _ in range(2)))
 
 
 def test_waiting_is_a_share_of_loading_and_working(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,6 +89,15 @@ def test_waiting_is_a_share_of_loading_and_working(monkeypatch: pytest.MonkeyPat
     loading = LOAD / (LOAD + STEP)
     assert shares.seen == pytest.approx([loading] * 4 + [0.0] * 4)
     assert clock.now > 8000
+
+
+def test_an_interval_has_steps_not_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of two batches each, of which the first step's wait."""
+    clock, shares = Clock(monkeypatch), Shares()
+    train(clock, DataWait(), shares, slow=2, profiler=StepClock(), accumulate_grad_batches=2)
+    waited, worked = 2 * LOAD, STEP
+    first = [0.75, 0.75, waited / (waited + 3 * worked), waited / (waited + 4 * worked)]
+    assert shares.seen == pytest.approx([*first, 0, 0, 0, 0])
 
 
 def test_the_progress_line_shows_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

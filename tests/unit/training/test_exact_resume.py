@@ -22,20 +22,20 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 from tests.unit.training.test_trainer import CONFIG
+from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.sacred_dialect.resume import resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
-from vlp.training.preemption import STATUS
 
 
 class Numbers(RunDataModule):
     """Batches of 2 out of 0 … n-1."""
 
-    def __init__(self, n: int, validate: bool) -> None:
+    def __init__(self, n: int, validate: bool, workers: int) -> None:
         super().__init__()
-        self.has_validation = validate
+        self.has_validation, self.workers = validate, workers
         self.data: Any = list(range(n))
 
     def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
@@ -45,8 +45,8 @@ class Numbers(RunDataModule):
         return len(batch["x"])
 
     def train_dataloader(self) -> DataLoader[Any]:
-        sampler = self.resumed_train_sampler(1, 0)
-        return DataLoader(self.data, 2, sampler=sampler, collate_fn=collate, generator=torch.Generator())
+        options: dict[str, Any] = {"num_workers": self.workers, "generator": torch.Generator()}
+        return DataLoader(self.data, 2, sampler=self.resumed_train_sampler(1, 0), collate_fn=collate, **options)
 
     def val_dataloader(self) -> Any:
         if not self.has_validation:
@@ -119,15 +119,14 @@ def ask() -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
 
 
-def fit(config: dict[str, Any], n: int, breaker: Callback | None = None, first: bool = False) -> list[str]:
-    """One run of the launcher's Trainer; the lines of its metrics.jsonl."""
+def fit(config: dict[str, Any], n: int, *added: Callback, first: bool = False) -> list[str]:
+    """One run of the launcher's Trainer, callbacks ``added`` to its own; the lines of its metrics.jsonl."""
     torch.manual_seed(config["seed"])
     path = resolve_resume({**config, "resume_from": "auto"})
     trainer = build_trainer(config, has_validation=config["validate"])
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    if breaker is not None:
-        callbacks.insert(0 if first else len(callbacks), breaker)
-    data = Numbers(n, config["validate"])
+    callbacks[:] = [*added, *callbacks] if first else [*callbacks, *added]
+    data = Numbers(n, config["validate"], config["num_workers"])
     assert trainer.log_dir is not None
     log = Path(trainer.log_dir) / "metrics.jsonl"
     try:
@@ -135,7 +134,7 @@ def fit(config: dict[str, Any], n: int, breaker: Callback | None = None, first: 
     except Killed:
         pass
     except SystemExit as end:
-        assert end.code == STATUS
+        assert end.code == 75
     return timeless(log.read_text()) if log.exists() else []
 
 
@@ -183,6 +182,7 @@ def configured(run: dict[str, Any], folder: Path) -> tuple[dict[str, Any], int]:
         "validate": run["validate"],
         "save_every_n_steps": run["save_every_n_steps"],
         "log_every_n_steps": 1,
+        "num_workers": 0,
     }
     return config, n
 
@@ -199,7 +199,7 @@ def compare(run: dict[str, Any], breaks: list[tuple[int, bool, Callable[[], None
         config, n = configured(run, Path(folder) / "whole")
         expected = fit(config, n)
         broken = {**config, "log_dir": f"{folder}/broken"}
-        parts = [fit(broken, n, Breaker(hook, deed), first) for hook, first, deed in breaks]
+        parts = [fit(broken, n, Breaker(hook, deed), first=first) for hook, first, deed in breaks]
         if cut is not None:
             part = fit({**broken, "max_steps": cut}, n)
             # Where an epoch was cut its mean is that of the batches so far.
@@ -235,6 +235,48 @@ def test_broken_anywhere(run: dict[str, Any], breaks: list[tuple[int, bool, Call
 def test_a_run_that_max_steps_ended_goes_on_with_more(run: dict[str, Any], cut: int, hook: int | None) -> None:
     """In the middle of an epoch and at its end, whether it had been killed before or not."""
     compare(run, [(hook, False, kill)] if hook else [], min(cut, run["max_steps"]))
+
+
+def test_a_run_cut_at_an_epochs_end_goes_on_with_the_next_epoch(tmp_path: Path) -> None:
+    """Loader workers ask the sampler for the epoch's batches before Lightning names the epoch."""
+    config, n = configured({**SMALL, "max_steps": 2 * SMALL["batches"]}, tmp_path / "whole")
+    expected = fit(config, n)
+    cut = {**config, "log_dir": str(tmp_path / "cut"), "max_steps": SMALL["batches"], "num_workers": 1}
+    first = fit(cut, n)
+    assert (end(cut)["Numbers"]["epoch"], end(cut)["Numbers"]["position"]) == (1, 0)
+    assert first + fit({**cut, "max_steps": config["max_steps"]}, n) == expected
+
+
+class Saves(Callback):
+    """Of every save of last.ckpt how many batches have been accumulated for a step that is not made yet."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.waiting, self.seen = 0, list[int]()
+        save = AtomicCheckpointIO.save_checkpoint
+
+        def noted(disk: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **options: Any) -> None:
+            if Path(path).name == "last.ckpt":
+                self.seen.append(self.waiting)
+            save(disk, checkpoint, path, **options)
+
+        monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
+
+    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.waiting += 1
+
+    def on_before_optimizer_step(self, *_: Any) -> None:
+        self.waiting = 0
+
+
+def test_no_checkpoint_is_saved_between_accumulated_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where gradients would be lost: neither after validations in between, nor every so many steps, nor by a signal."""
+    run = {"batches": 5, "accumulate": 3, "max_steps": 4, "interval": 1, "validate": True, "save_every_n_steps": 1}
+    saves = Saves(monkeypatch)
+    for hook in range(1, 41):
+        config, n = configured(run, tmp_path / str(hook))
+        fit(config, n, saves, Breaker(hook, ask))
+        saves.waiting = 0
+    assert len(saves.seen) >= 40 and set(saves.seen) == {0}
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:

@@ -45,6 +45,19 @@ def test_scores_are_those_of_every_pair() -> None:
 
 
 @torch.no_grad()
+def test_a_grey_picture_is_ranked_as_large_as_it_is() -> None:
+    """Channels that sum to 0 mark padding in a batch that does not tell its sizes; a picture alone has none."""
+    model = vilt(("itm", "irtr"))
+    encoded, alone = captions(model)
+    picture = pictures()[0]
+    picture[..., 0] = 0
+    sizes = {"image": torch.tensor([picture.shape[1:]])}
+    for score, (ids, mask) in zip(model.score_captions(picture, encoded), alone, strict=True):
+        batch = {"text_ids": ids, "text_masks": mask, "text_labels": ids, "image": [picture[None]], "sizes": sizes}
+        assert torch.allclose(score, model.rank_output(model.infer(batch)["cls_feats"])[0, 0], atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("cap", [-1, 3])
 def test_a_picture_is_embedded_once_and_keeps_its_patches_for_all_captions(cap: int) -> None:
     model = vilt(("itm", "irtr"), max_image_len=cap)

@@ -42,6 +42,16 @@ def test_nlvr2_equals_the_plain_computation(drawn: tuple[Batch, Tensor], cap: in
     check_step(vilt(("nlvr2",), max_image_len=cap), image_pair(batch), itm_labels)
 
 
+@pytest.mark.parametrize("tasks", [("itm", "mlm", "mpp"), ("irtr",), ("vqa",), ("nlvr2",)])
+def test_images_that_look_like_padding_are_as_large_as_the_batch_says(tasks: tuple[str, ...]) -> None:
+    """Every image, true or false, begins with pixels whose channels sum to 0."""
+    batch = batch_of([5, 4, 6], sizes=[(3, 4), (2, 2), (1, 3)], false_sizes=[(2, 3), (3, 1), (3, 4)], false_texts=2)
+    for name in ("image", "false_image_0"):
+        batch[name][0][..., 0] = 0  # by its first column an image without rows
+    batch |= {"vqa_labels": [[1]] * 3, "vqa_scores": [[1.0]] * 3}
+    check_step(vilt(tasks), image_pair(batch) if tasks == ("nlvr2",) else batch, torch.tensor([0, 1, 0]))
+
+
 @settings(max_examples=5, deadline=None)
 @given(batches(), st.sampled_from([("mlm",), ("itm",), ("mpp",)]))
 def test_one_objective_alone(drawn: tuple[Batch, Tensor], tasks: tuple[str, ...]) -> None:
