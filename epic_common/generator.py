@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
-from epic_common.language_models.load import Encode, encode_padded, masked_logits
+from epic_common.language_models.logits import Encode, encode_padded, masked_logits
 from epic_common.masking import mask_tokens
 
 

@@ -20,7 +20,7 @@ from epic_common.generator import (
     VisionLanguageGenerator,
     Vocabulary,
 )
-from epic_common.language_models.load import Encode, encode_padded
+from epic_common.language_models.logits import Encode, encode_padded
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
 from epic_common.random_stream import RandomStream

@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import tokenizer_fingerprint
+from epic_common.saliency_cache.identity import tokenizer_fingerprint
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.weights import sha256_of_file

@@ -17,14 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from epic_common.objective import Epic
-from epic_common.saliency_cache.reader import (
-    CachedTeacher,
-    Pairs,
-    SaliencyCache,
-    SaliencyCacheError,
-    pair_key,
-    tokenizer_fingerprint,
-)
+from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key, tokenizer_fingerprint
+from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES

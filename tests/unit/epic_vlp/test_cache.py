@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCacheError
+from epic_common.saliency_cache.identity import SaliencyCacheError
+from epic_common.saliency_cache.reader import CachedTeacher
 from epic_common.teacher import Teacher
 from epic_vlp import attach, cache_build
 from epic_vlp.attach import attach_epic
