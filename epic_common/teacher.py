@@ -11,14 +11,17 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from epic_common.saliency import saliency_scores
+
 
 class VisionLanguageModel(Protocol):
     """What a baseline's model offers, as teacher and as student; every baseline is an ``nn.Module`` besides."""
 
-    def saliency_scores(self, batch: Any, layer: int) -> Tensor:
-        """Eq. 8's mean over heads of q_k · K_k in fusion layer ``layer``, on the unmasked text and the true image.
+    def query_key(self, batch: Any, layer: int) -> tuple[Tensor, Tensor]:
+        """q (B, h, d_h) of the image and K (B, h, n, d_h) of the n text tokens in fusion layer ``layer`` (Eq. 8).
 
-        ``epic_common.saliency.saliency_scores`` computes it from that layer's q and k. Returns (B, n).
+        On the unmasked text and the true image, per head, without any scaling; what K is at padding does not matter.
+        Where text attends to the image and not the other way round, q is the image's key and K the text's queries.
         """
 
     def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
@@ -70,7 +73,7 @@ class Teacher(FrozenModel):
     @torch.no_grad()
     def saliency(self, batch: Any) -> Tensor:
         """Raw scores of Eq. 8, (B, n)."""
-        return self.ready(batch).saliency_scores(batch, self.layer)
+        return saliency_scores(*self.ready(batch).query_key(batch, self.layer))
 
 
 class SasSnapshot:

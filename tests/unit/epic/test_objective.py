@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from epic_common.config import PRESETS
 from epic_common.objective import Epic
+from epic_common.saliency import saliency_scores
 from epic_common.teacher import Teacher
 from tests.unit.epic.tiny import (
     MASK,
@@ -104,7 +105,7 @@ def test_the_losses_are_weighted_once_and_the_raw_values_are_metrics() -> None:
 def test_alpha_is_the_teachers_eq_8() -> None:
     epic, batch = epic_of("epic"), batch_of(9, 4)
     teacher: Any = epic.teacher
-    scores = teacher.model.saliency_scores(batch, -2)
+    scores = saliency_scores(*teacher.model.query_key(batch, -2))
     words = batch["ids"] > MASK
     expected = scores.masked_fill(~words, -torch.inf).softmax(-1)
     alpha = epic.corrupt(batch["ids"], batch["mask"], batch).log_alpha.exp()
@@ -115,8 +116,9 @@ def test_alpha_is_the_teachers_eq_8() -> None:
 
 def test_salient_tokens_are_masked_more_often() -> None:
     class Pointing(TinyModel):
-        def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
-            return 5.0 * (torch.arange(batch["ids"].shape[1]) == 3).float().expand(batch["ids"].shape)
+        def query_key(self, batch: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor]:
+            scores = 5.0 * (torch.arange(batch["ids"].shape[1]) == 3).float().expand(batch["ids"].shape)
+            return torch.ones(len(scores), 1, 1), scores[:, None, :, None]
 
     epic = Epic(config_of("epic"), VOCABULARY, WIDTH, language_model(), teacher=Teacher(Pointing()))
     batch = batch_of(*[10] * 200)

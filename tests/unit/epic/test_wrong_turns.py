@@ -107,7 +107,7 @@ def test_4_saliency_is_the_teachers_and_masking_is_a_draw_at_the_ratio() -> None
 
 def test_5_an_error_of_the_teacher_is_an_error() -> None:
     class Broken(TinyModel):
-        def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
+        def query_key(self, batch: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor]:
             raise RuntimeError("no such layer")
 
     epic, batch = epic_of("epic"), batch_of(5)
@@ -163,8 +163,9 @@ def test_masking_is_by_token_whatever_the_tokenizer_calls_a_word() -> None:
 def test_a_row_without_probability_left_does_not_crash_the_draw() -> None:
     # All of alpha on one token: a multinomial over probabilities has nothing left for the second draw.
     class Peaked(TinyModel):
-        def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
-            return 1e4 * (torch.arange(batch["ids"].shape[1]) == 2).float().expand(batch["ids"].shape)
+        def query_key(self, batch: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor]:
+            scores = 1e4 * (torch.arange(batch["ids"].shape[1]) == 2).float().expand(batch["ids"].shape)
+            return torch.ones(len(scores), 1, 1), scores[:, None, :, None]
 
     epic, batch = epic_of("epic"), batch_of(9, 9)
     object.__setattr__(epic.teacher, "model", Peaked())

@@ -11,7 +11,6 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, RobertaCo
 from epic_common.config import PRESETS, EpicConfig
 from epic_common.generator import Vocabulary
 from epic_common.objective import Epic
-from epic_common.saliency import saliency_scores
 from epic_common.teacher import Teacher
 
 SIZE, WIDTH, IMAGE_WIDTH = 40, 16, 24
@@ -62,11 +61,11 @@ class TinyModel(nn.Module):
     def fuse(self, ids: Tensor, mask: Tensor, image: Tensor) -> Tensor:
         return self.fusion(self.words(ids), self.image(image), tgt_key_padding_mask=mask == 0)
 
-    def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
-        """Two heads; ``layer`` scales the scores, so that a test sees which one was asked for."""
+    def query_key(self, batch: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor]:
+        """Two heads; ``layer`` scales the query, so that a test sees which one was asked for."""
         q = self.query(self.image(batch["image"][:, 0])).view(-1, 2, WIDTH // 2)
         k = self.key(self.words(batch["ids"])).view(*batch["ids"].shape, 2, WIDTH // 2).transpose(1, 2)
-        return saliency_scores(q, k) * abs(layer)
+        return q * abs(layer), k
 
     def mlm_logits_at(self, batch: dict[str, Tensor], input_ids: Tensor, masked: Tensor) -> Tensor:
         return self.mlm(self.fuse(input_ids, batch["mask"], batch["image"])[masked])

@@ -83,12 +83,12 @@ def test_mlm_logits_at_are_those_of_the_full_pass(kit: Kit, preset: str) -> None
 
 @every("epic")
 def test_saliency_reads_the_unmasked_sentence_and_the_true_image(kit: Kit, preset: str) -> None:
-    teacher, batch = kit.teacher(), kit.batch_of([6, 5])
-    scores = teacher.saliency_scores(batch, -2)
+    teacher, batch = Teacher(kit.teacher()), kit.batch_of([6, 5])
+    scores = teacher.saliency(batch)
     unread = {name: batch[name] for name in ("text_ids_mlm", "text_labels_mlm", "false_image_0")}
-    assert torch.equal(teacher.saliency_scores({k: v for k, v in batch.items() if k not in unread}, -2), scores)
+    assert torch.equal(teacher.saliency({k: v for k, v in batch.items() if k not in unread}), scores)
     other_image = {**batch, "image": [torch.randn_like(batch["image"][0])]}
-    assert not torch.allclose(teacher.saliency_scores(other_image, -2), scores)
+    assert not torch.allclose(teacher.saliency(other_image), scores)
 
 
 # Sentences that leave nothing to mask, and one sentence alone ------------------------------------------------
