@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,11 +49,21 @@ class Proposal:
     correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
 
 
+# (masked ids (B, n), M (B, n) bool) -> (K, V) logits at the positions in M, row-major.
+MaskedTokenLogits = Callable[[Tensor, Tensor], Tensor]
+
+
 class TokenGenerator(nn.Module):
     """The interface that the variants share."""
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         """Draw one replacement for every masked position.
 
@@ -63,8 +72,11 @@ class TokenGenerator(nn.Module):
             mask: (B, n), 1 = a real token.
             masked: (B, n) bool, M.
             rng: on the device of ``ids``.
-            image_cls: (B, d_image), the student's image [CLS] feature; read by "LM (cond.)" only.
-            batch: what the baseline's own model reads; read by "VLM (SAS)" only.
+            image_cls: (B, d_image), the student's image [CLS] feature; "LM (cond.)" alone needs it.
+            snapshot_logits: the student's snapshot on these images; "VLM (SAS)" alone needs it.
+
+        Raises:
+            ValueError: what the variant needs is missing.
         """
         raise NotImplementedError
 
@@ -80,7 +92,13 @@ class UniformGenerator(TokenGenerator):
         self.register_buffer("allowed", allowed, persistent=False)
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         rows = torch.randint(len(self.allowed), (int(masked.sum()),), generator=rng, device=ids.device)
         return Proposal(self.allowed.to(ids.device)[rows], torch.zeros((), device=ids.device), None)
@@ -125,7 +143,13 @@ class LanguageModelGenerator(TokenGenerator):
         return None
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         targets, trained = ids[masked], self.config.trains_generator
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -166,26 +190,59 @@ class ConditionedGenerator(LanguageModelGenerator):
 
 
 class VisionLanguageGenerator(TokenGenerator):
-    """ "VLM (SAS)": an earlier snapshot of the student, which sees the image; not trained on its own.
+    """ "VLM (SAS)": an earlier snapshot of the student with its MLM head, which sees the image; not trained itself."""
 
-    Args:
-        logits_at: (batch, masked ids (B, n), M (B, n)) -> (K, V) logits of the snapshot's MLM head.
-    """
-
-    def __init__(
-        self, logits_at: Callable[[Any, Tensor, Tensor], Tensor], vocabulary: Vocabulary, config: EpicConfig
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, config: EpicConfig) -> None:
         super().__init__()
-        self.logits_at, self.vocabulary, self.config = logits_at, vocabulary, config
+        self.vocabulary, self.config = vocabulary, config
 
     @torch.no_grad()
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
-        logits = self.logits_at(batch, mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
+        if snapshot_logits is None:
+            raise ValueError("epic.replacement='vlm': corrupt() needs snapshot_logits, those of the student's snapshot")
+        logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
         forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
         tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
         return Proposal(tokens, torch.zeros((), device=ids.device), logits.argmax(dim=-1) == ids[masked])
+
+
+def build_generator(
+    config: EpicConfig,
+    vocabulary: Vocabulary,
+    language_model: PreTrainedModel | None = None,
+    image_width: int | None = None,
+    encode: Encode = encode_padded,
+) -> TokenGenerator:
+    """The generator of the variant that ``config`` describes.
+
+    Args:
+        language_model: f_L where ``config.replacement == "lm"``, from ``load_language_model``.
+        image_width: width of the student's image [CLS] feature, for ``config.image_conditioned``.
+        encode: runs f_L's encoder; a code base may know a cheaper way than the encoder's own forward.
+
+    Raises:
+        ValueError: the parts do not fit the configuration.
+    """
+    if (config.replacement == "lm") != (language_model is not None):
+        needed = "needs" if config.replacement == "lm" else "takes no"
+        raise ValueError(f"epic.replacement={config.replacement!r} {needed} language_model")
+    if config.replacement == "vlm":
+        return VisionLanguageGenerator(vocabulary, config)
+    if language_model is None:
+        return UniformGenerator(vocabulary, config)
+    if not config.image_conditioned:
+        return LanguageModelGenerator(language_model, vocabulary, config, encode)
+    if image_width is None:
+        raise ValueError("epic.image_conditioned=True needs image_width, the width of the image [CLS] feature")
+    return ConditionedGenerator(language_model, vocabulary, config, image_width)
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ class VisionLanguageModel(Protocol):
 
 
 class SaliencyTeacher(Protocol):
-    """All that :class:`epic_common.objective.Epic` asks for; a teacher of another baseline, or a cache, can serve."""
+    """What gives a batch its scores; a teacher of another baseline, or a saliency cache, can serve."""
 
     def saliency(self, batch: Any) -> Tensor:
         """Raw scores of Eq. 8, before the softmax: (B, n)."""
@@ -80,11 +80,12 @@ class SasSnapshot:
     """An earlier state of the student that proposes replacements; the teacher until the first refresh.
 
     Args:
-        teacher: whose model is copied and then filled with the student's weights.
+        teacher: whose model is copied and then filled with the student's weights; ``sha256`` is that of its file.
     """
 
     def __init__(self, teacher: Teacher) -> None:
         self.frozen: FrozenModel = teacher
+        self.sha256 = teacher.sha256
         self.refreshed_at = 0
 
     @torch.no_grad()

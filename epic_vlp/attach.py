@@ -8,13 +8,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.generator import Vocabulary
+from epic_common.generator import Vocabulary, build_generator
 from epic_common.language_models.load import load_language_model
+from epic_common.teacher import SasSnapshot
 from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
+from vlp.nn.packed_text import encode_packed
 from vlp.training.compile import compile_layers
 
 log = logging.getLogger(__name__)
@@ -56,15 +58,16 @@ def build_epic(
     needs_weights = settings.replacement == "vlm" or (settings.needs_teacher and cached is None)
     if needs_weights and not config["teacher_path"]:
         raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
-    teacher = load_teacher(baseline, config, settings, tokenizer) if needs_weights else None
+    frozen = load_teacher(baseline, config, settings, tokenizer) if needs_weights else None
+    vocabulary, width = Vocabulary.from_tokenizer(tokenizer), config["hidden_size"]
+    language_model = load_language_model(settings, config["tokenizer"], tokenizer)
     return parts_of(baseline).epic(
         settings,
-        Vocabulary.from_tokenizer(tokenizer),
-        config["hidden_size"],
-        load_language_model(settings, config["tokenizer"], tokenizer),
-        image_width=config["hidden_size"],
-        teacher=cached or teacher,
+        vocabulary,
+        width,
+        build_generator(settings, vocabulary, language_model, image_width=width, encode=encode_packed),
         seed=config["seed"],
         rank=rank,
-        first_snapshot=teacher,
+        teacher=(cached or frozen) if settings.masking == "saliency" else None,
+        snapshot=SasSnapshot(frozen) if settings.replacement == "vlm" and frozen is not None else None,
     )

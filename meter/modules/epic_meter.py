@@ -57,7 +57,7 @@ class MeterEpic(LightningEpic):
         self.refresh(model)
         mask = batch["text_masks"]
         image_cls = image[:, 0] if model.image_pool == "first" else image.mean(dim=1)
-        corruption = self.corrupt(batch["text_ids"], mask, batch, image_cls)
+        corruption = self.corruption_of(batch["text_ids"], mask, batch, image_cls)
         text = model.encode_text(corruption.input_ids, mask)
         fused = model.fuse(text, mask, image, image_stream=False)
         return self.losses(fused.text, corruption)

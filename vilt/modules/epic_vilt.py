@@ -63,7 +63,7 @@ class ViltEpic(LightningEpic):
         """``image``: the true image's tokens, which ViLT's own objectives share."""
         self.refresh(model)
         mask = batch["text_masks"]
-        corruption = self.corrupt(batch["text_ids"], mask, batch)
+        corruption = self.corruption_of(batch["text_ids"], mask, batch)
         fused = model.fuse(model.encode_text(corruption.input_ids), mask, image, read=corruption.valid)
         return self.losses(fused.text, corruption)
 

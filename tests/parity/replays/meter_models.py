@@ -109,9 +109,9 @@ def described_pass(
     with captured_states(model, states), captured_projections(model, asked):
         result = model.infer(batch, img=images, image_token_type_idx=token_type)
     outputs = [output for point, value in states.items() for output in summaries(f"{name}.{point}", value)]
-    heads = model.cross_modal_image_layers[-2].crossattention.self.split_heads  # type: ignore[union-attr, operator]
-    queries, key, valid = heads(asked["query"]), heads(asked["key"]), batch["text_masks"].bool()
-    outputs += saliency_outputs(f"{name}.", queries[:, :, 0], key, valid)
+    cross: Any = model.cross_modal_image_layers[-2].crossattention.self  # type: ignore[union-attr]
+    queries, key = cross.split_heads(asked["query"]), cross.split_heads(asked["key"])
+    outputs += saliency_outputs(f"{name}.", queries[:, :, 0], key, batch["text_masks"].bool())
     outputs.append((f"{name}.saliency_score_mean_query", scores_of(queries.mean(dim=2), key)))
     return result, outputs
 

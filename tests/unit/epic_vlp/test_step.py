@@ -33,7 +33,7 @@ def plain_epic_losses(kit: Kit, model: Any, batch: Batch) -> dict[str, Tensor]:
     """docs/method.md §2, steps 7-9, from a full pass over the sentence that the step draws (in eval mode the same)."""
     epic = model.epic
     image_cls = model.encode_image(batch["image"][0])[:, 0] if kit.parts.image_encoder else None
-    corruption = epic.corrupt(batch["text_ids"], batch["text_masks"], batch, image_cls)
+    corruption = epic.corruption_of(batch["text_ids"], batch["text_masks"], batch, image_cls)
     states = model.infer({**batch, "text_ids": corruption.input_ids})["text_feats"]
     d = torch.sigmoid(epic.head(states)).double()
     terms = [
