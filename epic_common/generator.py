@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
+from epic_common.finite import zero_or_nan
 from epic_common.language_models.logits import Encode, encode_padded, masked_logits
 from epic_common.masking import mask_tokens
 
@@ -45,7 +46,7 @@ class Proposal:
     """What a generator proposes for the K masked positions, in row-major order."""
 
     tokens: Tensor  # (K,) int64, the drawn replacements
-    loss: Tensor  # () float32, L_GEN (Eq. 7); 0 where the generator is not trained
+    loss: Tensor  # () float32, L_GEN (Eq. 7); of a generator that is not trained 0, or NaN if its logits are not finite
     correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
 
 
@@ -157,7 +158,8 @@ class LanguageModelGenerator(TokenGenerator):
             loss = F.cross_entropy(logits, targets, reduction="sum")  # Eq. 7
             loss = reduce_tokens(loss, masked.sum(), len(ids), self.config.generator_reduction)
         tokens = draw_tokens(logits, self.forbidden, self.config.sampling_temperature, rng)
-        return Proposal(tokens, loss if trained else torch.zeros_like(loss), logits.argmax(dim=-1) == targets)
+        loss = loss if trained else zero_or_nan(loss.isfinite())
+        return Proposal(tokens, loss, logits.argmax(dim=-1) == targets)
 
     def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
         """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at the positions in M."""
@@ -211,7 +213,7 @@ class VisionLanguageGenerator(TokenGenerator):
         logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
         forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
         tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
-        return Proposal(tokens, torch.zeros((), device=ids.device), logits.argmax(dim=-1) == ids[masked])
+        return Proposal(tokens, zero_or_nan(logits.isfinite().all()), logits.argmax(dim=-1) == ids[masked])
 
 
 def build_generator(
@@ -250,7 +252,7 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
     """Eq. 5: one token per masked position from the full softmax; no gradient flows through the draw.
 
     Args:
-        logits: (K, V).
+        logits: (K, V); a row whose softmax is NaN is drawn from as if all its tokens were alike.
         forbidden: (V,) bool, the tokens that are never drawn.
         temperature: of the softmax.
 
@@ -258,6 +260,7 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
         (K,) int64.
     """
     probabilities = (logits.float() / temperature).masked_fill(forbidden, -torch.inf).softmax(dim=-1)
+    probabilities = torch.where(probabilities.isnan(), ~forbidden, probabilities)
     return torch.multinomial(probabilities, 1, generator=rng).squeeze(1)
 
 

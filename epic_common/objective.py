@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from epic_common.config import EpicConfig
 from epic_common.consistency import ConsistencyHead, itc_loss
 from epic_common.corruption import Corruption
+from epic_common.finite import zero_or_nan
 from epic_common.generator import MaskedTokenLogits, TokenGenerator, Vocabulary
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
@@ -114,7 +115,9 @@ class Epic(nn.Module):
             salient: (B, n) bool ground truth of salient words, for the metrics, where it exists.
 
         Returns:
-            ``epic_itc_loss`` = lambda · L_ITC and, where the generator is trained, ``epic_gen_loss`` = L_GEN.
+            ``epic_itc_loss`` = lambda · L_ITC and, where the generator is trained, ``epic_gen_loss`` = L_GEN. For the
+            teacher, and a generator that is not trained, ``epic_teacher_guard_loss`` and ``epic_generator_guard_loss``:
+            0, or NaN where scores or logits are not finite, so that the run stops as for any other loss.
         """
         logits = self.head(text_states)
         itc = itc_loss(logits, corruption.replaced, corruption.valid, self.config.itc_reduction)
@@ -122,6 +125,10 @@ class Epic(nn.Module):
         gen = corruption.generator_loss if self.config.trains_generator else None
         if gen is not None:
             losses["epic_gen_loss"] = self.config.generator_weight * gen
+        elif self.config.replacement != "uniform":
+            losses["epic_generator_guard_loss"] = corruption.generator_loss
+        if self.config.masking == "saliency":
+            losses["epic_teacher_guard_loss"] = zero_or_nan(~corruption.log_alpha.isnan().any())
         self.metrics.update(logits, corruption, itc, gen, salient)
         return losses
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from epic_common.generator import (
     VisionLanguageGenerator,
     Vocabulary,
     append_sep,
+    build_generator,
     draw_tokens,
 )
+from epic_common.language_models.logits import vocabulary_head
 from epic_common.masking import mask_tokens
 from tests.unit.epic.test_language_model import VOCAB
 from tests.unit.epic.tiny import (
@@ -88,6 +91,43 @@ def test_the_sampling_temperature_flattens() -> None:
     logits, allowed = torch.tensor([[4.0, 0.0]]).expand(4000, 2), torch.zeros(2, dtype=torch.bool)
     share = draw_tokens(logits, allowed, 4.0, rng()).float().mean()
     assert share.item() == pytest.approx(torch.tensor([4.0, 0.0]).div(4).softmax(-1)[1].item(), abs=0.03)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_row_that_is_not_finite_is_drawn_from_the_allowed_tokens_and_leaves_the_others_their_draws(
+    value: float,
+) -> None:
+    logits = torch.randn(400, SIZE, generator=rng(1))
+    forbidden = torch.arange(SIZE) <= MASK
+    expected = draw_tokens(logits, forbidden, 1.0, rng(2))
+    logits[:200, 20] = value
+    drawn = draw_tokens(logits, forbidden, 1.0, rng(2))
+    assert torch.equal(drawn[200:], expected[200:])
+    assert (drawn > MASK).all() and len(drawn[:200].unique()) > 20
+
+
+@pytest.mark.parametrize("preset", ["epic", "lm_cond", "lm_fixed", "lm_trained"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_language_model_that_is_not_finite_has_no_finite_loss(preset: str, value: float) -> None:
+    lm = language_model()
+    generator = build_generator(config_of(preset), VOCABULARY, lm, WIDTH)
+    ids, mask = sentences(6, 3)
+    image_cls, masked = torch.zeros(2, WIDTH), every_other(ids, mask)
+    assert generator.propose(ids, mask, masked, rng(), image_cls).loss.isfinite()
+    with torch.no_grad():
+        vocabulary_head(lm).bias[7] = value  # type: ignore[index]
+    proposal = generator.propose(ids, mask, masked, rng(), image_cls)
+    assert not proposal.loss.isfinite() and (proposal.tokens > MASK).all()
+
+
+def test_a_snapshot_that_is_not_finite_has_no_finite_loss() -> None:
+    generator = build_generator(config_of("vlm_sas"), VOCABULARY)
+    ids, mask = sentences(6, 3)
+    masked = every_other(ids, mask)
+    logits = torch.zeros(int(masked.sum()), SIZE)
+    assert generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss == 0
+    logits[0, 9] = torch.nan
+    assert generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss.isnan()
 
 
 def test_special_tokens_can_be_allowed() -> None:

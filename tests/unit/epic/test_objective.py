@@ -29,6 +29,9 @@ from tests.unit.epic.tiny import (
 
 VARIANTS = sorted(set(PRESETS) - {"vanilla"})
 TRAINED = {"epic", "itc_lm", "lm_cond"}
+# What stands for a part that has no loss of its own.
+TEACHER, GENERATOR = "epic_teacher_guard_loss", "epic_generator_guard_loss"
+SALIENT, UNTRAINED = set(VARIANTS) - {"itc_rand", "itc_lm"}, {"lm_fixed", "lm_trained", "vlm_sas"}
 
 
 def student(seed: int = 3) -> TinyModel:
@@ -52,7 +55,9 @@ def test_a_step_of_every_variant(preset: str) -> None:
 
     logits = epic.head(student().eval().fuse(corruption.input_ids, mask, batch["image"]))
     assert logits.shape == ids.shape
-    assert set(losses) == {"epic_itc_loss", "epic_gen_loss"} if preset in TRAINED else {"epic_itc_loss"}
+    assert ("epic_gen_loss" in losses) == (preset in TRAINED)
+    assert (TEACHER in losses, GENERATOR in losses) == (preset in SALIENT, preset in UNTRAINED)
+    assert all(losses[guard] == 0 for guard in (TEACHER, GENERATOR) if guard in losses)
     assert all(loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 
 
@@ -131,6 +136,38 @@ def test_only_empty_captions_give_zero_losses_and_finite_gradients() -> None:
         sum(losses.values(), torch.zeros(())).backward()
         grads = [p.grad for p in [*epic.parameters(), *model.parameters()] if p.grad is not None]
         assert grads and all(grad.isfinite().all() for grad in grads), preset
+
+
+@pytest.mark.parametrize("preset", sorted(SALIENT))
+def test_scores_that_are_not_finite_make_the_total_nan_and_name_the_teacher(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    scores = torch.zeros(batch["ids"].shape)
+    scores[1, 2] = torch.nan
+    corruption = epic.corrupt(batch["ids"], batch["mask"], scores, batch["image"][:, 0], lambda *_: torch.zeros(4, 40))
+    assert corruption.masked.sum(1).tolist() == [4, 0]
+    losses = epic.losses(model.fuse(corruption.input_ids, batch["mask"], batch["image"]), corruption)
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {TEACHER}
+
+
+@pytest.mark.parametrize("preset", sorted(TRAINED | UNTRAINED))
+def test_a_generator_that_is_not_finite_makes_the_total_nan_and_is_named(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    frozen: Any = epic.snapshot and epic.snapshot.frozen.model
+    lm: Any = frozen.mlm if frozen else epic.generator.language_model.lm_head  # type: ignore[union-attr]
+    with torch.no_grad():
+        lm.bias[7] = torch.inf
+    losses, _ = step(epic, model, batch)
+    part = "epic_gen_loss" if preset in TRAINED else GENERATOR
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {part}
+
+
+@pytest.mark.parametrize("preset", VARIANTS)
+def test_a_head_that_is_not_finite_makes_its_own_loss_nan(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    with torch.no_grad():
+        epic.head.beta.bias.fill_(torch.nan)
+    losses, _ = step(epic, model, batch)
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {"epic_itc_loss"}
 
 
 @pytest.mark.parametrize(("ratio", "counts"), [(0.0, [0, 0]), (1.0, [9, 4])])

@@ -193,6 +193,16 @@ def test_broken_pictures_are_counted_as_in_training(folder: Path, tmp_path: Path
         build_cache(METER, config)
 
 
+def test_scores_that_are_not_finite_are_not_written(folder: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(folder / "teacher.ckpt", weights_only=True)
+    checkpoint["state_dict"]["cross_modal_image_layers.1.crossattention.self.query.bias"][0] = torch.inf
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    config = config_of(folder, teacher_path=str(tmp_path / "broken.ckpt"), saliency_cache=str(tmp_path / "cache"))
+    with pytest.raises(FloatingPointError, match=r"saliency of .*vg\.arrow, row 0 .*, caption .* is not finite"):
+        build_cache(METER, config)
+    assert not list(tmp_path.glob("cache/**/*"))
+
+
 # Refusals -----------------------------------------------------------------------------------------------------
 
 OTHER: dict[str, tuple[dict[str, Any], str]] = {
