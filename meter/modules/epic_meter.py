@@ -1,8 +1,10 @@
-"""EPIC in METER: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs (docs/official/meter.md §10).
+"""EPIC in METER: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs.
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a METER pre-trained
 without EPIC:
     python run.py with … epic teacher_path=meter_clip16_288_roberta_pretrain.ckpt
+
+Source: docs/official/meter.md §10.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
-"""EPIC in ViLT: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs (docs/official/vilt.md §10).
+"""EPIC in ViLT: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs.
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a ViLT pre-trained
 without EPIC:
     python run.py with … epic teacher_path=vilt_200k_mlm_itm.ckpt
+
+Source: docs/official/vilt.md §10.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         config = config_of(preset)
         lm = language_model() if config.replacement == "lm" else None
         generator = build_generator(config, VOCABULARY, lm)
-        return METER_KIT.baseline.epic(config, VOCABULARY, METER_KIT.width, generator, **parts)
+        return METER_KIT.parts.epic(config, VOCABULARY, METER_KIT.width, generator, **parts)
 
     held = Teacher(METER_KIT.teacher())
     for preset, parts, message in (
