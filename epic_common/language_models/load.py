@@ -4,10 +4,35 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.language_models.logits import vocabulary_head
+
+
+def check_generator(config: EpicConfig) -> None:
+    """Refuse an ``epic.generator`` that cannot serve as f_L, from its config file alone.
+
+    Raises:
+        ValueError: there is none, it has no masked-LM head of a known family, or ``generator_training="trained"`` is
+            given without one.
+    """
+    if config.generator_training == "trained" and not config.generator:
+        raise ValueError(
+            "epic.generator_training='trained' needs a language model fitted to the captions beforehand: make one with "
+            "`python -m epic_common.fit_lm` and name its folder in epic.generator"
+        )
+    if config.generator:
+        try:
+            with torch.device("meta"):  # built without weights
+                vocabulary_head(AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(config.generator)))
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"epic.generator={config.generator!r}: no masked language model in a folder or on the Hugging Face hub "
+                f"under this name ({reason})"
+            ) from error
 
 
 def load_language_model(
@@ -20,19 +45,14 @@ def load_language_model(
         tokenizer: the baseline's tokenizer, whose ids the generator must share.
 
     Raises:
-        ValueError: ``generator_training="trained"`` without a fitted model, or the tokenizations differ.
+        ValueError: as :func:`check_generator`; or the tokenizations differ.
     """
     if config.replacement != "lm":
         return None
-    if config.generator_training == "trained" and not config.generator:
-        raise ValueError(
-            "epic.generator_training='trained' needs a language model fitted to the captions beforehand: make one with "
-            "`python -m epic_common.fit_lm` and name its folder in epic.generator"
-        )
-    name = config.generator or text_encoder
+    check_generator(config)
     if config.generator:
-        _check_same_tokens(name, tokenizer)
-    language_model: Any = AutoModelForMaskedLM.from_pretrained(name)
+        _check_same_tokens(config.generator, tokenizer)
+    language_model: Any = AutoModelForMaskedLM.from_pretrained(config.generator or text_encoder)
     vocabulary_head(language_model)
     return cast(PreTrainedModel, language_model)
 

@@ -68,8 +68,9 @@ class MeterEpic(LightningEpic):
 EPIC = EpicExtension(
     epic=MeterEpic,
     teacher=MeterTeacher,
-    fusion_layers=lambda model: len(model.cross_modal_image_layers),
+    fusion_layers="num_top_layer",
     image_encoder=True,
+    text_ends_with_sep=True,
     # square: a picture is the same tensor whatever stands beside it
     fixed_views=("clip", "imagenet", "vit"),
 )

@@ -73,7 +73,8 @@ class ViltEpic(LightningEpic):
 EPIC = EpicExtension(
     epic=ViltEpic,
     teacher=ViltTeacher,
-    fusion_layers=lambda model: len(model.transformer.blocks),
+    fusion_layers="num_layers",
     image_encoder=False,
+    text_ends_with_sep=True,
     fixed_views=("pixelbert",),
 )

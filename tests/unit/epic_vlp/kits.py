@@ -51,7 +51,10 @@ class Kit:
     def epic_model(self, preset: str = "epic", **changes: Any) -> Any:
         """A student with EPIC's parts, as attach_epic puts them in."""
         student, config = self.student(), config_of(preset, **changes)
-        config.check_baseline(self.baseline.title, image_encoder=self.parts.image_encoder, regions=False)
+        parts = self.parts
+        config.check_baseline(
+            self.baseline.title, image_encoder=parts.image_encoder, text_ends_with_sep=parts.text_ends_with_sep
+        )
         lm = language_model(self.baseline.text_family) if config.replacement == "lm" else None
         held = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None
         student.epic = self.parts.epic(
