@@ -6,7 +6,9 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="EpicConfig")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class EpicConfig:
             raise ValueError(f"epic.append_sep=True is not possible with {name}: its sentences end with [SEP] already")
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any]) -> EpicConfig:
+    def from_dict(cls: type[C], mapping: Mapping[str, Any]) -> C:
         """Build from plain values, as a launcher's ``epic.<field>=value`` or a saved config gives them.
 
         Raises:

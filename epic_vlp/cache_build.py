@@ -140,12 +140,12 @@ def fabric_of(config: Config) -> L.Fabric:
     cuda = torch.cuda.is_available()
     devices = config["num_gpus"] if cuda else processes_per_node(config)
     alone = processes_per_node(config) * config["num_nodes"] == 1
-    waiting = datetime.timedelta(days=7)  # a process may have hours more to do than another
+    timeout = datetime.timedelta(days=7)  # a process may have hours more to do than another
     fabric = L.Fabric(
         accelerator="gpu" if cuda else "cpu",
         devices=devices,
         num_nodes=config["num_nodes"],
-        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=waiting),
+        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=timeout),
         precision=PRECISIONS[config["precision"]],
     )
     if not alone and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:

@@ -67,7 +67,7 @@ def masked_logits(
     if first_embedding is None:
         states = encode(cast(PreTrainedModel, language_model.base_model), ids, mask)
     else:
-        words = language_model.get_input_embeddings()(ids)
-        words = torch.cat([first_embedding.to(words.dtype)[:, None], words[:, 1:]], dim=1)
-        states = language_model.base_model(inputs_embeds=words, attention_mask=mask).last_hidden_state
+        embeddings = language_model.get_input_embeddings()(ids)
+        embeddings = torch.cat([first_embedding.to(embeddings.dtype)[:, None], embeddings[:, 1:]], dim=1)
+        states = language_model.base_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
     return vocabulary_head(language_model)(states[masked])

@@ -114,8 +114,9 @@ def test_a_language_model_that_is_not_finite_has_no_finite_loss(preset: str, val
     ids, mask = sentences(6, 3)
     image_cls, masked = torch.zeros(2, WIDTH), every_other(ids, mask)
     assert generator.propose(ids, mask, masked, rng(), image_cls).loss.isfinite()
+    head: Any = vocabulary_head(lm)
     with torch.no_grad():
-        vocabulary_head(lm).bias[7] = value  # type: ignore[index]
+        head.bias[7] = value
     proposal = generator.propose(ids, mask, masked, rng(), image_cls)
     assert not proposal.loss.isfinite() and (proposal.tokens > MASK).all()
 
