@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
-from epic_common.generator import LanguageModelGenerator, Vocabulary
+from epic_common.generator import LanguageModelGenerator, Vocabulary, build_generator
 from epic_common.language_models.small import FAMILIES
 from epic_common.masking import mask_tokens
 from epic_common.teacher import SaliencyTeacher, Teacher
@@ -26,6 +26,7 @@ from vlp.data.collate import Collator
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
 from vlp.losses.total import total_loss
+from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.objectives import draw_itm_labels
 
@@ -141,7 +142,7 @@ class ArrowSteps(Steps, ABC):
     def _naive(self, epic: LightningEpic, batch: Batch) -> Tensor:
         """The official step, and EPIC beside it with full passes of teacher, generator and student."""
         full = padded(batch)
-        corruption = epic.corrupt(batch["text_ids"], batch["text_masks"], full)
+        corruption = epic.corruption_of(batch["text_ids"], batch["text_masks"], full)
         states = self.student.infer({**full, "text_ids": corruption.input_ids})["text_feats"]
         return self._official(batch) + total_loss(epic.losses(states, corruption))
 
@@ -167,16 +168,8 @@ class ArrowSteps(Steps, ABC):
     def _epic(self, teacher: SaliencyTeacher) -> LightningEpic:
         vocabulary, width = Vocabulary.from_tokenizer(self.tokenizer), self.config["hidden_size"]
         settings = EpicConfig(enabled=True)
-        epic = self.epic(settings, vocabulary, width, self.language_model, image_width=width, teacher=teacher)
-        return epic.to(self.device)
-
-
-class WithoutTrainer(LightningEpic):
-    """EPIC without a trainer, which is asked for the length of an epoch."""
-
-    @staticmethod
-    def steps_per_epoch(model: Any) -> int:
-        return 1
+        generator = build_generator(settings, vocabulary, self.language_model, encode=encode_packed)
+        return self.epic(settings, vocabulary, width, generator, teacher=teacher).to(self.device)
 
 
 class StoredScores:

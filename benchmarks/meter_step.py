@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import AutoModel, RobertaConfig
 
-from benchmarks.arrow_steps import ArrowSteps, Size, WithoutTrainer
+from benchmarks.arrow_steps import ArrowSteps, Size
 from meter.baseline import BASELINE
 from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower
 from meter.modules.encoders import TEXT_CONFIGS, Encoders
@@ -28,15 +28,11 @@ _BASE_TEXT = TEXT_CONFIGS["roberta-base"]
 _PRETRAIN = "task_mlm_itm_clip_bert"
 
 
-class StandaloneEpic(WithoutTrainer, MeterEpic):
-    """METER's EPIC outside of a run."""
-
-
 class MeterSteps(ArrowSteps):
     """METER with CLIP's image tower and RoBERTa, whose architecture the generator has too."""
 
     description: ClassVar[SacredBaseline] = BASELINE
-    epic = StandaloneEpic
+    epic = MeterEpic
     sizes: ClassVar[dict[str, Size]] = {
         "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.0, 1.8),
         "ablation": Size((_PRETRAIN, "clip32", "text_roberta"), {"image_size": 224}, _BASE_TEXT, 5.0, 0.8),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 from transformers import BertConfig
 
-from benchmarks.arrow_steps import ArrowSteps, Size, WithoutTrainer
+from benchmarks.arrow_steps import ArrowSteps, Size
 from benchmarks.baseline import Batch
 from vilt.baseline import BASELINE
 from vilt.modules.batches import image_of
@@ -28,15 +28,11 @@ _PRETRAIN = ("task_mlm_itm", "step200k")
 _UPDATES = {"whole_word_masking": True, "init": {"vision": "random"}}
 
 
-class StandaloneEpic(WithoutTrainer, ViltEpic):
-    """ViLT's EPIC outside of a run."""
-
-
 class ViltSteps(ArrowSteps):
     """ViLT-B/32, and BERT as the generator."""
 
     description: ClassVar[SacredBaseline] = BASELINE
-    epic = StandaloneEpic
+    epic = ViltEpic
     sizes: ClassVar[dict[str, Size]] = {
         "official": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.0, 0.6),
         # The longest side that the transform gives: 12 x 19 patches, of which max_image_len keeps 200.

@@ -71,7 +71,7 @@ def _salient_spans(settings: Settings) -> dict[str, list[list[int]]]:
 def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Image.Image) -> None:
     model, judge, tokenizer, salient_spans = trained
     caption = batch["text"][0]
-    corruption = model.epic.corrupt(batch["text_ids"], batch["text_masks"], batch)
+    corruption = model.epic.corruption_of(batch["text_ids"], batch["text_masks"], batch)
     kept = corruption.valid[0].nonzero().squeeze(1).tolist()
     spans = salient_spans[caption]
     offsets = tokenizer(caption, return_offsets_mapping=True)["offset_mapping"]

@@ -6,7 +6,9 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="EpicConfig")
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,6 @@ class EpicConfig:
     itc_head_lr_mult: float = 0.0
     # learning-rate multiplier of the generator
     generator_lr_mult: float = 1.0
-    # X-VLM only: True applies EPIC to region-text rows too
-    on_regions: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -126,29 +126,30 @@ class EpicConfig:
         """Whether a run needs a pre-trained teacher: for Eq. 8, or as the first snapshot of "VLM (SAS)"."""
         return self.enabled and (self.masking == "saliency" or self.replacement == "vlm")
 
-    def check_baseline(self, name: str, *, image_encoder: bool, regions: bool) -> None:
+    def check_baseline(self, name: str, *, image_encoder: bool, text_ends_with_sep: bool) -> None:
         """Refuse settings that the baseline ``name`` has no part for.
 
         Args:
             image_encoder: the baseline encodes the image before fusion (ViLT does not).
-            regions: the baseline trains on region-text rows (X-VLM alone does).
+            text_ends_with_sep: its sentences end with [SEP] (those of ALBEF and X-VLM do not).
 
         Raises:
             ValueError: naming ``epic.<field>``.
         """
         if self.image_conditioned and not image_encoder:
             raise ValueError(f"epic.image_conditioned=True is not possible with {name}: it has no image encoder")
-        if self.on_regions and not regions:
-            raise ValueError(f"epic.on_regions=True is not possible with {name}: it has no region-text rows")
+        if self.append_sep and text_ends_with_sep:
+            raise ValueError(f"epic.append_sep=True is not possible with {name}: its sentences end with [SEP] already")
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any]) -> EpicConfig:
-        """Build from plain values, as a launcher's ``epic.<field>=value`` gives them.
+    def from_dict(cls: type[C], mapping: Mapping[str, Any]) -> C:
+        """Build from plain values, as a launcher's ``epic.<field>=value`` or a saved config gives them.
 
         Raises:
             ValueError: an unknown field (the nearest known name is given) or a bad value.
         """
         known = [field.name for field in fields(cls)]
+        mapping = {name: value for name, value in mapping.items() if name in known or (name, value) not in _RETIRED}
         for name in mapping:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
@@ -160,6 +161,8 @@ class EpicConfig:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
+# Fields that older configs hold, with the one value that means what their absence means.
+_RETIRED = (("on_regions", False),)
 _REDUCTIONS = ("mean_tokens", "sum_per_sentence")
 _OPTIONS = {
     "masking": ("saliency", "uniform"),

@@ -15,6 +15,6 @@ class Corruption:
     masked: Tensor  # (B, n) bool, M
     replaced: Tensor  # (B, n) bool, T, a subset of M
     valid: Tensor  # (B, n) bool, the tokens that Eq. 2 judges
-    log_alpha: Tensor  # (B, n) log saliency, -inf where nothing can be masked
-    generator_loss: Tensor  # () L_GEN (Eq. 7), with a graph where the generator is trained
+    log_alpha: Tensor  # (B, n) log saliency, -inf where nothing can be masked; NaN where the scores are not finite
+    generator_loss: Tensor  # () L_GEN (Eq. 7) with a graph; of a generator that is not trained 0 or NaN
     generator_correct: Tensor | None  # (K,) bool, whether f_L's likeliest token is the original

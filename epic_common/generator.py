@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
-from epic_common.language_models.load import Encode, encode_padded, masked_logits
+from epic_common.finite import zero_or_nan
+from epic_common.language_models.logits import Encode, encode_padded, masked_logits
 from epic_common.masking import mask_tokens
 
 
@@ -46,15 +46,25 @@ class Proposal:
     """What a generator proposes for the K masked positions, in row-major order."""
 
     tokens: Tensor  # (K,) int64, the drawn replacements
-    loss: Tensor  # () float32, L_GEN (Eq. 7); 0 where the generator is not trained
+    loss: Tensor  # () float32, L_GEN (Eq. 7); of a generator that is not trained 0, or NaN if its logits are not finite
     correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
+
+
+# (masked ids (B, n), M (B, n) bool) -> (K, V) logits at the positions in M, row-major.
+MaskedTokenLogits = Callable[[Tensor, Tensor], Tensor]
 
 
 class TokenGenerator(nn.Module):
     """The interface that the variants share."""
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         """Draw one replacement for every masked position.
 
@@ -63,8 +73,11 @@ class TokenGenerator(nn.Module):
             mask: (B, n), 1 = a real token.
             masked: (B, n) bool, M.
             rng: on the device of ``ids``.
-            image_cls: (B, d_image), the student's image [CLS] feature; read by "LM (cond.)" only.
-            batch: what the baseline's own model reads; read by "VLM (SAS)" only.
+            image_cls: (B, d_image), the student's image [CLS] feature; "LM (cond.)" alone needs it.
+            snapshot_logits: the student's snapshot on these images; "VLM (SAS)" alone needs it.
+
+        Raises:
+            ValueError: what the variant needs is missing.
         """
         raise NotImplementedError
 
@@ -80,7 +93,13 @@ class UniformGenerator(TokenGenerator):
         self.register_buffer("allowed", allowed, persistent=False)
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         rows = torch.randint(len(self.allowed), (int(masked.sum()),), generator=rng, device=ids.device)
         return Proposal(self.allowed.to(ids.device)[rows], torch.zeros((), device=ids.device), None)
@@ -125,7 +144,13 @@ class LanguageModelGenerator(TokenGenerator):
         return None
 
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
         targets, trained = ids[masked], self.config.trains_generator
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
@@ -133,7 +158,8 @@ class LanguageModelGenerator(TokenGenerator):
             loss = F.cross_entropy(logits, targets, reduction="sum")  # Eq. 7
             loss = reduce_tokens(loss, masked.sum(), len(ids), self.config.generator_reduction)
         tokens = draw_tokens(logits, self.forbidden, self.config.sampling_temperature, rng)
-        return Proposal(tokens, loss if trained else torch.zeros_like(loss), logits.argmax(dim=-1) == targets)
+        loss = loss if trained else zero_or_nan(loss.isfinite())
+        return Proposal(tokens, loss, logits.argmax(dim=-1) == targets)
 
     def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
         """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at the positions in M."""
@@ -166,26 +192,59 @@ class ConditionedGenerator(LanguageModelGenerator):
 
 
 class VisionLanguageGenerator(TokenGenerator):
-    """ "VLM (SAS)": an earlier snapshot of the student, which sees the image; not trained on its own.
+    """ "VLM (SAS)": an earlier snapshot of the student with its MLM head, which sees the image; not trained itself."""
 
-    Args:
-        logits_at: (batch, masked ids (B, n), M (B, n)) -> (K, V) logits of the snapshot's MLM head.
-    """
-
-    def __init__(
-        self, logits_at: Callable[[Any, Tensor, Tensor], Tensor], vocabulary: Vocabulary, config: EpicConfig
-    ) -> None:
+    def __init__(self, vocabulary: Vocabulary, config: EpicConfig) -> None:
         super().__init__()
-        self.logits_at, self.vocabulary, self.config = logits_at, vocabulary, config
+        self.vocabulary, self.config = vocabulary, config
 
     @torch.no_grad()
     def propose(
-        self, ids: Tensor, mask: Tensor, masked: Tensor, rng: torch.Generator, image_cls: Tensor | None, batch: Any
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        masked: Tensor,
+        rng: torch.Generator,
+        image_cls: Tensor | None = None,
+        snapshot_logits: MaskedTokenLogits | None = None,
     ) -> Proposal:
-        logits = self.logits_at(batch, mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
+        if snapshot_logits is None:
+            raise ValueError("epic.replacement='vlm': corrupt() needs snapshot_logits, those of the student's snapshot")
+        logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
         forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
         tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
-        return Proposal(tokens, torch.zeros((), device=ids.device), logits.argmax(dim=-1) == ids[masked])
+        return Proposal(tokens, zero_or_nan(logits.isfinite().all()), logits.argmax(dim=-1) == ids[masked])
+
+
+def build_generator(
+    config: EpicConfig,
+    vocabulary: Vocabulary,
+    language_model: PreTrainedModel | None = None,
+    image_width: int | None = None,
+    encode: Encode = encode_padded,
+) -> TokenGenerator:
+    """The generator of the variant that ``config`` describes.
+
+    Args:
+        language_model: f_L where ``config.replacement == "lm"``, from ``load_language_model``.
+        image_width: width of the student's image [CLS] feature, for ``config.image_conditioned``.
+        encode: runs f_L's encoder; a code base may know a cheaper way than the encoder's own forward.
+
+    Raises:
+        ValueError: the parts do not fit the configuration.
+    """
+    if (config.replacement == "lm") != (language_model is not None):
+        needed = "needs" if config.replacement == "lm" else "takes no"
+        raise ValueError(f"epic.replacement={config.replacement!r} {needed} language_model")
+    if config.replacement == "vlm":
+        return VisionLanguageGenerator(vocabulary, config)
+    if language_model is None:
+        return UniformGenerator(vocabulary, config)
+    if not config.image_conditioned:
+        return LanguageModelGenerator(language_model, vocabulary, config, encode)
+    if image_width is None:
+        raise ValueError("epic.image_conditioned=True needs image_width, the width of the image [CLS] feature")
+    return ConditionedGenerator(language_model, vocabulary, config, image_width)
 
 
 @torch.no_grad()
@@ -193,7 +252,7 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
     """Eq. 5: one token per masked position from the full softmax; no gradient flows through the draw.
 
     Args:
-        logits: (K, V).
+        logits: (K, V); a row whose softmax is NaN is drawn from as if all its tokens were alike.
         forbidden: (V,) bool, the tokens that are never drawn.
         temperature: of the softmax.
 
@@ -201,6 +260,7 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
         (K,) int64.
     """
     probabilities = (logits.float() / temperature).masked_fill(forbidden, -torch.inf).softmax(dim=-1)
+    probabilities = torch.where(probabilities.isnan(), ~forbidden, probabilities)
     return torch.multinomial(probabilities, 1, generator=rng).squeeze(1)
 
 

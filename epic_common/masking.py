@@ -45,15 +45,15 @@ def draw_masked(log_alpha: Tensor, m: Tensor, rng: torch.Generator) -> Tensor:
     where fewer than m positions have alpha > 0, those are M.
 
     Args:
-        log_alpha: (B, n) log-probabilities, -inf = never.
+        log_alpha: (B, n) log-probabilities, -inf = never; NaN is never drawn either.
         m: (B,) how many.
         rng: on the device of ``log_alpha``.
 
     Returns:
         (B, n) bool, True on M.
     """
-    waiting = torch.empty_like(log_alpha, dtype=torch.float32).exponential_(generator=rng)
-    gumbel = -waiting.clamp_min(torch.finfo(torch.float32).tiny).log()
+    exponential = torch.empty_like(log_alpha, dtype=torch.float32).exponential_(generator=rng)
+    gumbel = -exponential.clamp_min(torch.finfo(torch.float32).tiny).log()
     order = (log_alpha.float() + gumbel).argsort(dim=1, descending=True)
     rank = order.argsort(dim=1)
     return (rank < m[:, None]) & (log_alpha > -torch.inf)

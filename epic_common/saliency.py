@@ -25,6 +25,8 @@ def saliency_scores(q: Tensor, k: Tensor) -> Tensor:
 def log_saliency(scores: Tensor, maskable: Tensor, temperature: float = 1.0) -> Tensor:
     """log alpha of Eq. 8: log-softmax over the maskable tokens, -inf elsewhere (all -inf where there are none).
 
+    A sentence with a maskable token whose score is NaN or infinite is NaN at all its maskable tokens.
+
     Args:
         scores: (B, n), as :func:`saliency_scores` gives them.
         maskable: (B, n) bool; the other positions get probability 0 before the softmax.
@@ -32,13 +34,10 @@ def log_saliency(scores: Tensor, maskable: Tensor, temperature: float = 1.0) -> 
 
     Returns:
         (B, n) float32.
-
-    Raises:
-        FloatingPointError: a maskable token's score is NaN or infinite.
     """
-    logits = (scores.float() / temperature).masked_fill(~maskable, -torch.inf)
-    if not bool((logits.isfinite() | ~maskable).all()):
-        raise FloatingPointError("the teacher's saliency scores are not finite: check its checkpoint and precision")
+    logits = scores.float() / temperature
+    finite = (logits.isfinite() | ~maskable).all(dim=1, keepdim=True)
+    logits = logits.masked_fill(~maskable, -torch.inf).masked_fill(~finite, torch.nan)
     # A row with nothing to mask is NaN here, and wholly -inf after the fill.
     return logits.log_softmax(dim=1).masked_fill(~maskable, -torch.inf)
 

@@ -11,14 +11,17 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from epic_common.saliency import saliency_scores
+
 
 class VisionLanguageModel(Protocol):
     """What a baseline's model offers, as teacher and as student; every baseline is an ``nn.Module`` besides."""
 
-    def saliency_scores(self, batch: Any, layer: int) -> Tensor:
-        """Eq. 8's mean over heads of q_k · K_k in fusion layer ``layer``, on the unmasked text and the true image.
+    def query_key(self, batch: Any, layer: int) -> tuple[Tensor, Tensor]:
+        """q (B, h, d_h) of the image and K (B, h, n, d_h) of the n text tokens in fusion layer ``layer`` (Eq. 8).
 
-        ``epic_common.saliency.saliency_scores`` computes it from that layer's q and k. Returns (B, n).
+        On the unmasked text and the true image, per head, without any scaling; what K is at padding does not matter.
+        Where text attends to the image and not the other way round, q is the image's key and K the text's queries.
         """
 
     def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
@@ -26,7 +29,7 @@ class VisionLanguageModel(Protocol):
 
 
 class SaliencyTeacher(Protocol):
-    """All that :class:`epic_common.objective.Epic` asks for; a teacher of another baseline, or a cache, can serve."""
+    """What gives a batch its scores; a teacher of another baseline, or a saliency cache, can serve."""
 
     def saliency(self, batch: Any) -> Tensor:
         """Raw scores of Eq. 8, before the softmax: (B, n)."""
@@ -70,18 +73,19 @@ class Teacher(FrozenModel):
     @torch.no_grad()
     def saliency(self, batch: Any) -> Tensor:
         """Raw scores of Eq. 8, (B, n)."""
-        return self.ready(batch).saliency_scores(batch, self.layer)
+        return saliency_scores(*self.ready(batch).query_key(batch, self.layer))
 
 
 class SasSnapshot:
     """An earlier state of the student that proposes replacements; the teacher until the first refresh.
 
     Args:
-        teacher: whose model is copied and then filled with the student's weights.
+        teacher: whose model is copied and then filled with the student's weights; ``sha256`` is that of its file.
     """
 
     def __init__(self, teacher: Teacher) -> None:
         self.frozen: FrozenModel = teacher
+        self.sha256 = teacher.sha256
         self.refreshed_at = 0
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Attach EPIC to a built student: its settings checked, its teacher or cache loaded, its objective in place."""
+"""Attach EPIC to a built student: its teacher or cache loaded, its objective in place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.generator import Vocabulary
+from epic_common.generator import Vocabulary, build_generator
 from epic_common.language_models.load import load_language_model
+from epic_common.teacher import SasSnapshot
 from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
-from epic_vlp.frozen_teacher import load_teacher
+from epic_vlp.frozen_teacher import load_teacher, needs_weights
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
+from vlp.nn.packed_text import encode_packed
 from vlp.training.compile import compile_layers
 
 log = logging.getLogger(__name__)
@@ -23,19 +25,17 @@ log = logging.getLogger(__name__)
 def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> None:
     """Build EPIC's parts for an already built student, so that its initial weights are those of the vanilla run.
 
-    Where a cache stands for the teacher, the loaders of ``datamodule`` add what its keys are made of.
+    The config has passed :func:`epic_vlp.check.check_epic`. Where a cache stands for the teacher, the loaders of
+    ``datamodule`` add what its keys are made of.
 
     Raises:
-        ValueError: a bad ``epic.<field>``, no ``teacher_path`` where one is needed, or a cache that does not fit.
+        ValueError: a teacher, a cache or a language model of other token ids; or a resumed run with another teacher.
         WeightsError: a teacher that does not fit.
     """
     config, tokenizer = model.config, datamodule.tokenizer
     settings = EpicConfig.from_dict(config["epic"])
     if not settings.enabled:
         return
-    if not {"mlm", "itm"} & set(model.current_tasks):
-        raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
-    settings.check_baseline(baseline.title, image_encoder=parts_of(baseline).image_encoder, regions=False)
     model.epic = build_epic(baseline, config, settings, tokenizer, rank)
     compile_layers(model.epic, config["compile"])
     if config["resume_from"]:
@@ -53,18 +53,16 @@ def build_epic(
         ValueError, WeightsError: as :func:`attach_epic`.
     """
     cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
-    needs_weights = settings.replacement == "vlm" or (settings.needs_teacher and cached is None)
-    if needs_weights and not config["teacher_path"]:
-        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
-    teacher = load_teacher(baseline, config, settings, tokenizer) if needs_weights else None
+    frozen = load_teacher(baseline, config, settings, tokenizer) if needs_weights(config, settings) else None
+    vocabulary, width = Vocabulary.from_tokenizer(tokenizer), config["hidden_size"]
+    language_model = load_language_model(settings, config["tokenizer"], tokenizer)
     return parts_of(baseline).epic(
         settings,
-        Vocabulary.from_tokenizer(tokenizer),
-        config["hidden_size"],
-        load_language_model(settings, config["tokenizer"], tokenizer),
-        image_width=config["hidden_size"],
-        teacher=cached or teacher,
+        vocabulary,
+        width,
+        build_generator(settings, vocabulary, language_model, image_width=width, encode=encode_packed),
         seed=config["seed"],
         rank=rank,
-        first_snapshot=teacher,
+        teacher=(cached or frozen) if settings.masking == "saliency" else None,
+        snapshot=SasSnapshot(frozen) if settings.replacement == "vlm" and frozen is not None else None,
     )

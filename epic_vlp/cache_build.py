@@ -20,7 +20,7 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
-from epic_vlp.cache_identity import COMMAND, identity
+from epic_vlp.cache_identity import COMMAND, identity, identity_in_config
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.parts import Config
@@ -83,7 +83,7 @@ def build_or_exit(baseline: SacredBaseline, config: Config) -> None:
     """Check the config of a run and build its cache; what does not serve ends in one line and status 1."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     try:
-        baseline.check(config)
+        baseline.check({**config, "saliency_cache": ""})  # which is not there yet
         build_cache(baseline, config)
     except DataError as error:
         sys.exit(f"error: {error.plain}")
@@ -101,12 +101,13 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
         if not config[key]:
             raise ValueError(f"{key} must be given: {what}")
+    settings = EpicConfig.from_dict(config["epic"])
+    identity_in_config(baseline, config, settings)  # refuses, before the tables are opened, views that are not fixed
     prepare_process()
     transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
     fabric.launch()
     datamodule = baseline.datamodule({**config, "test_only": True})  # whose training sets would draw false images
-    settings = EpicConfig.from_dict(config["epic"])
     sets = [datamodule.dataset(k, s, image_only=True, false_draws=False) for k in config["datasets"] for s in SPLITS]
     for dataset in sets:
         dataset.identify = True
@@ -139,12 +140,12 @@ def fabric_of(config: Config) -> L.Fabric:
     cuda = torch.cuda.is_available()
     devices = config["num_gpus"] if cuda else processes_per_node(config)
     alone = processes_per_node(config) * config["num_nodes"] == 1
-    waiting = datetime.timedelta(days=7)  # a process may have hours more to do than another
+    timeout = datetime.timedelta(days=7)  # a process may have hours more to do than another
     fabric = L.Fabric(
         accelerator="gpu" if cuda else "cpu",
         devices=devices,
         num_nodes=config["num_nodes"],
-        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=waiting),
+        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=timeout),
         precision=PRECISIONS[config["precision"]],
     )
     if not alone and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:

@@ -5,12 +5,13 @@ A frozen teacher gives a pair the same scores in every epoch only where it sees 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import tokenizer_fingerprint
+from epic_common.saliency_cache.identity import tokenizer_fingerprint
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.weights import sha256_of_file
@@ -24,24 +25,34 @@ def identity(
     """All that the scores of a pair depend on, beside its image and caption; without ``teacher_path`` not the teacher.
 
     Raises:
+        ValueError: as :func:`identity_in_config`.
+    """
+    teacher = {"teacher_sha256": sha256_of_file(config["teacher_path"])} if config["teacher_path"] else {}
+    return {
+        **identity_in_config(baseline, config, settings),
+        **teacher,
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+    }
+
+
+def identity_in_config(baseline: Baseline, config: Mapping[str, Any], settings: EpicConfig) -> dict[str, Any]:
+    """The part of :func:`identity` that the config says, without a look at tokenizer and teacher.
+
+    Raises:
         ValueError: the run does not ask for saliency, or its image views are not fixed; names the key.
     """
     if not settings.enabled or settings.masking != "saliency":
         raise ValueError("saliency_cache: only EPIC with epic.masking=saliency reads saliency (named config epic)")
-    views = fixed_views(baseline, config)
-    teacher = {"teacher_sha256": sha256_of_file(config["teacher_path"])} if config["teacher_path"] else {}
     return {
         "baseline": baseline.name,
-        **teacher,
         "epic.saliency_layer": settings.saliency_layer,
-        "tokenizer": tokenizer_fingerprint(tokenizer),
         "max_text_len": config["max_text_len"],
         "image_size": config["image_size"],
-        "transform_keys": views,
+        "transform_keys": fixed_views(baseline, config),
     }
 
 
-def fixed_views(baseline: Baseline, config: Config) -> list[str]:
+def fixed_views(baseline: Baseline, config: Mapping[str, Any]) -> list[str]:
     """The transform keys of a run, which draw nothing and are the same in training and validation.
 
     Raises:

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import CachedTeacher, Pairs, SaliencyCache, SaliencyCacheError, pair_key
+from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key
+from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
 from epic_vlp.cache_identity import COMMAND, identity
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.parts import Config

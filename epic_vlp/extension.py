@@ -7,8 +7,8 @@ from typing import Any
 
 import lightning as L
 
-from epic_common.config import EpicConfig
 from epic_vlp.attach import attach_epic
+from epic_vlp.check import check_epic
 from epic_vlp.parts import EpicParts
 from vlp.baseline import Baseline
 
@@ -17,13 +17,8 @@ class EpicExtension(EpicParts):
     """What a baseline's description holds as its ``extension``."""
 
     def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
-        """Refuse what is wrong in ``epic.<field>`` before anything is built.
-
-        Raises:
-            ValueError: naming the field.
-        """
-        settings = EpicConfig.from_dict(config["epic"])
-        settings.check_baseline(baseline.title, image_encoder=self.image_encoder, regions=False)
+        """:func:`check_epic`."""
+        check_epic(baseline, config)
 
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -14,10 +15,15 @@ from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.recognition import refuse_other
-from vlp.checkpoint.weights import read_state_dict, saved_config
+from vlp.checkpoint.weights import WeightsError, read_state_dict, saved_config
 from vlp.data.tokenizers import load_tokenizer
 
 log = logging.getLogger(__name__)
+
+
+def needs_weights(config: Mapping[str, Any], settings: EpicConfig) -> bool:
+    """Whether a run loads the teacher itself: for its scores, or as the first snapshot of "VLM (SAS)"."""
+    return settings.replacement == "vlm" or (settings.needs_teacher and not config["saliency_cache"])
 
 
 def load_teacher(
@@ -26,34 +32,61 @@ def load_teacher(
     """The frozen teacher of ``teacher_path``: its own architecture if the file says it, the student's image size.
 
     Raises:
-        WeightsError: the file is no checkpoint of this baseline, or does not fit.
-        ValueError: it has too few fusion layers for ``epic.saliency_layer``, or other token ids.
+        WeightsError: the file is no checkpoint of this baseline, does not fit, or lacks the MLM head of "VLM (SAS)".
+        ValueError: as :func:`teacher_config`; or it has other token ids.
     """
-    path, parts = config["teacher_path"], parts_of(baseline)
-    refuse_other(path, read_state_dict(path, mmap=True), baseline.layout)
-    own = saved_config(path)
-    needs_mlm = settings.replacement == "vlm"
-    teacher_config = {
-        **config,
-        **{key: own[key] for key in baseline.layout.architecture if key in own},
-        "loss_names": {task: int(task == "mlm" and needs_mlm) for task in config["loss_names"]},
-        "load_path": path,
-        "gradient_checkpointing": False,
-    }
-    longest, ours = teacher_config["max_text_len"], config["max_text_len"]
-    if longest < ours:
-        raise ValueError(f"the teacher {path} reads texts of max_text_len={longest} at most, this run has {ours}")
-    teacher_config["tokenizer"] = _tokenizer_of(path, teacher_config["tokenizer"], config["tokenizer"], tokenizer)
+    own = teacher_config(baseline, config, settings)
+    path = own["load_path"]
+    own["tokenizer"] = _tokenizer_of(path, own["tokenizer"], config["tokenizer"], tokenizer)
     with torch.random.fork_rng():
-        model = parts.teacher(teacher_config)
-    if (layers := parts.fusion_layers(model)) < -settings.saliency_layer:
-        raise ValueError(
-            f"the teacher {path} has {layers} fusion layers, epic.saliency_layer={settings.saliency_layer} needs more"
-        )
-    load_into(model, path, baseline.layout)
+        model = parts_of(baseline).teacher(own)
+    missing = load_into(model, path, baseline.layout)
+    if missing and settings.replacement == "vlm":
+        raise WeightsError(f"{path}: lacks {missing[0]}, the MLM head that epic.replacement='vlm' draws words from")
     teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, path)
     log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
     return teacher
+
+
+def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: EpicConfig) -> Config:
+    """The config that the teacher of ``teacher_path`` is built from: the run's, with the file's architecture.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or of another model.
+        ValueError: none is given; or the teacher has no layer ``epic.saliency_layer``, reads shorter texts than the run
+            or, as the first snapshot of "VLM (SAS)", is not of the student's architecture.
+    """
+    path = config["teacher_path"]
+    if not path:
+        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
+    refuse_other(path, read_state_dict(path, mmap=True), baseline.layout)
+    said = saved_config(path)
+    is_snapshot = settings.replacement == "vlm"
+    own: Config = {
+        **config,
+        **{key: said[key] for key in baseline.layout.architecture if key in said},
+        "loss_names": {task: int(task == "mlm" and is_snapshot) for task in config["loss_names"]},
+        "load_path": path,
+        "gradient_checkpointing": False,
+    }
+    layers = own[parts_of(baseline).fusion_layers]
+    if not -layers <= settings.saliency_layer < layers:
+        raise ValueError(
+            f"epic.saliency_layer={settings.saliency_layer}: the teacher {path} has {layers} fusion layers, "
+            f"{-layers} to {layers - 1}"
+        )
+    longest, ours = own["max_text_len"], config["max_text_len"]
+    if longest < ours:
+        raise ValueError(f"the teacher {path} reads texts of max_text_len={longest} at most, this run has {ours}")
+    # The tokenizer decides shapes through vocab_size alone, and the same one may lie elsewhere.
+    shapes = [key for key in baseline.layout.architecture if key != "tokenizer"]
+    if is_snapshot and (other := [key for key in shapes if own[key] != config[key]]):
+        differences = ", ".join(f"{key}={own[key]} (here {config[key]})" for key in other)
+        raise ValueError(
+            f"epic.replacement='vlm' fills the teacher's model with the student's weights: the teacher {path} has "
+            f"{differences}"
+        )
+    return own
 
 
 def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
+from epic_common.config import EpicConfig
+from epic_common.corruption import Corruption
+from epic_common.generator import TokenGenerator, Vocabulary
 from epic_common.objective import Epic
+from epic_common.teacher import SaliencyTeacher, SasSnapshot
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
-from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.task_metrics import phase_of
 
 
 class LightningEpic(Epic, ABC):
-    """EPIC's objective as one entry of a baseline's step; ``model`` is always the student, a LightningModule."""
+    """EPIC's objective as one entry of a baseline's step; ``model`` is always the student, a LightningModule.
 
-    encode = staticmethod(encode_packed)
+    Args:
+        teacher: what gives Eq. 8's scores where masking is by saliency: the frozen model, or a saliency cache. Like the
+            snapshot it is no ``nn.Module``, so that it is in no state dict, optimiser or DDP bucket.
+        snapshot: of the student, for "VLM (SAS)".
+        config, vocabulary, hidden_size, generator, seed, rank: as for :class:`Epic`.
+
+    Raises:
+        ValueError: teacher or snapshot are not those that the configuration asks for.
+    """
+
     _logged_step = 0
+
+    def __init__(
+        self,
+        config: EpicConfig,
+        vocabulary: Vocabulary,
+        hidden_size: int,
+        generator: TokenGenerator,
+        seed: int = 0,
+        rank: int = 0,
+        teacher: SaliencyTeacher | None = None,
+        snapshot: SasSnapshot | None = None,
+    ) -> None:
+        super().__init__(config, vocabulary, hidden_size, generator, seed, rank)
+        if (config.masking == "saliency") != (teacher is not None):
+            raise ValueError("a teacher is needed where epic.masking='saliency', and nowhere else")
+        if (config.replacement == "vlm") != (snapshot is not None):
+            raise ValueError("a snapshot is needed where epic.replacement='vlm', and nowhere else")
+        self.teacher, self.snapshot = teacher, snapshot
 
     @abstractmethod
     def step(self, model: Any, batch: dict[str, Any], image: Any) -> dict[str, Tensor]:
@@ -30,13 +61,20 @@ class LightningEpic(Epic, ABC):
 
     def refresh(self, model: Any) -> None:
         """Before a step: renew the snapshot of "VLM (SAS)" if it is due; nothing in evaluation."""
-        if model.training:
-            self.maybe_refresh(model.global_step, model, self.steps_per_epoch(model))
+        if self.snapshot is not None and model.training:
+            every = self.config.sas_refresh_steps or self.steps_per_epoch(model)
+            self.snapshot.maybe_refresh(model.global_step, model, every)
 
     @staticmethod
     def steps_per_epoch(model: Any) -> int:
         """Optimiser steps of one epoch."""
         return max(int(model.trainer.num_training_batches) // model.trainer.accumulate_grad_batches, 1)
+
+    def corruption_of(self, ids: Tensor, mask: Tensor, batch: Any, image_cls: Tensor | None = None) -> Corruption:
+        """:meth:`corrupt` with what teacher and snapshot say of ``batch``, whose text is ids (B, n), mask (B, n)."""
+        scores = self.teacher.saliency(batch) if self.teacher is not None else None
+        logits = partial(self.snapshot.mlm_logits_at, batch) if self.snapshot is not None else None
+        return self.corrupt(ids, mask, scores, image_cls, logits)
 
     def log_interval(self, model: Any) -> None:
         """Log the metrics since the last log, reduced over ranks, if a training batch has ended an interval."""
@@ -103,8 +141,8 @@ class LightningEpic(Epic, ABC):
 
     @property
     def teacher_sha256(self) -> str | None:
-        """Hash of the file that the teacher, or the cache of its scores, came from."""
-        return getattr(self.teacher, "sha256", None)
+        """Hash of the file that the teacher, the cache of its scores, or the first snapshot came from."""
+        return getattr(self.teacher or self.snapshot, "sha256", None)
 
     def check_same_teacher(self, path: str) -> None:
         """Refuse to go on from the checkpoint of a run with another teacher.

@@ -21,15 +21,17 @@ class EpicParts:
     Attributes:
         epic: its step.
         teacher: config -> the model that answers what EPIC asks of a teacher (epic_common.teacher.VisionLanguageModel).
-        fusion_layers: of a built teacher, how many layers ``epic.saliency_layer`` can count.
+        fusion_layers: the config key that says how many layers ``epic.saliency_layer`` can count.
         image_encoder: whether the baseline encodes the image before fusion.
+        text_ends_with_sep: whether its sentences end with [SEP] (</s>).
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
     """
 
     epic: type[LightningEpic]
     teacher: Callable[[Config], nn.Module]
-    fusion_layers: Callable[[Any], int]
+    fusion_layers: str
     image_encoder: bool
+    text_ends_with_sep: bool
     fixed_views: tuple[str, ...]
 
 

@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from epic_common.generator import Vocabulary
-from epic_common.language_models.load import masked_logits, vocabulary_head
+from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
 from epic_common.language_models.small import FAMILIES
 from epic_common.masking import mask_tokens, maskable_positions

@@ -1,78 +1,38 @@
-"""The auxiliary masked language model f_L: loading it, and its vocabulary logits at the masked positions only."""
+"""Loading the auxiliary masked language model f_L."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-
-# Attribute that holds the masked-LM head, by family: BERT's and RoBERTa's (XLM-R and CamemBERT share the latter).
-_HEADS = ("cls", "lm_head")
+from epic_common.language_models.logits import vocabulary_head
 
 
-def vocabulary_head(language_model: nn.Module) -> nn.Module:
-    """The module that maps hidden states (..., d) to vocabulary logits (..., V).
+def check_generator(config: EpicConfig) -> None:
+    """Refuse an ``epic.generator`` that cannot serve as f_L, from its config file alone.
 
     Raises:
-        TypeError: the model is neither of the BERT nor of the RoBERTa family, or has no masked-LM head.
+        ValueError: there is none, it has no masked-LM head of a known family, or ``generator_training="trained"`` is
+            given without one.
     """
-    for name in _HEADS:
-        head = getattr(language_model, name, None)
-        if isinstance(head, nn.Module):
-            return head
-    raise TypeError(
-        f"{type(language_model).__name__} has none of the masked-LM heads {_HEADS}: EPIC's generator needs a masked "
-        "language model of the BERT or RoBERTa family, as AutoModelForMaskedLM loads it"
-    )
-
-
-# (encoder, ids (B, n), mask (B, n)) -> its last hidden states (B, n, d); what stands at padding does not matter.
-Encode = Callable[[PreTrainedModel, Tensor, Tensor], Tensor]
-
-
-def encode_padded(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """The encoder's own forward."""
-    return encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-
-
-def masked_logits(
-    language_model: PreTrainedModel,
-    ids: Tensor,
-    mask: Tensor,
-    masked: Tensor,
-    first_embedding: Tensor | None = None,
-    encode: Encode = encode_padded,
-) -> Tensor:
-    """Vocabulary logits of a masked language model at the positions in M, and nowhere else.
-
-    Equal to the model's full forward at those positions; computed up to the longest sentence only.
-
-    Args:
-        language_model: a Hugging Face masked LM of the BERT or RoBERTa family.
-        ids: (B, n) token ids, already masked (Eq. 3).
-        mask: (B, n), 1 = a real token.
-        masked: (B, n) bool, M.
-        first_embedding: (B, d), what replaces the word embedding of token 0 ("LM (cond.)"), or None.
-        encode: a baseline's cheaper way to the same states; without ``first_embedding`` only.
-
-    Returns:
-        (K, V), the K = |M| positions in row-major order.
-    """
-    used = mask.any(dim=0).nonzero()
-    longest = int(used.max()) + 1 if len(used) else 1
-    ids, mask, masked = ids[:, :longest], mask[:, :longest], masked[:, :longest]
-    if first_embedding is None:
-        states = encode(cast(PreTrainedModel, language_model.base_model), ids, mask)
-    else:
-        words = language_model.get_input_embeddings()(ids)
-        words = torch.cat([first_embedding.to(words.dtype)[:, None], words[:, 1:]], dim=1)
-        states = language_model.base_model(inputs_embeds=words, attention_mask=mask).last_hidden_state
-    return vocabulary_head(language_model)(states[masked])
+    if config.generator_training == "trained" and not config.generator:
+        raise ValueError(
+            "epic.generator_training='trained' needs a language model fitted to the captions beforehand: make one with "
+            "`python -m epic_common.fit_lm` and name its folder in epic.generator"
+        )
+    if config.generator:
+        try:
+            with torch.device("meta"):  # built without weights
+                vocabulary_head(AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(config.generator)))
+        except (OSError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"epic.generator={config.generator!r}: no masked language model in a folder or on the Hugging Face hub "
+                f"under this name ({reason})"
+            ) from error
 
 
 def load_language_model(
@@ -85,19 +45,14 @@ def load_language_model(
         tokenizer: the baseline's tokenizer, whose ids the generator must share.
 
     Raises:
-        ValueError: ``generator_training="trained"`` without a fitted model, or the tokenizations differ.
+        ValueError: as :func:`check_generator`; or the tokenizations differ.
     """
     if config.replacement != "lm":
         return None
-    if config.generator_training == "trained" and not config.generator:
-        raise ValueError(
-            "epic.generator_training='trained' needs a language model fitted to the captions beforehand: make one with "
-            "`python -m epic_common.fit_lm` and name its folder in epic.generator"
-        )
-    name = config.generator or text_encoder
+    check_generator(config)
     if config.generator:
-        _check_same_tokens(name, tokenizer)
-    language_model: Any = AutoModelForMaskedLM.from_pretrained(name)
+        _check_same_tokens(config.generator, tokenizer)
+    language_model: Any = AutoModelForMaskedLM.from_pretrained(config.generator or text_encoder)
     vocabulary_head(language_model)
     return cast(PreTrainedModel, language_model)
 

@@ -17,15 +17,8 @@ import torch
 from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor
 
-from epic_common.saliency_cache.reader import (
-    FORMAT,
-    INDEX,
-    Pairs,
-    SaliencyCache,
-    SaliencyCacheError,
-    fingerprint,
-    halves,
-)
+from epic_common.saliency_cache.identity import FORMAT, INDEX, Pairs, SaliencyCacheError, fingerprint, halves
+from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.teacher import SaliencyTeacher
 
 

@@ -1,8 +1,10 @@
-"""EPIC in METER: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (docs/official/meter.md §10).
+"""EPIC in METER: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs.
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a METER pre-trained
 without EPIC:
     python run.py with … epic teacher_path=meter_clip16_288_roberta_pretrain.ckpt
+
+Source: docs/official/meter.md §10.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from epic_common.saliency import saliency_scores
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from meter.modules.meter_module import METERTransformerSS
@@ -21,10 +22,26 @@ from vlp.nn.rows import PackedRows, Rows
 class MeterTeacher(METERTransformerSS):
     """A METER that answers what EPIC asks of a frozen model."""
 
-    def saliency_scores(self, batch: dict[str, Any], layer: int) -> Tensor:
-        """Eq. 8's scores (B, n) on the unmasked text and the true image; Swin's query is the mean over its tokens."""
-        query, key = saliency_query_key(self, batch, layer, self.image_pool)
-        return saliency_scores(query, key)
+    def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
+        """q (B, h, d_h) of the image, K (B, h, n, d_h) of the text in fusion layer ``layer``'s image stream (Eq. 8).
+
+        Unmasked text with the true image. q is that of image token 0 ([CLS]); Swin has none: there it is that of the
+        mean token, which is the mean of the queries, since their projection is affine. Nothing after that layer's
+        cross-attention scores is computed, and nothing at padding, where K is 0.
+        """
+        mask = batch["text_masks"].bool()
+        rows, image_rows = PackedRows(mask), Rows(reorder=True)
+        x = rows.gather(self.encode_text(batch["text_ids"], mask))
+        y = self.encode_image(batch["image"][0])
+        layers = list(zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True))
+        last = range(len(layers))[layer]
+        for text_layer, image_layer in layers[:last]:
+            x, y = text_layer(x, y, rows, image_rows), image_layer(y, x, image_rows, rows)
+        fusion: Any = layers[last][1]
+        asking = y[:, :1] if self.image_pool == "first" else y
+        states = fusion.attention(asking, y, image_rows, image_rows).mean(dim=1, keepdim=True)
+        cross = fusion.crossattention.self
+        return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(rows.spread(cross.key(x)))
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
         """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
@@ -32,30 +49,6 @@ class MeterTeacher(METERTransformerSS):
         image = self.encode_image(batch["image"][0])
         fused = self.fuse(self.encode_text(input_ids, mask), mask, image, image_stream=False)
         return self.mlm_score(fused.text[masked])
-
-
-def saliency_query_key(
-    model: METERTransformerSS, batch: dict[str, Any], layer: int, pool: str, *, packed: bool = True
-) -> tuple[Tensor, Tensor]:
-    """q (B, h, d_h) of the image and K (B, h, n, d_h) of the text in fusion layer ``layer``'s image stream.
-
-    Nothing after that layer's cross-attention scores is computed. ``pool`` "first" takes the query of image token 0
-    ([CLS]), "mean" that of the mean token (the query is affine, so it is the mean of the queries). ``packed`` leaves
-    out padding, whose keys are zero then.
-    """
-    mask = batch["text_masks"].bool()
-    rows, image_rows = PackedRows(mask) if packed else Rows(mask), Rows(reorder=packed)
-    x = rows.gather(model.encode_text(batch["text_ids"], mask, packed=packed))
-    y = model.encode_image(batch["image"][0])
-    layers = list(zip(model.cross_modal_text_layers, model.cross_modal_image_layers, strict=True))
-    last = range(len(layers))[layer]
-    for text_layer, image_layer in layers[:last]:
-        x, y = text_layer(x, y, rows, image_rows), image_layer(y, x, image_rows, rows)
-    fusion: Any = layers[last][1]
-    asking = y[:, :1] if pool == "first" else y
-    states = fusion.attention(asking, y, image_rows, image_rows).mean(dim=1, keepdim=True)
-    cross = fusion.crossattention.self
-    return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(rows.spread(cross.key(x)))
 
 
 class MeterEpic(LightningEpic):
@@ -66,7 +59,7 @@ class MeterEpic(LightningEpic):
         self.refresh(model)
         mask = batch["text_masks"]
         image_cls = image[:, 0] if model.image_pool == "first" else image.mean(dim=1)
-        corruption = self.corrupt(batch["text_ids"], mask, batch, image_cls)
+        corruption = self.corruption_of(batch["text_ids"], mask, batch, image_cls)
         text = model.encode_text(corruption.input_ids, mask)
         fused = model.fuse(text, mask, image, image_stream=False)
         return self.losses(fused.text, corruption)
@@ -75,8 +68,9 @@ class MeterEpic(LightningEpic):
 EPIC = EpicExtension(
     epic=MeterEpic,
     teacher=MeterTeacher,
-    fusion_layers=lambda model: len(model.cross_modal_image_layers),
+    fusion_layers="num_top_layer",
     image_encoder=True,
+    text_ends_with_sep=True,
     # square: a picture is the same tensor whatever stands beside it
     fixed_views=("clip", "imagenet", "vit"),
 )

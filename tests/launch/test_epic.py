@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,6 +75,17 @@ def test_the_checkpoint_holds_generator_and_head_but_no_teacher(
     checkpoint = torch.load(epic.checkpoint, weights_only=True)
     assert checkpoint["epic"]["snapshot"] is None and len(checkpoint["epic"]["rng"]) == 1
     assert sum(t.numel() for t in ours.values()) < 2 * sum(t.numel() for t in theirs.values())
+
+
+@SHARED_CODE
+def test_a_checkpoint_goes_on_whose_config_has_a_field_that_is_gone(
+    launcher: Launcher, epic: Result, tmp_path: Path
+) -> None:
+    checkpoint = torch.load(epic.checkpoint, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["epic"]["on_regions"] = False
+    torch.save(checkpoint, tmp_path / "old.ckpt")
+    items = (*launcher.teacher, "epic.mask_ratio=0.5", "max_steps=4", f"resume_from={tmp_path / 'old.ckpt'}")
+    assert len(launcher.pretrain(*items).values("epic/train/epic_itc")) == 1
 
 
 def test_the_teacher_is_named_with_its_hash(epic: Result, vanilla: Result) -> None:

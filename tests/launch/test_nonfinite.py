@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
 
@@ -40,6 +42,74 @@ def test_a_checkpoint_with_an_infinite_weight(launcher: Launcher, poisoned: Path
     for row, index, text in zip(samples["img_index"], samples["raw_index"], samples["text"], strict=True):
         assert f"dataset coco, img_index {row}, raw_index {index}, text {text}" in run.output
     assert not list(run.directory.rglob("*.ckpt"))
+
+
+# EPIC's parts -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def broken_teacher(launcher: Launcher, vanilla: Result) -> Path:
+    """A teacher whose penultimate fusion layer, that of Eq. 8, gives scores that are no numbers."""
+    content = torch.load(vanilla.checkpoint, weights_only=True)
+    content["state_dict"]["cross_modal_image_layers.1.crossattention.self.query.bias"][0] = math.nan
+    path = launcher.data / "broken_teacher.ckpt"
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def broken_generator(launcher: Launcher) -> Path:
+    """A masked language model that gives one word no number."""
+    path = launcher.data / "broken_generator"
+    shutil.copytree(launcher.language_model, path)
+    weights = load_file(path / "model.safetensors")
+    weights["lm_head.bias"][20] = math.nan
+    save_file(weights, path / "model.safetensors", {"format": "pt"})
+    return path
+
+
+def stopped_by(run: Result, loss: str, rank: int = 0) -> dict[str, Any]:
+    """The report of a run that ended as for any loss that is not finite, and because of ``loss`` alone."""
+    assert run.status == 1 and "Traceback" not in run.output, run.output
+    content = report(run, rank)
+    assert f"a loss that is not finite in step {content['step']}, rank {rank}: " in run.output
+    (batch,) = content["batches"]
+    assert [name for name, value in batch["losses"].items() if isinstance(value, str)] == [loss]
+    assert all(text in run.output for text in batch["samples"]["text"])
+    return content
+
+
+def test_a_teacher_with_a_weight_that_is_no_number(launcher: Launcher, broken_teacher: Path) -> None:
+    run = launcher.pretrain("epic", f"teacher_path={broken_teacher}", "save_every_n_steps=1", check=False)
+    stopped_by(run, "epic_teacher_guard_loss")
+    assert not list(run.directory.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(("training", "loss"), [("finetune", "epic_gen_loss"), ("fixed", "epic_generator_guard_loss")])
+def test_a_generator_with_a_weight_that_is_no_number(
+    launcher: Launcher, broken_generator: Path, training: str, loss: str
+) -> None:
+    items = (f"epic.generator={broken_generator}", f"epic.generator_training={training}")
+    stopped_by(launcher.pretrain(*launcher.teacher, *items, check=False), loss)
+
+
+def test_a_head_that_diverges_leaves_the_last_good_checkpoint(launcher: Launcher) -> None:
+    items = ("epic.itc_head_lr_mult=1e30", "epic.itc_weight=1e12", "weight_decay=0", "save_every_n_steps=1")
+    run = launcher.pretrain(*launcher.teacher, *items, check=False)
+    assert stopped_by(run, "epic_itc_loss")["step"] == 3
+    checkpoint = torch.load(run.checkpoint, weights_only=True)
+    assert checkpoint["global_step"] == 2
+    assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
+def test_both_of_two_processes_stop_for_a_part_of_epic(launcher: Launcher, broken_teacher: Path) -> None:
+    shape = ("num_gpus=2", "per_gpu_batchsize=4")
+    run = launcher.pretrain(*shape, "epic", f"teacher_path={broken_teacher}", check=False)
+    for rank in (0, 1):
+        assert stopped_by(run, "epic_teacher_guard_loss", rank)["rank"] == rank
+
+
+# Weights and processes ----------------------------------------------------------------------------------------
 
 
 def test_a_learning_rate_that_diverges_leaves_the_last_good_checkpoint(launcher: Launcher) -> None:

@@ -14,6 +14,7 @@ UNKNOWN = {
     "imge_size=64": "unknown config key 'imge_size'; did you mean 'image_size'?",
     "clip61": "unknown named config 'clip61'; did you mean 'clip16'?",
     "epic.mask_ration=0.5": "unknown config key 'epic.mask_ration'; did you mean 'epic.mask_ratio'?",
+    "epic.on_regions=True": "unknown config key 'epic.on_regions'; did you mean 'epic.",
     "loss_names.mml=0": "unknown config key 'loss_names.mml'; did you mean 'loss_names.mlm'?",
 }
 WRONG = {
@@ -44,6 +45,15 @@ VILT_WRONG = {
 }
 
 
+# With a teacher, and tables that are not there: what is wrong with EPIC is said before they are opened.
+EPIC_WRONG = {
+    "epic.saliency_layer=99": r"epic.saliency_layer=99: the teacher",
+    "epic.append_sep=True": "epic.append_sep=True is not possible with METER: its sentences end with [SEP] already",
+    "teacher_path=nowhere.ckpt": "nowhere.ckpt: no such file",
+    "saliency_cache=nowhere": "saliency_cache nowhere does not exist; build it: python epic_saliency_cache.py with",
+}
+
+
 def refused(run: Result, message: str, status: int) -> None:
     assert run.status == status, run.output
     assert message in run.output
@@ -61,6 +71,14 @@ def test_unknown_names_are_answered_with_the_nearest(item: str, launcher: Launch
 @pytest.mark.parametrize("item", WRONG)
 def test_wrong_values(item: str, launcher: Launcher) -> None:
     is_refused(item, WRONG[item], launcher)
+
+
+@SHARED_CODE
+@pytest.mark.parametrize("item", EPIC_WRONG)
+def test_what_is_wrong_with_epic_is_said_before_the_tables_are_opened(item: str, launcher: Launcher) -> None:
+    run = launcher.pretrain(*launcher.teacher, "data_root=nowhere", item, check=False)
+    refused(run, EPIC_WRONG[item], status=1)
+    assert run.output.rstrip().splitlines()[-1].startswith("error: ") and "[init]" not in run.output
 
 
 @VILT_ALONE

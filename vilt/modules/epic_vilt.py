@@ -1,8 +1,10 @@
-"""EPIC in ViLT: the teacher's saliency (Eq. 8), and one EPIC step on the student's verbs (docs/official/vilt.md §10).
+"""EPIC in ViLT: the teacher's q and K of Eq. 8, and one EPIC step on the student's verbs.
 
 Any command of run.py trains with EPIC once it names the config ``epic`` and the frozen teacher, a ViLT pre-trained
 without EPIC:
     python run.py with … epic teacher_path=vilt_200k_mlm_itm.ckpt
+
+Source: docs/official/vilt.md §10.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from epic_common.saliency import saliency_scores
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from vilt.modules.batches import image_of
@@ -30,36 +31,31 @@ class ViltTeacher(ViLTransformerSS):
     def __init__(self, config: dict[str, Any], transformer: VisionTransformer | None = None) -> None:
         super().__init__({**config, "max_image_len": -1}, transformer)
 
-    def saliency_scores(self, batch: dict[str, Any], layer: int) -> Tensor:
-        """Eq. 8's scores (B, n) on the unmasked text and the true image."""
-        return saliency_scores(*saliency_query_key(self, batch, layer))
+    def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
+        """q (B, h, d_h) of the image class token and K (B, h, n, d_h) of the text in block ``layer`` (Eq. 8).
+
+        Unmasked text with the true image. Of that block only its first norm and these projections are computed, of the
+        one before it only what they read: text and class token. Nothing is computed at padding, where K is 0.
+        """
+        text, mask = self.encode_text(batch["text_ids"]), batch["text_masks"].bool()
+        image = self.encode_image(*image_of(batch, "image"))
+        x, joint_mask = self.joint_input(text, mask, self.transformer.pos_drop(image.states), image.mask)
+        rows, size = PackedRows(joint_mask), mask.shape[1]
+        read = PickedRows(rows, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
+        last = range(len(self.transformer.blocks))[layer]
+        x = self.transformer.run_blocks(rows.gather(x), rows, read, stop=last)
+
+        block: Any = self.transformer.blocks[last]
+        states, text_rows = read.put_back(block.norm1(x), rows), PackedRows(mask)
+        query = block.attn.query(states[:, size])
+        key = text_rows.spread(block.attn.key(text_rows.gather(states[:, :size])).flatten(1))
+        return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
         """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
         image = self.encode_image(*image_of(batch, "image"))
         fused = self.fuse(self.encode_text(input_ids), batch["text_masks"], image, read=masked)
         return self.mlm_score(fused.text[masked])
-
-
-def saliency_query_key(model: ViLTransformerSS, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
-    """q (B, h, d_h) of the image class token and K (B, h, n, d_h) of the text in block ``layer``; K is 0 at padding.
-
-    Unmasked text with the true image. Of that block only its first norm and these projections are computed, of the one
-    before it only what they read: text and class token.
-    """
-    text, mask = model.encode_text(batch["text_ids"]), batch["text_masks"].bool()
-    image = model.encode_image(*image_of(batch, "image"))
-    x, joint_mask = model.joint_input(text, mask, model.transformer.pos_drop(image.states), image.mask)
-    rows, size = PackedRows(joint_mask), mask.shape[1]
-    read = PickedRows(rows, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
-    last = range(len(model.transformer.blocks))[layer]
-    x = model.transformer.run_blocks(rows.gather(x), rows, read, stop=last)
-
-    block: Any = model.transformer.blocks[last]
-    states, text_rows = read.put_back(block.norm1(x), rows), PackedRows(mask)
-    query = block.attn.query(states[:, size])
-    key = text_rows.spread(block.attn.key(text_rows.gather(states[:, :size])).flatten(1))
-    return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
 
 class ViltEpic(LightningEpic):
@@ -69,7 +65,7 @@ class ViltEpic(LightningEpic):
         """``image``: the true image's tokens, which ViLT's own objectives share."""
         self.refresh(model)
         mask = batch["text_masks"]
-        corruption = self.corrupt(batch["text_ids"], mask, batch)
+        corruption = self.corruption_of(batch["text_ids"], mask, batch)
         fused = model.fuse(model.encode_text(corruption.input_ids), mask, image, read=corruption.valid)
         return self.losses(fused.text, corruption)
 
@@ -77,7 +73,8 @@ class ViltEpic(LightningEpic):
 EPIC = EpicExtension(
     epic=ViltEpic,
     teacher=ViltTeacher,
-    fusion_layers=lambda model: len(model.transformer.blocks),
+    fusion_layers="num_layers",
     image_encoder=False,
+    text_ends_with_sep=True,
     fixed_views=("pixelbert",),
 )

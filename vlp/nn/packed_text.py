@@ -36,9 +36,11 @@ def packed_text_states(encoder: PreTrainedModel, ids: Tensor, rows: PackedRows) 
     # Token types are given: those that older versions of transformers fill in end at the model's number of positions.
     types = torch.zeros_like(token_ids)
     states = encoder.get_submodule("embeddings")(input_ids=token_ids, token_type_ids=types, position_ids=positions)
-    strangers = sentences[:, None, :, None] != sentences[:, None, None, :]
+    of_other_sentences = sentences[:, None, :, None] != sentences[:, None, None, :]
     # Added to the scores: the one form of mask that every attention of transformers takes.
-    mask = torch.zeros_like(strangers, dtype=states.dtype).masked_fill(strangers, torch.finfo(states.dtype).min)
+    mask = torch.zeros_like(of_other_sentences, dtype=states.dtype).masked_fill(
+        of_other_sentences, torch.finfo(states.dtype).min
+    )
     states = encoder.get_submodule("encoder")(states, attention_mask=mask).last_hidden_state
     return states.flatten(0, 1).index_select(0, slot)
 

@@ -6,9 +6,8 @@ Source: docs/official/meter.md §11.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from meter.config import ex
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.clip_model import ClipSize, ClipVisualTower
 from meter.modules.encoders import Encoders
-from meter.modules.epic_meter import saliency_query_key
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.swin_transformer import SwinSize, SwinTower
 from tests.parity.replays import Fixture
@@ -107,12 +105,14 @@ def described_pass(
 ) -> tuple[dict[str, Tensor], list[tuple[str, Tensor]]]:
     """One plain pass -> its result, and every state and saliency array as the fixtures name them."""
     states: dict[str, Tensor] = {}
-    with captured_states(model, states):
+    asked: dict[str, Tensor] = {}
+    with captured_states(model, states), captured_projections(model, asked):
         result = model.infer(batch, img=images, image_token_type_idx=token_type)
     outputs = [output for point, value in states.items() for output in summaries(f"{name}.{point}", value)]
-    # The saliency asks for one picture per text, with the token type of a true image; NLVR2's second has its own.
-    with patch.object(model, "encode_image", partial(model.encode_image, token_type=token_type)):
-        outputs += saliency_outputs(model, f"{name}.", {**batch, "image": [images]}, packed=False)
+    cross: Any = model.cross_modal_image_layers[-2].crossattention.self  # type: ignore[union-attr]
+    queries, key = cross.split_heads(asked["query"]), cross.split_heads(asked["key"])
+    outputs += saliency_outputs(f"{name}.", queries[:, :, 0], key, batch["text_masks"].bool())
+    outputs.append((f"{name}.saliency_score_mean_query", scores_of(queries.mean(dim=2), key)))
     return result, outputs
 
 
@@ -124,22 +124,32 @@ def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_
     return model.pool(model.fuse(text, mask, model.encode_image(batch[image][0], token_type), pooled_only=True))
 
 
-def saliency_outputs(
-    model: METERTransformerSS, prefix: str, batch: Batch, *, packed: bool = True
-) -> Iterator[tuple[str, Tensor]]:
-    """Eq. 8 with the query of image token 0 and with the mean query, whatever pooling the tower has."""
-    valid = batch["text_masks"].bool()
-    scores = {}
-    for pool, name in (("first", "saliency_score"), ("mean", "saliency_score_mean_query")):
-        query, key = saliency_query_key(model, batch, layer=-2, pool=pool, packed=packed)
-        scores[name] = torch.einsum("bhd,bhnd->bhn", query, key).mean(dim=1)
-        yield prefix + name, scores[name]
-        if pool == "first":
-            yield prefix + "saliency_q", query.flatten(1)
-            yield prefix + "saliency_k", key.transpose(1, 2).flatten(2)
-    score = scores["saliency_score"]
+def saliency_outputs(prefix: str, query: Tensor, key: Tensor, valid: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Eq. 8 from the query (B, h, d_h) of image token 0 and the keys (B, h, n, d_h); valid (B, n)."""
+    score = scores_of(query, key)
+    yield prefix + "saliency_q", query.flatten(1)
+    yield prefix + "saliency_k", key.transpose(1, 2).flatten(2)
+    yield prefix + "saliency_score", score
     yield prefix + "saliency_alpha_all", score.softmax(dim=-1)
     yield prefix + "saliency_alpha_masked", log_saliency(score, valid, 1.0).exp()
+
+
+def scores_of(query: Tensor, key: Tensor) -> Tensor:
+    """The mean over heads of q · K: query (B, h, d_h), key (B, h, n, d_h) -> (B, n)."""
+    return torch.einsum("bhd,bhnd->bhn", query, key).mean(dim=1)
+
+
+@contextmanager
+def captured_projections(model: METERTransformerSS, kept: dict[str, Tensor]) -> Iterator[None]:
+    """Collect, while the block runs, query and key (B, n, d) of the penultimate image layer's cross-attention."""
+    cross: Any = model.cross_modal_image_layers[-2].crossattention.self  # type: ignore[union-attr]
+    handles = [
+        getattr(cross, name).register_forward_hook(lambda _, args, output, name=name: kept.update({name: output}))
+        for name in ("query", "key")
+    ]
+    yield
+    for handle in handles:
+        handle.remove()
 
 
 class captured_states:

@@ -5,10 +5,15 @@ Source: docs/official/meter.md §4, §5, §6, §10, §11.
 
 from __future__ import annotations
 
+from typing import cast
+from unittest.mock import patch
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from epic_common.saliency import log_saliency, saliency_scores
+from meter.modules.epic_meter import MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
@@ -20,7 +25,6 @@ from tests.parity.replays.meter_models import (
     filled_model,
     mixed_images,
     pooled,
-    saliency_outputs,
     summaries,
 )
 from vlp.data.trim import trimmed
@@ -101,9 +105,11 @@ def _training_outputs(model: METERTransformerSS, batch: Batch, itm_labels: Tenso
     yield "cls_feats", pair
     yield "itm_logits_true_image", model.itm_score(pair)
     short = trimmed(batch)
-    for name, value in saliency_outputs(model, "clean.", short):
-        if name == "clean.saliency_alpha_masked":
-            yield name, F.pad(torch.as_tensor(value), (0, batch["text_ids"].shape[1] - short["text_ids"].shape[1]))
+    # The fixtures have image token 0's query, whatever pooling the tower has.
+    with patch.object(model.vit_model, "image_pool", "first"):
+        query, key = MeterTeacher.query_key(cast(MeterTeacher, model), short, layer=-2)
+    alpha = log_saliency(saliency_scores(query, key), short["text_masks"].bool()).exp()
+    yield "clean.saliency_alpha_masked", F.pad(alpha, (0, batch["text_ids"].shape[1] - alpha.shape[1]))
 
 
 def training_losses(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:

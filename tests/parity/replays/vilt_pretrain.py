@@ -5,7 +5,7 @@ Source: docs/official/vilt.md §4, §5, §10, §11.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from tests.parity.replays.vilt_models import (
     forced_patches,
     kept_patches,
 )
-from vilt.modules.epic_vilt import saliency_query_key
+from vilt.modules.epic_vilt import ViltTeacher
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.word_patch_alignment import (
     WEIGHT,
@@ -46,7 +46,8 @@ def pretrain(fixture: Fixture, mode: str) -> Outputs:
         outputs: dict[str, Any] = dict(_plain_objectives(model, batch, itm_labels, own, mixed))
     else:
         with torch.no_grad(), forced_patches(own):
-            yield from _eq8("penultimate", *saliency_query_key(model, batch, layer=-2), batch["text_masks"])
+            query, key = ViltTeacher.query_key(cast(ViltTeacher, model), batch, layer=-2)
+            yield from _eq8("penultimate", query, key, batch["text_masks"])
         with forced_patches(torch.cat([own, mixed[itm_labels == 0]])):
             outputs = dict(_training_objectives(model, batch, itm_labels))
     yield from outputs.items()

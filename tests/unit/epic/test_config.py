@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +123,24 @@ def test_who_needs_a_teacher() -> None:
 
 def test_a_baseline_without_the_part_refuses() -> None:
     with pytest.raises(ValueError, match=r"epic\.image_conditioned=True is not possible with ViLT"):
-        EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, regions=False)
-    with pytest.raises(ValueError, match=r"epic\.on_regions=True is not possible with METER"):
-        EpicConfig(on_regions=True).check_baseline("METER", image_encoder=True, regions=False)
-    EpicConfig(image_conditioned=True, on_regions=True).check_baseline("X-VLM", image_encoder=True, regions=True)
+        EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
+    with pytest.raises(ValueError, match=r"epic\.append_sep=True is not possible with METER: its sentences end with"):
+        EpicConfig(append_sep=True).check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    both = EpicConfig(image_conditioned=True, append_sep=True)
+    both.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False)
+
+
+def test_a_config_that_was_saved_with_a_field_of_x_vlm_alone_is_read() -> None:
+    saved = {**EpicConfig(enabled=True).to_dict(), "on_regions": False}
+    assert EpicConfig.from_dict(saved) == EpicConfig(enabled=True)
+    with pytest.raises(ValueError, match=r"epic\.on_regions is not a field of EpicConfig; the nearest is epic\."):
+        EpicConfig.from_dict({"on_regions": True})
+
+    @dataclass(frozen=True)
+    class WithRegions(EpicConfig):
+        on_regions: bool = True
+
+    assert not WithRegions.from_dict(saved).on_regions
 
 
 def test_every_field_has_its_row_in_the_table_of_choices() -> None:
@@ -136,3 +150,4 @@ def test_every_field_has_its_row_in_the_table_of_choices() -> None:
         default = json.dumps(field.default) if isinstance(field.default, str) else str(field.default)
         assert f"`epic.{field.name}`" in rows, field.name
         assert f"`{default}`" in rows[f"`epic.{field.name}`"].split("|")[2], field.name
+    assert {name for name in rows if "epic." in name} == {f"`epic.{field.name}`" for field in fields(EpicConfig)}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModel, BertTokenizer
 
-from epic_common.language_models.load import load_language_model, masked_logits, vocabulary_head
+from epic_common.language_models.load import load_language_model
+from epic_common.language_models.logits import masked_logits, vocabulary_head
 from tests.unit.epic.tiny import config_of, language_model, sentences
 
 VOCAB = Path(__file__).parents[2] / "parity" / "fixtures" / "meter" / "tokenizer_bert_vocab.txt"

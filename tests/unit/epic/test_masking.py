@@ -109,6 +109,15 @@ def test_rows_have_their_own_m_and_an_empty_row_draws_nothing() -> None:
     assert masked.sum(1).tolist() == [0, 2, 6, 0]
 
 
+def test_a_row_that_is_not_a_number_draws_nothing_and_leaves_the_others_their_draws() -> None:
+    log_alpha = torch.randn(3, 8, generator=rng()).log_softmax(-1)
+    m = torch.full((3,), 4)
+    expected = draw_masked(log_alpha, m, rng(1))
+    log_alpha[1] = torch.nan
+    masked = draw_masked(log_alpha, m, rng(1))
+    assert torch.equal(masked[[0, 2]], expected[[0, 2]]) and not masked[1].any()
+
+
 def test_the_draw_is_a_function_of_the_generator_alone() -> None:
     log_alpha = torch.randn(8, 20, generator=rng()).log_softmax(-1)
     m = torch.full((8,), 5)

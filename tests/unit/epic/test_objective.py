@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from epic_common.config import PRESETS
+from epic_common.generator import build_generator
 from epic_common.objective import Epic
-from epic_common.teacher import Teacher
+from epic_common.saliency import saliency_scores
 from tests.unit.epic.tiny import (
     MASK,
     PAD,
@@ -28,6 +29,9 @@ from tests.unit.epic.tiny import (
 
 VARIANTS = sorted(set(PRESETS) - {"vanilla"})
 TRAINED = {"epic", "itc_lm", "lm_cond"}
+# What stands for a part that has no loss of its own.
+TEACHER, GENERATOR = "epic_teacher_guard_loss", "epic_generator_guard_loss"
+SALIENT, UNTRAINED = set(VARIANTS) - {"itc_rand", "itc_lm"}, {"lm_fixed", "lm_trained", "vlm_sas"}
 
 
 def student(seed: int = 3) -> TinyModel:
@@ -51,7 +55,9 @@ def test_a_step_of_every_variant(preset: str) -> None:
 
     logits = epic.head(student().eval().fuse(corruption.input_ids, mask, batch["image"]))
     assert logits.shape == ids.shape
-    assert set(losses) == {"epic_itc_loss", "epic_gen_loss"} if preset in TRAINED else {"epic_itc_loss"}
+    assert ("epic_gen_loss" in losses) == (preset in TRAINED)
+    assert (TEACHER in losses, GENERATOR in losses) == (preset in SALIENT, preset in UNTRAINED)
+    assert all(losses[guard] == 0 for guard in (TEACHER, GENERATOR) if guard in losses)
     assert all(loss.shape == () and loss.dtype == torch.float32 and loss.isfinite() for loss in losses.values())
 
 
@@ -104,23 +110,19 @@ def test_the_losses_are_weighted_once_and_the_raw_values_are_metrics() -> None:
 def test_alpha_is_the_teachers_eq_8() -> None:
     epic, batch = epic_of("epic"), batch_of(9, 4)
     teacher: Any = epic.teacher
-    scores = teacher.model.saliency_scores(batch, -2)
+    scores = saliency_scores(*teacher.model.query_key(batch, -2))
     words = batch["ids"] > MASK
     expected = scores.masked_fill(~words, -torch.inf).softmax(-1)
-    alpha = epic.corrupt(batch["ids"], batch["mask"], batch).log_alpha.exp()
+    alpha = epic.corruption_of(batch).log_alpha.exp()
     torch.testing.assert_close(alpha, expected)
-    cooler = epic_of("epic", saliency_temperature=4.0).corrupt(batch["ids"], batch["mask"], batch).log_alpha.exp()
+    cooler = epic_of("epic", saliency_temperature=4.0).corruption_of(batch).log_alpha.exp()
     torch.testing.assert_close(cooler, (scores / 4).masked_fill(~words, -torch.inf).softmax(-1))
 
 
 def test_salient_tokens_are_masked_more_often() -> None:
-    class Pointing(TinyModel):
-        def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
-            return 5.0 * (torch.arange(batch["ids"].shape[1]) == 3).float().expand(batch["ids"].shape)
-
-    epic = Epic(config_of("epic"), VOCABULARY, WIDTH, language_model(), teacher=Teacher(Pointing()))
-    batch = batch_of(*[10] * 200)
-    masked = epic.corrupt(batch["ids"], batch["mask"], batch).masked.float().mean(0)
+    ids, mask = sentences(*[10] * 200)
+    scores = 5.0 * (torch.arange(ids.shape[1]) == 3).float().expand(ids.shape)
+    masked = epic_of("epic").corrupt(ids, mask, scores).masked.float().mean(0)
     assert masked[3] > 0.95 and (masked[[1, 2, *range(4, 11)]] < 0.5).all()
     assert (masked[[1, 2, *range(4, 11)]] > 0.1).all()
 
@@ -134,6 +136,38 @@ def test_only_empty_captions_give_zero_losses_and_finite_gradients() -> None:
         sum(losses.values(), torch.zeros(())).backward()
         grads = [p.grad for p in [*epic.parameters(), *model.parameters()] if p.grad is not None]
         assert grads and all(grad.isfinite().all() for grad in grads), preset
+
+
+@pytest.mark.parametrize("preset", sorted(SALIENT))
+def test_scores_that_are_not_finite_make_the_total_nan_and_name_the_teacher(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    scores = torch.zeros(batch["ids"].shape)
+    scores[1, 2] = torch.nan
+    corruption = epic.corrupt(batch["ids"], batch["mask"], scores, batch["image"][:, 0], lambda *_: torch.zeros(4, 40))
+    assert corruption.masked.sum(1).tolist() == [4, 0]
+    losses = epic.losses(model.fuse(corruption.input_ids, batch["mask"], batch["image"]), corruption)
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {TEACHER}
+
+
+@pytest.mark.parametrize("preset", sorted(TRAINED | UNTRAINED))
+def test_a_generator_that_is_not_finite_makes_the_total_nan_and_is_named(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    frozen: Any = epic.snapshot and epic.snapshot.frozen.model
+    lm: Any = frozen.mlm if frozen else epic.generator.language_model.lm_head  # type: ignore[union-attr]
+    with torch.no_grad():
+        lm.bias[7] = torch.inf
+    losses, _ = step(epic, model, batch)
+    part = "epic_gen_loss" if preset in TRAINED else GENERATOR
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {part}
+
+
+@pytest.mark.parametrize("preset", VARIANTS)
+def test_a_head_that_is_not_finite_makes_its_own_loss_nan(preset: str) -> None:
+    epic, model, batch = epic_of(preset), student(), batch_of(9, 4)
+    with torch.no_grad():
+        epic.head.beta.bias.fill_(torch.nan)
+    losses, _ = step(epic, model, batch)
+    assert {name for name, loss in losses.items() if not loss.isfinite()} == {"epic_itc_loss"}
 
 
 @pytest.mark.parametrize(("ratio", "counts"), [(0.0, [0, 0]), (1.0, [9, 4])])
@@ -154,7 +188,7 @@ def test_padding_does_not_change_the_step() -> None:
         # the same M for both: only the padding differs
         masked = torch.zeros_like(ids, dtype=torch.bool)
         masked[:, 2:4] = True
-        gen = epic.generator.propose(ids, mask, masked, torch.Generator().manual_seed(0), None, None)
+        gen = epic.generator.propose(ids, mask, masked, torch.Generator().manual_seed(0))
         states = model.fuse(ids.masked_scatter(masked, gen.tokens), mask, image)
         results.append((gen.tokens, gen.loss, epic.head(states)[:, :11][mask[:, :11].bool()]))
     for a, b in zip(*results, strict=True):
@@ -164,10 +198,10 @@ def test_padding_does_not_change_the_step() -> None:
 def test_special_tokens_can_be_masked_and_judged_by_choice() -> None:
     batch = batch_of(9, 4)
     real = batch["mask"].bool()
-    judged = epic_of("epic", itc_special_tokens=True).corrupt(batch["ids"], batch["mask"], batch)
+    judged = epic_of("epic", itc_special_tokens=True).corruption_of(batch)
     assert torch.equal(judged.valid, real)
     assert not (judged.masked & (batch["ids"] <= MASK)).any()
-    counted = epic_of("epic", mask_special_tokens=True).corrupt(batch["ids"], batch["mask"], batch)
+    counted = epic_of("epic", mask_special_tokens=True).corruption_of(batch)
     assert counted.masked.sum(1).tolist() == [4, 3]  # ceil(0.35 * [11, 6])
     assert torch.equal(counted.valid, real) and not (counted.masked & ~real).any()
 
@@ -177,43 +211,32 @@ def test_the_teacher_is_nowhere_in_the_module() -> None:
         epic = epic_of(preset)
         assert {name for name, _ in epic.named_children()} == {"generator", "head"}
         assert all(name.split(".")[0] in ("generator", "head") for name in epic.state_dict())
-        held: Any = epic.teacher
         inside = {id(p) for p in epic.parameters()} | {id(m) for m in epic.modules()}
-        if held is not None:
-            assert inside.isdisjoint({id(p) for p in held.module.parameters()} | {id(m) for m in held.module.modules()})
-            held.module.eval()
+        held: list[Any] = [epic.teacher, epic.snapshot and epic.snapshot.frozen]
+        for frozen in filter(None, held):
+            parts = {id(p) for p in frozen.module.parameters()} | {id(m) for m in frozen.module.modules()}
+            assert inside.isdisjoint(parts)
             epic.train()
-            assert not held.module.training
-
-
-def test_a_teacher_that_is_a_module_is_not_registered_either() -> None:
-    class Cached(nn.Linear):
-        def saliency(self, batch: dict[str, Tensor]) -> Tensor:
-            return torch.zeros(batch["ids"].shape)
-
-    epic = Epic(config_of("epic"), VOCABULARY, WIDTH, language_model(), teacher=Cached(2, 2))
-    assert {name for name, _ in epic.named_children()} == {"generator", "head"}
-    batch = batch_of(5)
-    assert epic.corrupt(batch["ids"], batch["mask"], batch).masked.sum() == 2
+            assert not frozen.module.training
 
 
 def test_a_resumed_run_draws_the_same_numbers() -> None:
     batch = batch_of(9, 4, 12)
     epic = epic_of("epic", generator_dropout=False)
-    epic.corrupt(batch["ids"], batch["mask"], batch)
+    epic.corruption_of(batch)
     state = epic.rng_state()
-    rest = [epic.corrupt(batch["ids"], batch["mask"], batch) for _ in range(3)]
+    rest = [epic.corruption_of(batch) for _ in range(3)]
     resumed = epic_of("epic", generator_dropout=False)
     resumed.set_rng_state(state)
     for expected in rest:
-        again = resumed.corrupt(batch["ids"], batch["mask"], batch)
+        again = resumed.corruption_of(batch)
         assert torch.equal(again.masked, expected.masked) and torch.equal(again.input_ids, expected.input_ids)
     assert not torch.equal(rest[0].masked, rest[1].masked)
 
 
 def test_ranks_draw_different_numbers() -> None:
     batch = batch_of(*[12] * 8)
-    drawn = [epic_of("epic", rank=rank).corrupt(batch["ids"], batch["mask"], batch).masked for rank in range(3)]
+    drawn = [epic_of("epic", rank=rank).corruption_of(batch).masked for rank in range(3)]
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
 
@@ -228,13 +251,10 @@ def test_evaluation_repeats_its_draws_and_keeps_its_own_metrics() -> None:
     assert epic.train().metrics.compute() == trained
 
 
-def test_the_snapshot_of_the_student_is_refreshed_through_epic() -> None:
+def test_replacements_are_the_refreshed_snapshots() -> None:
     epic, model, batch = epic_of("vlm_sas"), student(), batch_of(9, 4)
-    assert not epic.maybe_refresh(9, model, steps_per_epoch=10)
-    assert epic.maybe_refresh(10, model, steps_per_epoch=10)
-    assert epic_of("vlm_sas", sas_refresh_steps=3).maybe_refresh(3, model, steps_per_epoch=10)
-    assert not epic_of("epic").maybe_refresh(10, model, steps_per_epoch=10)
-    corruption = epic.corrupt(batch["ids"], batch["mask"], batch)
+    assert epic.snapshot is not None and epic.snapshot.maybe_refresh(10, model, every=10)
+    corruption = epic.corruption_of(batch)
     masked_ids = batch["ids"].masked_fill(corruption.masked, MASK)
     likeliest = model.eval().mlm_logits_at(batch, masked_ids, corruption.masked).argmax(-1)
     assert corruption.generator_correct is not None
@@ -253,18 +273,20 @@ def test_the_losses_under_autocast_are_float32_and_close() -> None:
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"epic\.enabled is False"):
-        Epic(config_of("vanilla"), VOCABULARY, WIDTH)
-    with pytest.raises(ValueError, match="needs a teacher"):
-        Epic(config_of("epic"), VOCABULARY, WIDTH, language_model())
+        Epic(config_of("vanilla"), VOCABULARY, WIDTH, build_generator(config_of("itc_rand"), VOCABULARY))
     with pytest.raises(ValueError, match="needs language_model"):
-        Epic(config_of("itc_lm"), VOCABULARY, WIDTH)
+        build_generator(config_of("itc_lm"), VOCABULARY)
     with pytest.raises(ValueError, match="takes no language_model"):
-        Epic(config_of("itc_rand"), VOCABULARY, WIDTH, language_model())
+        build_generator(config_of("itc_rand"), VOCABULARY, language_model())
     with pytest.raises(ValueError, match="needs image_width"):
-        Epic(config_of("lm_cond"), VOCABULARY, WIDTH, language_model(), teacher=Teacher(TinyModel()))
-    epic, batch = epic_of("epic"), batch_of(9, 4)
-    with pytest.raises(ValueError, match=r"saliency \(2, 11\) for ids \(2, 5\)"):
-        epic.corrupt(batch["ids"][:, :5], batch["mask"][:, :5], batch)
+        build_generator(config_of("lm_cond"), VOCABULARY, language_model())
+    ids, mask = sentences(9, 4)
+    with pytest.raises(ValueError, match=r"scores \(2, 11\) for ids \(2, 5\)"):
+        epic_of("epic").corrupt(ids[:, :5], mask[:, :5], torch.zeros(2, 11))
+    with pytest.raises(ValueError, match=r"epic\.masking='saliency' needs scores of a teacher"):
+        epic_of("epic").corrupt(ids, mask, None)
+    with pytest.raises(ValueError, match=r"epic\.masking='uniform' takes no scores of a teacher"):
+        epic_of("itc_lm").corrupt(ids, mask, torch.zeros(2, 11))
 
 
 def test_the_task_can_be_learnt() -> None:
@@ -277,7 +299,7 @@ def test_the_task_can_be_learnt() -> None:
     _, mask = sentences(*[10] * 32)
     for _ in range(120):
         ids = torch.where(mask.bool(), torch.randint(MASK + 1, 40, mask.shape), PAD)
-        corruption = epic.corrupt(ids, mask)
+        corruption = epic.corrupt(ids, mask, None)
         seen, true = F.embedding(corruption.input_ids, table), F.embedding(ids, table)
         losses = epic.losses(judge(torch.cat([seen, true, seen * true], -1)), corruption)
         optimiser.zero_grad()

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epic_common.finite import zero_or_nan
 from epic_common.saliency import log_saliency, saliency_entropy, saliency_scores, uniform_log_alpha
 
 GOLDEN = Path(__file__).parents[2] / "parity" / "fixtures" / "meter"
@@ -67,11 +68,23 @@ def test_a_sentence_with_nothing_to_mask_gives_no_nan() -> None:
     assert saliency_entropy(log_alpha)[0] == 0
 
 
-def test_scores_that_are_not_finite_are_an_error_where_they_count() -> None:
-    scores = torch.tensor([[0.0, float("nan")]])
-    log_saliency(scores, torch.tensor([[True, False]]))
-    with pytest.raises(FloatingPointError, match="saliency"):
-        log_saliency(scores, torch.tensor([[True, True]]))
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_spoils_its_sentence_alone_and_only_where_it_counts(value: float) -> None:
+    scores = torch.tensor([[0.0, 1.0, value], [0.0, 1.0, 2.0]])
+    maskable = torch.tensor([[True, True, False], [False, True, True]])
+    elsewhere = log_saliency(scores, maskable)
+    assert elsewhere[maskable].isfinite().all() and (elsewhere[~maskable] == -torch.inf).all()
+    maskable[0, 2] = True
+    spoilt = log_saliency(scores, maskable)
+    assert spoilt[0].isnan().all() and torch.equal(spoilt[1], elsewhere[1])
+    maskable[0, 0] = False
+    assert log_saliency(scores, maskable)[0, 0] == -torch.inf
+
+
+def test_the_host_waits_for_no_score() -> None:
+    """On the meta device there is nothing that it could read."""
+    scores, maskable = torch.zeros(2, 3, device="meta"), torch.ones(2, 3, dtype=torch.bool, device="meta")
+    assert zero_or_nan(~log_saliency(scores, maskable).isnan().any()).device.type == "meta"
 
 
 def test_the_temperature_divides_the_scores() -> None:

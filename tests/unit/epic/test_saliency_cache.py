@@ -16,20 +16,23 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from epic_common.objective import Epic
-from epic_common.saliency_cache.reader import (
-    CachedTeacher,
-    Pairs,
-    SaliencyCache,
-    SaliencyCacheError,
-    pair_key,
-    tokenizer_fingerprint,
-)
+from epic_common.generator import build_generator
+from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key, tokenizer_fingerprint
+from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
-from tests.unit.epic.tiny import IMAGE_WIDTH, VOCABULARY, WIDTH, TinyModel, batch_of, config_of, language_model
+from tests.unit.epic.tiny import (
+    VOCABULARY,
+    WIDTH,
+    TinyEpic,
+    TinyModel,
+    batch_of,
+    config_of,
+    language_model,
+    step,
+)
 from vlp.data.tokenizers import encode
 
 IDENTITY = {"teacher_sha256": "ab", "layer": -2, "views": ["clip"]}
@@ -300,19 +303,19 @@ def test_the_same_scores_give_the_same_masks_and_losses(tmp_path: Path) -> None:
     made = []
     for teacher in (Rounded(model), cached(tmp_path, batches, Teacher(model))):
         torch.manual_seed(1)
-        epic = Epic(config, VOCABULARY, WIDTH, lm, IMAGE_WIDTH, teacher, seed=3)
+        epic = TinyEpic(config, VOCABULARY, WIDTH, build_generator(config, VOCABULARY, lm), seed=3)
+        epic.teacher = teacher
         made.append(run(epic, student, batches))
     for ours, theirs in zip(*made, strict=True):
         assert torch.equal(ours, theirs)
 
 
-def run(epic: Epic, student: TinyModel, batches: Sequence[dict[str, Tensor]]) -> list[Tensor]:
+def run(epic: TinyEpic, student: TinyModel, batches: Sequence[dict[str, Tensor]]) -> list[Tensor]:
     results = []
     for mode in (True, False):
         epic.train(mode)
         for batch in batches:
-            corruption = epic.corrupt(batch["ids"], batch["mask"], batch)
-            losses = epic.losses(student.fuse(corruption.input_ids, batch["mask"], batch["image"]), corruption)
+            losses, corruption = step(epic, student, batch)
             results += [corruption.masked, corruption.input_ids, corruption.log_alpha, *losses.values()]
     return results
 
@@ -338,14 +341,6 @@ def test_scores_of_another_length_are_not_used(tmp_path: Path) -> None:
 
 def test_the_teacher_is_known_by_its_hash(tmp_path: Path) -> None:
     assert cached(tmp_path, [batch_of(4)], Teacher(TinyModel())).sha256 == "ab"
-
-
-def test_a_snapshot_of_its_own_beside_a_cached_teacher(tmp_path: Path) -> None:
-    reader, model = cached(tmp_path, [batch_of(4)], Teacher(TinyModel())), Teacher(TinyModel())
-    epic = Epic(config_of("vlm_sas"), VOCABULARY, WIDTH, teacher=reader, first_snapshot=model)
-    assert epic.teacher is reader and epic.snapshot is not None and epic.snapshot.frozen is model
-    with pytest.raises(ValueError, match="needs a Teacher: its model is the first snapshot"):
-        Epic(config_of("vlm_sas"), VOCABULARY, WIDTH, teacher=reader)
 
 
 # The tokenizer ------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -56,20 +55,9 @@ def test_it_records_the_hash_of_its_file(tmp_path: Path) -> None:
 
 
 def test_it_follows_the_batch_to_its_device() -> None:
-    class OnlyDevices(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(1))
-
-        def saliency_scores(self, batch: Any, layer: int) -> torch.Tensor:
-            return torch.zeros(1, device=self.weight.device)
-
-        def mlm_logits_at(self, batch: Any, input_ids: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-            raise AssertionError("saliency needs no MLM head")
-
-    teacher = Teacher(OnlyDevices())
-    batch = {"text": ["a", "b"], "image": [torch.zeros(1, device="meta")]}
-    assert teacher.saliency(batch).device.type == "meta"
+    teacher, batch = Teacher(model(0)), {"text": ["a", "b"], "image": [torch.zeros(1, device="meta")]}
+    teacher.ready(batch)
+    assert {p.device.type for p in teacher.module.parameters()} == {"meta"}
 
 
 def test_the_snapshot_is_the_teacher_until_the_first_refresh() -> None:

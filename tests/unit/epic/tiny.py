@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,10 +10,10 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, RobertaConfig, RobertaForMaskedLM
 
 from epic_common.config import PRESETS, EpicConfig
-from epic_common.generator import Vocabulary
+from epic_common.corruption import Corruption
+from epic_common.generator import Vocabulary, build_generator
 from epic_common.objective import Epic
-from epic_common.saliency import saliency_scores
-from epic_common.teacher import Teacher
+from epic_common.teacher import SaliencyTeacher, SasSnapshot, Teacher
 
 SIZE, WIDTH, IMAGE_WIDTH = 40, 16, 24
 # <s>, <pad>, </s>, <unk> and <mask>, in RoBERTa's order
@@ -62,11 +63,11 @@ class TinyModel(nn.Module):
     def fuse(self, ids: Tensor, mask: Tensor, image: Tensor) -> Tensor:
         return self.fusion(self.words(ids), self.image(image), tgt_key_padding_mask=mask == 0)
 
-    def saliency_scores(self, batch: dict[str, Tensor], layer: int) -> Tensor:
-        """Two heads; ``layer`` scales the scores, so that a test sees which one was asked for."""
+    def query_key(self, batch: dict[str, Tensor], layer: int) -> tuple[Tensor, Tensor]:
+        """Two heads; ``layer`` scales the query, so that a test sees which one was asked for."""
         q = self.query(self.image(batch["image"][:, 0])).view(-1, 2, WIDTH // 2)
         k = self.key(self.words(batch["ids"])).view(*batch["ids"].shape, 2, WIDTH // 2).transpose(1, 2)
-        return saliency_scores(q, k) * abs(layer)
+        return q * abs(layer), k
 
     def mlm_logits_at(self, batch: dict[str, Tensor], input_ids: Tensor, masked: Tensor) -> Tensor:
         return self.mlm(self.fuse(input_ids, batch["mask"], batch["image"])[masked])
@@ -82,18 +83,34 @@ def config_of(preset: str, **changes: Any) -> EpicConfig:
     return EpicConfig.from_dict({**PRESETS[preset], **changes})
 
 
-def epic_of(preset: str, seed: int = 0, rank: int = 0, **changes: Any) -> Epic:
+class TinyEpic(Epic):
+    """An Epic that holds the teacher and the snapshot of its run, as a baseline's does."""
+
+    teacher: SaliencyTeacher | None = None
+    snapshot: SasSnapshot | None = None
+
+    def corruption_of(self, batch: dict[str, Tensor]) -> Corruption:
+        scores = self.teacher.saliency(batch) if self.teacher is not None else None
+        logits = partial(self.snapshot.mlm_logits_at, batch) if self.snapshot is not None else None
+        return self.corrupt(batch["ids"], batch["mask"], scores, batch["image"][:, 0], logits)
+
+
+def epic_of(preset: str, seed: int = 0, rank: int = 0, **changes: Any) -> TinyEpic:
     """An Epic of a preset with tiny parts, always of the same weights."""
     config = config_of(preset, **changes)
     with torch.random.fork_rng():
         torch.manual_seed(7)
         lm = language_model() if config.replacement == "lm" else None
         teacher = Teacher(TinyModel(), config.saliency_layer) if config.needs_teacher else None
-        return Epic(config, VOCABULARY, WIDTH, lm, IMAGE_WIDTH, teacher, seed, rank)
+        generator = build_generator(config, VOCABULARY, lm, IMAGE_WIDTH)
+        epic = TinyEpic(config, VOCABULARY, WIDTH, generator, seed, rank)
+    epic.teacher = teacher if config.masking == "saliency" else None
+    epic.snapshot = SasSnapshot(teacher) if config.replacement == "vlm" and teacher is not None else None
+    return epic
 
 
-def step(epic: Epic, student: TinyModel, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Any]:
+def step(epic: TinyEpic, student: TinyModel, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Corruption]:
     """One EPIC step of a student: what a baseline does. Returns the losses and the corruption."""
-    corruption = epic.corrupt(batch["ids"], batch["mask"], batch, batch["image"][:, 0])
+    corruption = epic.corruption_of(batch)
     states = student.fuse(corruption.input_ids, batch["mask"], batch["image"])
     return epic.losses(states, corruption), corruption

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from epic_common.generator import Vocabulary
-from epic_common.teacher import Teacher
+from epic_common.generator import Vocabulary, build_generator
+from epic_common.teacher import SasSnapshot, Teacher
 from epic_vlp.parts import EpicParts, parts_of
 from meter.baseline import BASELINE as METER
 from meter.modules import meter_utils
@@ -20,6 +20,7 @@ from tests.unit.vilt import small as vilt_small
 from vilt.baseline import BASELINE as VILT
 from vilt.modules import vilt_utils
 from vilt.modules.epic_vilt import ViltTeacher
+from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.baseline import SacredBaseline
 
 Batch = dict[str, Any]
@@ -50,11 +51,19 @@ class Kit:
     def epic_model(self, preset: str = "epic", **changes: Any) -> Any:
         """A student with EPIC's parts, as attach_epic puts them in."""
         student, config = self.student(), config_of(preset, **changes)
-        config.check_baseline(self.baseline.title, image_encoder=self.parts.image_encoder, regions=False)
+        parts = self.parts
+        config.check_baseline(
+            self.baseline.title, image_encoder=parts.image_encoder, text_ends_with_sep=parts.text_ends_with_sep
+        )
         lm = language_model(self.baseline.text_family) if config.replacement == "lm" else None
-        teacher = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None
+        held = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None
         student.epic = self.parts.epic(
-            config, self.vocabulary, self.width, lm, image_width=self.width, teacher=teacher, seed=0, rank=0
+            config,
+            self.vocabulary,
+            self.width,
+            build_generator(config, self.vocabulary, lm, self.width, encode_packed),
+            teacher=held if config.masking == "saliency" else None,
+            snapshot=SasSnapshot(held) if config.replacement == "vlm" and held is not None else None,
         )
         return student.eval()
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 
 from epic_common.config import EpicConfig
 from epic_vlp.attach import attach_epic
-from epic_vlp.extension import EpicExtension
 from epic_vlp.frozen_teacher import load_teacher
 from meter.baseline import BASELINE as METER
-from meter.modules.checkpoints import LAYOUT
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import saved_teacher, small_run
 from vlp.checkpoint.convert import convert
-from vlp.checkpoint.weights import WeightsError
 from vlp.data.tokenizers import load_tokenizer
 
 
@@ -55,56 +51,8 @@ def test_a_teacher_has_the_mlm_head_only_where_it_proposes_words(variant: dict[s
     assert hasattr(teacher.module, "mlm_score") == bool(variant)
 
 
-def test_teachers_that_do_not_serve(tmp_path: Path) -> None:
-    path = saved_teacher(tmp_path, num_top_layer=2)
-    config = small_run(tmp_path, teacher_path=str(path))
-    tokenizer = load_tokenizer(tmp_path)
-    with pytest.raises(ValueError, match=r"teacher\.ckpt has 2 fusion layers, epic\.saliency_layer=-3 needs more"):
-        load_teacher(METER, config, EpicConfig(enabled=True, saliency_layer=-3), tokenizer)
-    with pytest.raises(WeightsError, match=r"nowhere\.ckpt: no such file"):
-        load_teacher(METER, {**config, "teacher_path": "nowhere.ckpt"}, EpicConfig(enabled=True), tokenizer)
-    vilt = {name: torch.ones(2) for name in ("text_embeddings.LayerNorm.bias", "transformer.blocks.0.norm1.bias")}
-    content = {"state_dict": vilt, "hyper_parameters": {"config": {"vit": "vit_base_patch32_384"}}}
-    torch.save(content, tmp_path / "vilt.ckpt")
-    with pytest.raises(WeightsError, match=r"vilt\.ckpt: its keys are those of ViLT, not of METER"):
-        load_teacher(METER, {**config, "teacher_path": tmp_path / "vilt.ckpt"}, EpicConfig(enabled=True), tokenizer)
-
-
-def test_no_teacher_where_one_is_needed(tmp_path: Path) -> None:
-    config = small_run(tmp_path)
-    model = METERTransformerSS(config)
-    with pytest.raises(ValueError, match=r"teacher_path must be given: the checkpoint of a METER pre-trained without"):
-        attach_epic(METER, model, loaders(tmp_path), rank=0)
-    assert model.epic is None
-
-
 def test_nothing_is_attached_when_epic_is_off(tmp_path: Path) -> None:
     config = small_run(tmp_path, epic={"enabled": False}, teacher_path="nowhere.ckpt")
     model = METERTransformerSS(config)
     attach_epic(METER, model, loaders(tmp_path), rank=0)
     assert model.epic is None
-
-
-def test_fields_of_x_vlm_are_refused(tmp_path: Path) -> None:
-    config = small_run(tmp_path, epic={"on_regions": True})
-    with pytest.raises(ValueError, match=r"epic\.on_regions=True is not possible with METER"):
-        attach_epic(METER, METERTransformerSS(config), loaders(tmp_path), rank=0)
-
-
-def test_a_baseline_is_called_by_its_name(tmp_path: Path) -> None:
-    """METER under another name and without an image encoder, as ViLT has none."""
-    path = saved_teacher(tmp_path)
-    other = replace(
-        METER,
-        layout=replace(LAYOUT, title="ViLT", recognised_by=("text_embeddings.",)),
-        extension=replace(cast(EpicExtension, METER.extension), image_encoder=False),
-    )
-    for changes, message in (
-        ({"epic": {"enabled": True, "image_conditioned": True}}, r"image_conditioned=True is not possible with ViLT"),
-        ({}, r"teacher_path must be given: the checkpoint of a ViLT pre-trained without EPIC"),
-        ({"teacher_path": str(path)}, r"teacher\.ckpt: its keys are those of METER, not of ViLT"),
-    ):
-        model = METERTransformerSS(small_run(tmp_path, **changes))
-        with pytest.raises((ValueError, WeightsError), match=message):
-            attach_epic(other, model, loaders(tmp_path), rank=0)
-        assert model.epic is None

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCacheError
+from epic_common.saliency_cache.identity import SaliencyCacheError
+from epic_common.saliency_cache.reader import CachedTeacher
 from epic_common.teacher import Teacher
 from epic_vlp import attach, cache_build
 from epic_vlp.attach import attach_epic
@@ -190,6 +191,16 @@ def test_broken_pictures_are_counted_as_in_training(folder: Path, tmp_path: Path
             assert json.loads((tmp_path / "cache" / "manifest.json").read_text())["skipped_pairs"] == 30
     with pytest.raises(DataError, match="20 images in a row failed"):
         build_cache(METER, config)
+
+
+def test_scores_that_are_not_finite_are_not_written(folder: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(folder / "teacher.ckpt", weights_only=True)
+    checkpoint["state_dict"]["cross_modal_image_layers.1.crossattention.self.query.bias"][0] = torch.inf
+    torch.save(checkpoint, tmp_path / "broken.ckpt")
+    config = config_of(folder, teacher_path=str(tmp_path / "broken.ckpt"), saliency_cache=str(tmp_path / "cache"))
+    with pytest.raises(FloatingPointError, match=r"saliency of .*vg\.arrow, row 0 .*, caption .* is not finite"):
+        build_cache(METER, config)
+    assert not list(tmp_path.glob("cache/**/*"))
 
 
 # Refusals -----------------------------------------------------------------------------------------------------

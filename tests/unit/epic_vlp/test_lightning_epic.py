@@ -1,4 +1,4 @@
-"""What every Lightning baseline gets of EPIC: the optimiser's groups and a generator without padding."""
+"""What every Lightning baseline gets of EPIC: optimiser groups, parts that fit, and a generator without padding."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.epic_vlp.kits import Kit, every
+from epic_common.generator import build_generator
+from epic_common.teacher import SasSnapshot, Teacher
+from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
+from tests.unit.epic_vlp.kits import METER_KIT, Kit, every
 from vlp.nn.packed_text import encode_packed
 
 
@@ -36,6 +39,33 @@ def test_epics_parameters_have_groups_of_their_own(kit: Kit, preset: str) -> Non
     for name, (lr, decay) in own.items():
         assert lr == pytest.approx(kit.rates[0 if name.startswith("epic.head") else 1]), name
         assert decay == (0 if "bias" in name or "norm.weight" in name.replace("LayerNorm", "norm") else 0.01), name
+
+
+def test_the_hash_is_that_of_the_teacher_or_of_the_first_snapshot() -> None:
+    for changes in ({}, {"masking": "uniform"}):
+        epic = METER_KIT.epic_model("vlm_sas", **changes).epic
+        assert epic.teacher_sha256 is None
+        (epic.teacher or epic.snapshot).sha256 = "ab"
+        assert epic.run_state()["teacher_sha256"] == "ab"
+    assert METER_KIT.epic_model("itc_lm").epic.run_state()["teacher_sha256"] is None
+
+
+def test_parts_that_do_not_fit_are_refused() -> None:
+    def build(preset: str, **parts: Any) -> Any:
+        config = config_of(preset)
+        lm = language_model() if config.replacement == "lm" else None
+        generator = build_generator(config, VOCABULARY, lm)
+        return METER_KIT.parts.epic(config, VOCABULARY, METER_KIT.width, generator, **parts)
+
+    held = Teacher(METER_KIT.teacher())
+    for preset, parts, message in (
+        ("epic", {}, r"a teacher is needed where epic\.masking='saliency'"),
+        ("itc_lm", {"teacher": held}, r"a teacher is needed where epic\.masking='saliency', and nowhere else"),
+        ("vlm_sas", {"teacher": held}, r"a snapshot is needed where epic\.replacement='vlm'"),
+        ("epic", {"teacher": held, "snapshot": SasSnapshot(held)}, "a snapshot is needed .* and nowhere else"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            build(preset, **parts)
 
 
 @every("epic")

@@ -12,6 +12,7 @@ from timm.layers import DropPath
 from torch import nn
 from torch._dynamo import register_backend
 
+from epic_common.generator import build_generator
 from epic_common.teacher import Teacher
 from meter.modules.encoders import Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
@@ -30,6 +31,7 @@ from tests.unit.meter.small import (
     text_tower,
     vision_tower,
 )
+from vlp.nn.packed_text import encode_packed
 from vlp.training.compile import check_backend, compile_layers
 
 LENGTHS = [[6, 4, 7], [9, 5, 4], [4, 4, 11], [3, 8, 8]]
@@ -43,14 +45,15 @@ def fresh() -> Iterator[None]:
 
 
 def model_of(choice: bool | str, vision: str = "clip", epic: bool = False, **changes: Any) -> METERTransformerSS:
-    """A student without dropout, always of the same weights; in training mode, but with EPIC, which needs a Trainer."""
+    """A student without dropout, always of the same weights; in training mode, with EPIC in eval mode."""
     torch.manual_seed(5)
     config = config_of(vision, **{"compile": choice, "num_top_layer": 2, **changes})
     model = stirred(METERTransformerSS(config, Encoders(vision_tower(vision), text_tower())))
     if epic:
         teacher: Any = stirred(MeterTeacher(config, Encoders(vision_tower(vision), text_tower())))
         held = Teacher(teacher, settings_of("epic").saliency_layer)
-        model.epic = MeterEpic(settings_of("epic"), VOCABULARY, WIDTH, language_model(), WIDTH, held)
+        generator = build_generator(settings_of("epic"), VOCABULARY, language_model(), encode=encode_packed)
+        model.epic = MeterEpic(settings_of("epic"), VOCABULARY, WIDTH, generator, teacher=held)
         compile_layers(model.epic, choice)
         return model.eval()
     for module in model.modules():

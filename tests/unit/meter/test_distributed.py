@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
 from epic_common.corruption import Corruption
-from epic_common.generator import LanguageModelGenerator
+from epic_common.generator import LanguageModelGenerator, build_generator
 from epic_common.teacher import Teacher
 from epic_vlp.extension import EpicHooks
 from meter.modules.encoders import Encoders
@@ -36,6 +36,7 @@ from tests.unit.meter.small import WIDTH, Batch, batch_of, stirred, text_tower, 
 from tests.unit.meter.small import config_of as meter_config
 from vlp.data.trim import trimmed
 from vlp.losses.total import total_loss
+from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.objectives import draw_itm_labels
 from vlp.sacred_dialect.trainer import build_trainer
 
@@ -69,7 +70,8 @@ def model_of(epic: bool, rank: int, **changes: Any) -> METERTransformerSS:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         held = Teacher(teacher.double(), settings.saliency_layer)
-        model.epic = MeterEpic(settings, VOCABULARY, WIDTH, lm, WIDTH, held, seed=0, rank=rank)
+        generator = build_generator(settings, VOCABULARY, lm, encode=encode_packed)
+        model.epic = MeterEpic(settings, VOCABULARY, WIDTH, generator, rank=rank, teacher=held)
     return model.double().train()
 
 
@@ -249,7 +251,7 @@ def corruption_of(model: METERTransformerSS, batch: Batch) -> Corruption:
     """The next draw of a rank's stream."""
     assert model.epic is not None
     batch = trimmed(batch)
-    return model.epic.corrupt(batch["text_ids"], batch["text_masks"], batch)
+    return model.epic.corruption_of(batch["text_ids"], batch["text_masks"], batch)
 
 
 def epic_loss(model: METERTransformerSS, epic: MeterEpic, batch: Batch, drawn: list[Corruption]) -> Tensor:

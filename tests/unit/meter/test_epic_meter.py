@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from epic_common.saliency import saliency_scores
 from meter.modules.epic_meter import MeterTeacher
 from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, WIDTH, batch_of, meter
 from vlp.nn.attention import CoAttentionLayer
@@ -61,7 +62,7 @@ def test_saliency_scores_are_equation_8(vision: str, lengths: list[int], layer: 
         for i in range(9):
             heads = [slice(h * size, (h + 1) * size) for h in range(HEADS)]
             expected[b, i] = sum(float(query[b, part] @ kept["k"][b, i, part]) for part in heads) / HEADS
-    scores = teacher.saliency_scores(batch, layer)
+    scores = saliency_scores(*teacher.query_key(batch, layer))
     valid = batch["text_masks"].bool()
     assert scores.shape == (len(lengths), 9)
     assert torch.allclose(scores[valid], expected[valid], atol=1e-4)
@@ -81,6 +82,6 @@ def test_nothing_beyond_the_scores_is_computed(vision: str) -> None:
     for module in forbidden:
         module.register_forward_pre_hook(lambda *_: pytest.fail("not needed for the saliency"))
     batch = batch_of([6, 5], image_size=IMAGE_SIZE[vision])
-    teacher.saliency_scores(batch, -2)
+    teacher.query_key(batch, -2)
     with pytest.raises(pytest.fail.Exception, match="not needed"):
         teacher.infer(batch)

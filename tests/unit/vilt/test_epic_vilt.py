@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from epic_common.saliency import saliency_scores
 from tests.unit.epic_vlp.kits import VILT_KIT
 from tests.unit.vilt.small import GRID, PATCH, SIZE, Batch, batch_of, vilt
 from vilt.modules.epic_vilt import ViltTeacher
@@ -21,6 +22,11 @@ def teacher_of(**changes: Any) -> ViltTeacher:
     made = vilt(tasks=("mlm",), cls=ViltTeacher, **changes)
     assert isinstance(made, ViltTeacher)
     return made
+
+
+def scores_of(teacher: ViltTeacher, batch: Batch, layer: int = -2) -> Tensor:
+    """Eq. 8's scores (B, n)."""
+    return saliency_scores(*teacher.query_key(batch, layer))
 
 
 def projected(teacher: ViltTeacher, batch: Batch, layer: int) -> Tensor:
@@ -55,7 +61,7 @@ def test_saliency_scores_are_equation_8(
                 query = qkv[b, 9, h * size : (h + 1) * size]  # the class token follows the text
                 key = qkv[b, i, WIDTH + h * size : WIDTH + (h + 1) * size]
                 expected[b, i] += float(query @ key) / HEADS
-    scores = teacher.saliency_scores(batch, layer)
+    scores = scores_of(teacher, batch, layer)
     valid = batch["text_masks"].bool()
     assert scores.shape == (len(lengths), 9)
     assert torch.allclose(scores[valid], expected[valid], atol=1e-4)
@@ -69,7 +75,7 @@ def test_nothing_beyond_the_scores_is_computed() -> None:
         *(teacher.transformer.blocks[-1], teacher.transformer.norm, teacher.mlm_score, teacher.pooler),
     ):
         module.register_forward_pre_hook(lambda *_: pytest.fail("not needed for the saliency"))
-    teacher.saliency_scores(batch, -2)
+    teacher.query_key(batch, -2)
     with pytest.raises(pytest.fail.Exception, match="not needed"):
         teacher.infer(batch)
 
@@ -78,7 +84,7 @@ def test_the_block_before_computes_the_text_and_the_class_token_alone() -> None:
     teacher, computed = teacher_of(), []
     before: Any = teacher.transformer.blocks[-3]
     before.mlp.register_forward_pre_hook(lambda _, args: computed.append(len(args[0])))
-    teacher.saliency_scores(batch_of([6, 5], padded_to=9), -2)
+    teacher.query_key(batch_of([6, 5], padded_to=9), -2)
     assert computed == [6 + 1 + 5 + 1]
 
 
@@ -89,9 +95,9 @@ def test_a_teacher_sees_all_patches_whatever_the_student_draws() -> None:
     whole = teacher_of(max_image_len=-1)
     capped = ViltTeacher({**whole.config, "max_image_len": 2}, whole.transformer)
     capped.load_state_dict(whole.state_dict())
-    scores = [capped.eval().saliency_scores(batch, -2) for _ in range(3)]
+    scores = [scores_of(capped.eval(), batch) for _ in range(3)]
     assert all(torch.equal(each, scores[0]) for each in scores)
-    assert torch.equal(scores[0], whole.saliency_scores(batch, -2))
+    assert torch.equal(scores[0], scores_of(whole, batch))
 
 
 @torch.no_grad()
@@ -99,7 +105,7 @@ def test_the_scores_of_a_pair_do_not_depend_on_its_batch() -> None:
     """A saliency cache needs it: alone, a small picture is padded less, a short sentence not at all."""
     teacher, sizes = teacher_of(), [GRID, (1, 2), (2, 2)]
     together = batch_of([9, 5, 7], sizes=sizes)
-    scores = teacher.saliency_scores(together, -2)
+    scores = scores_of(teacher, together)
     for i, (rows, columns) in enumerate(sizes):
         n = int(together["text_masks"][i].sum())
         alone = {
@@ -108,7 +114,7 @@ def test_the_scores_of_a_pair_do_not_depend_on_its_batch() -> None:
             "image": [together["image"][0][i : i + 1, :, : rows * PATCH, : columns * PATCH]],
             "sizes": {"image": together["sizes"]["image"][i : i + 1]},
         }
-        assert torch.allclose(teacher.saliency_scores(alone, -2)[0], scores[i, :n], atol=1e-5)
+        assert torch.allclose(scores_of(teacher, alone)[0], scores[i, :n], atol=1e-5)
 
 
 def test_a_language_model_conditioned_on_the_image_is_refused_with_the_reason() -> None:

@@ -1,0 +1,55 @@
+"""What is wrong with EPIC in a run's config, said before its tables and models are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from epic_common.config import EpicConfig
+from epic_common.language_models.load import check_generator
+from epic_common.saliency_cache.reader import SaliencyCache
+from epic_vlp.cache_identity import COMMAND, identity_in_config
+from epic_vlp.frozen_teacher import needs_weights, teacher_config
+from epic_vlp.parts import parts_of
+from vlp.baseline import Baseline
+from vlp.checkpoint.weights import existing_file
+
+
+def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:
+    """Refuse wrong values of ``epic.<field>``, ``teacher_path`` and ``saliency_cache``.
+
+    Raises:
+        ValueError: naming the key: a value, a combination, what the baseline has no part for, or a task that is none of
+            pre-training.
+        ValueError, WeightsError: as :func:`check_files`.
+    """
+    settings, parts = EpicConfig.from_dict(config["epic"]), parts_of(baseline)
+    settings.check_baseline(
+        baseline.title, image_encoder=parts.image_encoder, text_ends_with_sep=parts.text_ends_with_sep
+    )
+    if not settings.enabled:
+        return
+    trained = {task for task, value in config["loss_names"].items() if value > 0}
+    if not trained & {"mlm", "itm"} or trained - {"mlm", "itm", "mpp"}:
+        raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
+    if settings.replacement == "vlm" and "mlm" not in trained:
+        raise ValueError("epic.replacement='vlm' needs loss_names.mlm=1: the student's MLM head proposes the words")
+    check_files(baseline, config, settings)
+
+
+def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicConfig) -> None:
+    """Refuse a teacher, a saliency cache or a generator that is not there or does not fit, as far as no tensor is read.
+
+    Raises:
+        ValueError: a cache of another run; no ``teacher_path`` where one is needed; a teacher with too few layers,
+            shorter texts or, for "VLM (SAS)", another architecture; no masked language model in ``epic.generator``.
+        WeightsError: the teacher's file is missing, unreadable or of another model.
+    """
+    if config["saliency_cache"]:
+        expected = identity_in_config(baseline, config, settings)
+        SaliencyCache(config["saliency_cache"], COMMAND).check(expected)
+        if config["teacher_path"]:
+            existing_file(config["teacher_path"])
+    if needs_weights(config, settings):
+        teacher_config(baseline, config, settings)
+    check_generator(settings)
