@@ -7,15 +7,15 @@ from pathlib import Path
 from patches.marks import without_blocks
 
 ROOT = Path(__file__).parents[1]
-LAUNCHERS = {"meter": "run.py", "vilt": "run.py", "albef": "Pretrain.py", "xvlm": "Pretrain.py"}
+LAUNCHERS = ("run.py", "Pretrain.py")
 SUFFIXES = (".py", ".yaml", ".yml", ".json", ".sh")
 
 Tree = dict[str, str]  # path below the repository root -> text
 
 
 def present(root: Path = ROOT) -> list[str]:
-    """The baselines of this repository: those that can be launched."""
-    return [name for name, launcher in LAUNCHERS.items() if (root / name / launcher).is_file()]
+    """The baselines of this repository: the folders that hold a launcher."""
+    return sorted({path.parent.name for launcher in LAUNCHERS for path in root.glob(f"*/{launcher}")})
 
 
 def patch_path(baseline: str, root: Path = ROOT) -> Path:

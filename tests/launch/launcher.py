@@ -15,15 +15,16 @@ from typing import Any
 
 import pytest
 
-from vlp.baseline import get_baseline
+from vlp.baseline import REGISTRY, get_baseline
 from vlp.sacred_dialect.baseline import SacredBaseline
 
 ROOT = Path(__file__).parents[2]
-SMALL = {"meter": ("hidden_size=32", "num_heads=2"), "vilt": ()}  # for small checkpoints
+SMALL = {"meter": ("hidden_size=32", "num_heads=2"), "vilt": (), "fifth": ()}  # for small checkpoints
 # What vanilla pre-training sums.
 LOSSES = {
     "meter": ("mlm/train/loss", "itm/train/loss"),
     "vilt": ("mlm/train/loss", "itm/train/loss", "itm/train/wpa_loss"),
+    "fifth": ("mlm/train/loss", "itm/train/loss"),
 }
 # For what tests code of vlp and epic_vlp that a second baseline could not run otherwise: METER's launcher alone.
 SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
@@ -72,13 +73,14 @@ class Launcher:
     def __init__(self, name: str, data: Path, logs: Path) -> None:
         self.name, self.data, self._logs, self._numbers = name, data, logs, itertools.count()
         self.baseline: SacredBaseline = get_baseline(name)
+        self.folder = Path(*REGISTRY[name].split(".")[:-1])  # of run.py, below the repository's root
         self.pretraining = (*self.baseline.pretraining, *self.baseline.small)
         self.retrieval = (*self.finetuning("irtr_coco"), "get_recall_metric=True")
         self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm", name],
-            cwd=ROOT / name,
+            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name]],
+            cwd=ROOT / self.folder,
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -179,7 +181,7 @@ class Launcher:
         log_dir = self.log_dir()
         done = subprocess.run(
             [sys.executable, "run.py", "with", *items, f"log_dir={log_dir}"],
-            cwd=root / self.name,
+            cwd=root / self.folder,
             env={**ENVIRONMENT, "PYTHONPATH": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from vlp.baseline import REGISTRY
+
 ROOT = Path(__file__).parents[2]
-BASELINES = {"meter", "vilt", "albef", "xvlm"}
+BASELINES = set(REGISTRY)
 OURS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | BASELINES | {"reproduce"}
 USE_ALL = {"demo", "benchmarks", "reproduce", "tests"}
 METHOD_MAY_USE = {"epic_common", "torch", "transformers", "tokenizers", "safetensors", "rich"}

@@ -95,9 +95,9 @@ def _check_tasks(config: Mapping[str, Any], task_data: Mapping[str, str], specs:
             raise ValueError(f"loss_names.{task}: only {', '.join(task_data)} can be trained or evaluated here")
         if unfit := [key for key in config["datasets"] if get_spec(key, specs).kind != task_data[task]]:
             raise ValueError(f"loss_names.{task} needs {task_data[task]} data, which datasets={unfit} is not")
-    if switches["irtr"] > 0 and config["draw_false_text"] < 1:
+    if switches.get("irtr", 0) > 0 and config["draw_false_text"] < 1:
         raise ValueError("irtr ranks against false captions: draw_false_text must be at least 1 (official: 15)")
-    if switches["itm"] > 0 and config["draw_false_image"] < 1:
+    if switches.get("itm", 0) > 0 and config["draw_false_image"] < 1:
         raise ValueError("itm needs false images: draw_false_image must be at least 1")
-    if config["get_recall_metric"] and switches["irtr"] <= 0:
+    if config["get_recall_metric"] and switches.get("irtr", 0) <= 0:
         raise ValueError("get_recall_metric needs the retrieval task: a named config task_finetune_irtr_…")

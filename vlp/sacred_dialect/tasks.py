@@ -12,7 +12,8 @@ class Tasks(L.LightningModule):
     """A model of the tasks in ``config["loss_names"]``, as its metrics and its evaluation see it."""
 
     further_losses: ClassVar[dict[str, tuple[str, ...]]] = {}  # logged of a task beside its loss
-    deciding_split: ClassVar[str]  # of a task that is evaluated on two splits, the one that ``the_metric`` reads
+    # Of a task that is evaluated on two splits, the one that ``the_metric`` reads.
+    deciding_split: ClassVar[str] = "dev"
 
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config; it is saved in every checkpoint."""

@@ -61,3 +61,8 @@ def test_one_field_of_epic_can_be_updated_alone(case: Case) -> None:
 def test_what_cannot_run_is_refused_by_its_key(changes: dict[str, Any], message: str, case: Case) -> None:
     with pytest.raises(ValueError, match=message):
         case.baseline.check(case.resolved(case.pretraining, **{"data_root": "arrow", **changes}))
+
+
+def test_a_baseline_need_not_have_every_official_task(case: Case) -> None:
+    config = case.resolved(case.pretraining, data_root="arrow")
+    case.baseline.check({**config, "loss_names": {"mlm": 1}})

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from vlp.data.arrow.dataset import ArrowDataset, MixedDataset
 from vlp.data.arrow.datasets import build_dataset
-from vlp.data.arrow.registry import DatasetSpec, Split, get_spec
+from vlp.data.arrow.registry import SPECS, DatasetSpec, Split, get_spec
 from vlp.data.arrow.task_datasets import VqaDataset
 from vlp.data.collate import Batch, Collator
 from vlp.data.datamodule import RunDataModule
@@ -28,10 +28,10 @@ from vlp.data.worker_signals import ignore_in_worker
 class ArrowDataModule(RunDataModule):
     """Concatenates the train, val and test sets of every dataset key; one tokenizer and masking for all.
 
-    ``specs`` says which tables a dataset key reads; a baseline's subclass has its own.
+    ``specs`` says which tables a dataset key reads; a baseline that reads others has a subclass with its own.
     """
 
-    specs: ClassVar[Mapping[str, DatasetSpec]]
+    specs: ClassVar[Mapping[str, DatasetSpec]] = SPECS
 
     def __init__(self, config: dict[str, Any]) -> None:
         """Open what the run reads: all splits for training, the test split alone with ``test_only``.
