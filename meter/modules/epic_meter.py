@@ -16,7 +16,7 @@ from torch import Tensor
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from meter.modules.meter_module import METERTransformerSS
-from vlp.nn.rows import PackedRows, Rows
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 
 
 class MeterTeacher(METERTransformerSS):
@@ -30,18 +30,18 @@ class MeterTeacher(METERTransformerSS):
         cross-attention scores is computed, and nothing at padding, where K is 0.
         """
         mask = batch["text_masks"].bool()
-        rows, image_rows = PackedRows(mask), Rows(reorder=True)
-        x = rows.gather(self.encode_text(batch["text_ids"], mask))
+        layout, image_layout = UnpaddedLayout(mask), PaddedLayout(reorder=True)
+        x = layout.unpad(self.encode_text(batch["text_ids"], mask))
         y = self.encode_image(batch["image"][0])
         layers = list(zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True))
         last = range(len(layers))[layer]
         for text_layer, image_layer in layers[:last]:
-            x, y = text_layer(x, y, rows, image_rows), image_layer(y, x, image_rows, rows)
+            x, y = text_layer(x, y, layout, image_layout), image_layer(y, x, image_layout, layout)
         fusion: Any = layers[last][1]
         asking = y[:, :1] if self.image_pool == "first" else y
-        states = fusion.attention(asking, y, image_rows, image_rows).mean(dim=1, keepdim=True)
+        states = fusion.attention(asking, y, image_layout, image_layout).mean(dim=1, keepdim=True)
         cross = fusion.crossattention.self
-        return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(rows.spread(cross.key(x)))
+        return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(layout.pad(cross.key(x)))
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
         """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""

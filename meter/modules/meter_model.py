@@ -18,7 +18,7 @@ from vlp.nn.attention import CoAttentionLayer, init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
 from vlp.nn.packed_text import packed_text_states
-from vlp.nn.rows import PackedRows, Rows
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
@@ -109,8 +109,8 @@ class MeterModel(TaskModule):
         ``packed`` computes the valid tokens alone: the same numbers there, zeros at padding.
         """
         if packed:
-            rows = PackedRows(mask)
-            return rows.spread(self._entering(packed_text_states(self.text_transformer, ids, rows)))
+            layout = UnpaddedLayout(mask)
+            return layout.pad(self._entering(packed_text_states(self.text_transformer, ids, layout)))
         return self._entering(self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state)
 
     def _entering(self, features: Tensor) -> Tensor:
@@ -132,8 +132,9 @@ class MeterModel(TaskModule):
         ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding and
         reorders the products of attention where that saves some.
         """
-        text_rows, image_rows = PackedRows(text_mask) if packed else Rows(text_mask.bool()), Rows(reorder=packed)
-        x, y = text_rows.gather(text), image
+        text_layout = UnpaddedLayout(text_mask) if packed else PaddedLayout(text_mask.bool())
+        image_layout = PaddedLayout(reorder=packed)
+        x, y = text_layout.unpad(text), image
         last = len(self.cross_modal_text_layers) - 1
         first_token = [False, False]
         for i, (text_layer, image_layer) in enumerate(
@@ -142,12 +143,12 @@ class MeterModel(TaskModule):
             if i == last and pooled_only:
                 # Swin has no class token: its pooled image feature is the mean over all tokens.
                 first_token = [True, self.image_pool == "first"]
-            x1 = self._layer(text_layer, x, y, text_rows, image_rows, first_token[0])
+            x1 = self._layer(text_layer, x, y, text_layout, image_layout, first_token[0])
             if i == last and not image_stream:
-                return Fused(text_rows.spread(x1), None)
-            y = self._layer(image_layer, y, x, image_rows, text_rows, first_token[1])
+                return Fused(text_layout.pad(x1), None)
+            y = self._layer(image_layer, y, x, image_layout, text_layout, first_token[1])
             x = x1
-        return Fused(x if first_token[0] else text_rows.spread(x), y)
+        return Fused(x if first_token[0] else text_layout.pad(x), y)
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         if self.config["gradient_checkpointing"] and self.training:

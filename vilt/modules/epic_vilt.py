@@ -19,7 +19,7 @@ from epic_vlp.lightning_epic import LightningEpic
 from vilt.modules.batches import image_of
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
-from vlp.nn.rows import PackedRows, PickedRows
+from vlp.nn.padding import QuerySubset, UnpaddedLayout
 
 
 class ViltTeacher(ViLTransformerSS):
@@ -40,15 +40,15 @@ class ViltTeacher(ViLTransformerSS):
         text, mask = self.encode_text(batch["text_ids"]), batch["text_masks"].bool()
         image = self.encode_image(*image_of(batch, "image"))
         x, joint_mask = self.joint_input(text, mask, self.transformer.pos_drop(image.states), image.mask)
-        rows, size = PackedRows(joint_mask), mask.shape[1]
-        read = PickedRows(rows, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
+        layout, size = UnpaddedLayout(joint_mask), mask.shape[1]
+        read = QuerySubset(layout, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
         last = range(len(self.transformer.blocks))[layer]
-        x = self.transformer.run_blocks(rows.gather(x), rows, read, stop=last)
+        x = self.transformer.run_blocks(layout.unpad(x), layout, read, stop=last)
 
         block: Any = self.transformer.blocks[last]
-        states, text_rows = read.put_back(block.norm1(x), rows), PackedRows(mask)
+        states, text_layout = read.pad_into(block.norm1(x), layout), UnpaddedLayout(mask)
         query = block.attn.query(states[:, size])
-        key = text_rows.spread(block.attn.key(text_rows.gather(states[:, :size])).flatten(1))
+        key = text_layout.pad(block.attn.key(text_layout.unpad(states[:, :size])).flatten(1))
         return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:

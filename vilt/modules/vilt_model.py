@@ -20,7 +20,7 @@ from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
 from vlp.nn.attention import init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
-from vlp.nn.rows import PackedRows, PickedRows, Rows
+from vlp.nn.padding import PaddedLayout, QuerySubset, UnpaddedLayout
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
@@ -107,13 +107,13 @@ class ViltModel(TaskModule):
         read: the last block computes those alone. By default all are.
         """
         x, mask = self.joint_input(text, text_mask, self.transformer.pos_drop(image.states), image.mask, token_type)
-        rows = PackedRows(mask)
+        layout = UnpaddedLayout(mask)
         if read is None:
-            states = rows.spread(self.transformer.norm(self.transformer.run_blocks(rows.gather(x), rows)))
+            states = layout.pad(self.transformer.norm(self.transformer.run_blocks(layout.unpad(x), layout)))
         else:
-            picked = PickedRows(rows, nn.functional.pad(read, (0, mask.shape[1] - read.shape[1])))
-            x = self.transformer.run_blocks(rows.gather(x), rows, picked)
-            states = picked.put_back(self.transformer.norm(x), rows)
+            queries = QuerySubset(layout, nn.functional.pad(read, (0, mask.shape[1] - read.shape[1])))
+            x = self.transformer.run_blocks(layout.unpad(x), layout, queries)
+            states = queries.pad_into(self.transformer.norm(x), layout)
         return Fused(*states.split([text.shape[1], image.mask.shape[1]], dim=1))
 
     def joint_input(
@@ -152,7 +152,7 @@ class ViltModel(TaskModule):
             patch_index = (tokens.patch_index, tokens.grid)
         assert image_embeds is not None and image_masks is not None
         x, mask = self.joint_input(self.encode_text(ids), text_masks, image_embeds, image_masks, image_token_type_idx)
-        x = self.transformer.norm(self.transformer.run_blocks(x, Rows(mask)))
+        x = self.transformer.norm(self.transformer.run_blocks(x, PaddedLayout(mask)))
         text_feats, image_feats = x.split([ids.shape[1], image_embeds.shape[1]], dim=1)
         return {
             "text_feats": text_feats,

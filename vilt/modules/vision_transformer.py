@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vlp.nn.attention import attention_weights, init_std, init_weights
-from vlp.nn.rows import PickedRows, Rows
+from vlp.nn.padding import PaddedLayout, QuerySubset
 
 
 class VitSize(NamedTuple):
@@ -60,21 +60,21 @@ class JointAttention(timm_vit.Attention):
     keep_map = False
     attention_map: Tensor | None = None
 
-    def forward(self, x: Tensor, rows: Rows, picked: PickedRows | None = None) -> Tensor:  # type: ignore[override]
-        """x stored as ``rows`` say -> as x; the K queries of ``picked`` alone -> (K, d)."""
-        assert rows.mask is not None
-        if picked is None:
-            q, k, v = (self._heads(t) for t in rows.spread(self.qkv(x)).chunk(3, dim=-1))
+    def forward(self, x: Tensor, layout: PaddedLayout, queries: QuerySubset | None = None) -> Tensor:  # type: ignore[override]
+        """x stored as ``layout`` says -> as x; the K queries of ``queries`` alone -> (K, d)."""
+        assert layout.mask is not None
+        if queries is None:
+            q, k, v = (self._heads(t) for t in layout.pad(self.qkv(x)).chunk(3, dim=-1))
         else:
-            q = self._heads(picked.spread(self._project(picked.pick(x), 0, 1)))
-            k, v = (self._heads(t) for t in rows.spread(self._project(x, 1, 3)).chunk(2, dim=-1))
-        mask = rows.mask[:, None, None, :]
+            q = self._heads(queries.pad(self._project(queries.select(x), 0, 1)))
+            k, v = (self._heads(t) for t in layout.pad(self._project(x, 1, 3)).chunk(2, dim=-1))
+        mask = layout.mask[:, None, None, :]
         if self.keep_map:
             self.attention_map = attention_weights(q, k, mask)
             attended = self.attention_map @ v
         else:
             attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        return self.proj_drop(self.proj((picked or rows).gather(attended.transpose(1, 2).flatten(2))))
+        return self.proj_drop(self.proj((queries or layout).unpad(attended.transpose(1, 2).flatten(2))))
 
     def query(self, x: Tensor) -> Tensor:
         """(…, d) -> queries of every head (…, h, d_h)."""
@@ -97,10 +97,10 @@ class JointAttention(timm_vit.Attention):
 class JointBlock(timm_vit.Block):
     """timm's pre-norm block around :class:`JointAttention`."""
 
-    def forward(self, x: Tensor, rows: Rows, picked: PickedRows | None = None) -> Tensor:  # type: ignore[override]
-        """x stored as ``rows`` say -> as x; with ``picked`` its tokens alone (K, d)."""
-        attended = self.attn(self.norm1(x), rows, picked)
-        x = attended + (x if picked is None else picked.pick(x))
+    def forward(self, x: Tensor, layout: PaddedLayout, queries: QuerySubset | None = None) -> Tensor:  # type: ignore[override]
+        """x stored as ``layout`` says -> as x; with ``queries`` its tokens alone (K, d)."""
+        attended = self.attn(self.norm1(x), layout, queries)
+        x = attended + (x if queries is None else queries.select(x))
         return x + self.mlp(self.norm2(x))
 
 
@@ -174,16 +174,18 @@ class VisionTransformer(timm_vit.VisionTransformer):
             horizontal = bilinear_weights(patch_index[..., 1], valid_grid[:, 1:], columns, table.dtype)
             return (vertical[..., :, None] * horizontal[..., None, :]).flatten(2) @ table
 
-    def run_blocks(self, x: Tensor, rows: Rows, picked: PickedRows | None = None, stop: int | None = None) -> Tensor:
-        """The blocks before ``stop`` (default: all) over x stored as ``rows`` say, the last for ``picked`` alone."""
+    def run_blocks(
+        self, x: Tensor, layout: PaddedLayout, queries: QuerySubset | None = None, stop: int | None = None
+    ) -> Tensor:
+        """The blocks before ``stop`` (default: all) over x stored as ``layout`` says, the last for ``queries`` alone."""
         blocks = list(self.blocks)[:stop]
         for block in blocks:
-            chosen = picked if block is blocks[-1] else None
+            chosen = queries if block is blocks[-1] else None
             if self.grad_checkpointing and self.training:
-                x = checkpoint(block, x, rows, chosen, use_reentrant=False)
+                x = checkpoint(block, x, layout, chosen, use_reentrant=False)
             else:
-                x = block(x, rows, chosen)
-        return x if blocks or picked is None else picked.pick(x)
+                x = block(x, layout, chosen)
+        return x if blocks or queries is None else queries.select(x)
 
 
 def grid_sizes(images: Tensor, sizes: Tensor | None, grid: tuple[int, int], patch_size: tuple[int, int]) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.nn.rows import Rows
+from vlp.nn.padding import PaddedLayout
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -44,20 +44,21 @@ class AttentionProjections(nn.Module):
         """(B, n, d) -> (B, heads, n, d / heads)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, context: Tensor, x_rows: Rows, context_rows: Rows) -> Tensor:
-        """x (B, n, d), context (B, m, c), stored as their rows say -> as x; ``context_rows.mask`` hides keys."""
-        q = self.split_heads(x_rows.spread(self.query(x)))
-        mask = None if context_rows.mask is None else context_rows.mask[:, None, None, :]
+    def forward(self, x: Tensor, context: Tensor, x_layout: PaddedLayout, context_layout: PaddedLayout) -> Tensor:
+        """x (B, n, d), context (B, m, c), stored as their layouts say -> as x; ``context_layout.mask`` hides keys."""
+        q = self.split_heads(x_layout.pad(self.query(x)))
+        mask = None if context_layout.mask is None else context_layout.mask[:, None, None, :]
         dropout = self.dropout if self.training else 0.0
-        if context_rows.reorder and not self.keep_map and self._unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
+        may_reorder = context_layout.reorder and not self.keep_map
+        if may_reorder and self._unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
             attended = self._unprojected(q, context, mask, dropout)
         else:
-            k, v = (self.split_heads(context_rows.spread(p(context))) for p in (self.key, self.value))
+            k, v = (self.split_heads(context_layout.pad(p(context))) for p in (self.key, self.value))
             if self.keep_map:
                 attended = self._explicit(q, k, v, mask, dropout)
             else:
                 attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-        return x_rows.gather(attended.transpose(1, 2).flatten(2))
+        return x_layout.unpad(attended.transpose(1, 2).flatten(2))
 
     def _unprojected_is_cheaper(self, n: int, m: int, c: int) -> bool:
         """Whether n queries of m tokens of width c cost fewer products without those tokens' keys and values."""
@@ -113,9 +114,9 @@ class AttentionBlock(nn.Module):
         self.self = AttentionProjections(width, heads, dropout, context_width)
         self.output = ResidualOutput(width, width, dropout, layer_norm_eps)
 
-    def forward(self, x: Tensor, context: Tensor, x_rows: Rows, context_rows: Rows) -> Tensor:
-        """x (B, n, d), context (B, m, c), stored as their rows say -> as x."""
-        return self.output(self.self(x, context, x_rows, context_rows), x)
+    def forward(self, x: Tensor, context: Tensor, x_layout: PaddedLayout, context_layout: PaddedLayout) -> Tensor:
+        """x (B, n, d), context (B, m, c), stored as their layouts say -> as x."""
+        return self.output(self.self(x, context, x_layout, context_layout), x)
 
 
 class Intermediate(nn.Module):
@@ -144,15 +145,17 @@ class CoAttentionLayer(nn.Module):
         self.intermediate = Intermediate(width, mlp_width)
         self.output = ResidualOutput(mlp_width, width, dropout, layer_norm_eps)
 
-    def forward(self, x: Tensor, y: Tensor, x_rows: Rows, y_rows: Rows, first_token_only: bool = False) -> Tensor:
-        """x (B, n, d), y (B, m, d), stored as their rows say -> as x.
+    def forward(
+        self, x: Tensor, y: Tensor, x_layout: PaddedLayout, y_layout: PaddedLayout, first_token_only: bool = False
+    ) -> Tensor:
+        """x (B, n, d), y (B, m, d), stored as their layouts say -> as x.
 
         ``first_token_only`` computes the output of token 0 alone, (B, 1, d): the same numbers for less work
         where nothing else is read.
         """
-        queries, query_rows = (x_rows.first(x), Rows()) if first_token_only else (x, x_rows)
-        hidden = self.attention(queries, x, query_rows, x_rows)
-        hidden = self.crossattention(hidden, y, query_rows, y_rows)
+        queries, query_layout = (x_layout.first(x), PaddedLayout()) if first_token_only else (x, x_layout)
+        hidden = self.attention(queries, x, query_layout, x_layout)
+        hidden = self.crossattention(hidden, y, query_layout, y_layout)
         return self.output(self.intermediate(hidden), hidden)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vlp.nn.rows import PackedRows
+from vlp.nn.padding import UnpaddedLayout
 
 # Longer rows waste attention between sentences, shorter ones fit worse: the rest of a row is padding again.
 TOKENS_PER_ROW = 128
@@ -14,20 +14,20 @@ TOKENS_PER_ROW = 128
 
 def encode_packed(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """ids (B, n), mask (B, n), 1 = valid -> the encoder's last hidden states (B, n, d), zeros at padding."""
-    rows = PackedRows(mask)
-    return rows.spread(packed_text_states(encoder, ids, rows))
+    layout = UnpaddedLayout(mask)
+    return layout.pad(packed_text_states(encoder, ids, layout))
 
 
-def packed_text_states(encoder: PreTrainedModel, ids: Tensor, rows: PackedRows) -> Tensor:
+def packed_text_states(encoder: PreTrainedModel, ids: Tensor, layout: UnpaddedLayout) -> Tensor:
     """The encoder's last hidden states of the valid tokens of ids (B, n) -> (T, d).
 
     The numbers are those of ``encoder(input_ids=ids, attention_mask=mask)``: same positions, same neighbours.
     """
-    slot, row_count, row_length = _places(rows)
+    slot, row_count, row_length = _places(layout)
 
     def laid_out(per_token: Tensor, fill: int) -> Tensor:
         flat = per_token.new_full((row_count * row_length,), fill)
-        return flat.index_copy(0, slot, per_token.flatten()[rows.index]).view(row_count, row_length)
+        return flat.index_copy(0, slot, per_token.flatten()[layout.index]).view(row_count, row_length)
 
     sentence = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
     sentences = laid_out(sentence, -1)
@@ -54,13 +54,13 @@ def _positions(encoder: PreTrainedModel, ids: Tensor) -> Tensor:
     return real.cumsum(dim=1) * real + pad
 
 
-def _places(rows: PackedRows) -> tuple[Tensor, int, int]:
+def _places(layout: UnpaddedLayout) -> tuple[Tensor, int, int]:
     """Where every valid token goes: (T,) places in rows of equal length, the number of rows, their length.
 
     Sentences are dealt out to the rows by falling length, forth and back, so that the rows come out alike.
     """
-    lengths, size = rows.lengths, len(rows.lengths)
-    row_count = min(max(round(len(rows.index) / TOKENS_PER_ROW), 1), size)
+    lengths, size = layout.lengths, len(layout.lengths)
+    row_count = min(max(round(len(layout.index) / TOKENS_PER_ROW), 1), size)
     rounds = -(-size // row_count)
     order = lengths.argsort(descending=True, stable=True)
     dealt = lengths.new_zeros(rounds * row_count)
@@ -73,5 +73,5 @@ def _places(rows: PackedRows) -> tuple[Tensor, int, int]:
     row_length = int(dealt.sum(dim=0).max())
     begin = torch.empty_like(lengths)
     begin[order] = (row * row_length + start).flatten()[:size]
-    offset = torch.arange(rows.mask.shape[1], device=lengths.device)
-    return (begin[:, None] + offset).flatten()[rows.index], row_count, row_length
+    offset = torch.arange(layout.mask.shape[1], device=lengths.device)
+    return (begin[:, None] + offset).flatten()[layout.index], row_count, row_length

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vlp.nn.attention import AttentionProjections, CoAttentionLayer, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler
-from vlp.nn.rows import Rows
+from vlp.nn.padding import PaddedLayout
 
 WIDTH, HEADS = 8, 2
 SIZES = {"batch": st.integers(1, 3), "n": st.integers(1, 5), "m": st.integers(1, 5), "seed": st.integers(0, 99)}
@@ -67,7 +67,7 @@ def test_the_layer_is_its_formula(batch: int, n: int, m: int, seed: int) -> None
     widened = co.intermediate.dense(hidden)
     widened = widened * 0.5 * (1 + torch.erf(widened / 2**0.5))
     expected = norm(co.output.dense(widened) + hidden, co.output.LayerNorm)
-    assert torch.allclose(co(x, y, Rows(x_mask), Rows(y_mask)), expected, atol=1e-6)
+    assert torch.allclose(co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask)), expected, atol=1e-6)
 
 
 def keep_maps(co: CoAttentionLayer) -> list[AttentionProjections]:
@@ -81,12 +81,12 @@ def keep_maps(co: CoAttentionLayer) -> list[AttentionProjections]:
 @given(**SIZES)
 def test_keeping_the_map_changes_neither_output_nor_gradient(batch: int, n: int, m: int, seed: int) -> None:
     co, (x, y, x_mask, y_mask) = layer(seed), streams(batch, n, m, seed)
-    fused = co(x, y, Rows(x_mask), Rows(y_mask))
+    fused = co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
     fused.pow(2).sum().backward()
     gradients = [p.grad.clone() for p in co.parameters() if p.grad is not None]
     co.zero_grad()
     own, cross = keep_maps(co)
-    explicit = co(x, y, Rows(x_mask), Rows(y_mask))
+    explicit = co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
     explicit.pow(2).sum().backward()
     assert torch.allclose(fused, explicit, atol=1e-10)
     for before, p in zip(gradients, co.parameters(), strict=True):
@@ -104,9 +104,9 @@ def test_keeping_the_map_changes_neither_output_nor_gradient(batch: int, n: int,
 @given(**SIZES)
 def test_the_first_token_alone_is_row_0(batch: int, n: int, m: int, seed: int) -> None:
     co, (x, y, x_mask, y_mask) = layer(seed), streams(batch, n, m, seed)
-    alone = co(x, y, Rows(x_mask), Rows(y_mask), first_token_only=True)
+    alone = co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask), first_token_only=True)
     assert alone.shape == (batch, 1, WIDTH)
-    assert torch.allclose(alone, co(x, y, Rows(x_mask), Rows(y_mask))[:, :1], atol=1e-12)
+    assert torch.allclose(alone, co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))[:, :1], atol=1e-12)
 
 
 @torch.no_grad()
@@ -114,30 +114,36 @@ def test_the_first_token_alone_is_row_0(batch: int, n: int, m: int, seed: int) -
 @given(**SIZES)
 def test_padding_has_no_influence(batch: int, n: int, m: int, seed: int) -> None:
     co, (x, y, x_mask, y_mask) = layer(seed), streams(batch, n, m, seed)
-    before = co(x, y, Rows(x_mask), Rows(y_mask))
+    before = co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
     x, y = (torch.where(mask[..., None], t, 100 * torch.randn_like(t)) for t, mask in ((x, x_mask), (y, y_mask)))
-    after = co(x, y, Rows(x_mask), Rows(y_mask))
+    after = co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
     assert torch.allclose(before[x_mask], after[x_mask], atol=1e-12)
 
 
 def test_what_is_not_masked_has_influence() -> None:
     co, (x, y, x_mask, _) = layer(0), streams(2, 4, 3, 0)
     first = torch.tensor([[True, False, False]] * 2)
-    assert not torch.allclose(co(x, y, Rows(x_mask), Rows(first)), co(x, y, Rows(x_mask), Rows()), atol=1e-2)
+    assert not torch.allclose(
+        co(x, y, PaddedLayout(x_mask), PaddedLayout(first)), co(x, y, PaddedLayout(x_mask), PaddedLayout()), atol=1e-2
+    )
 
 
 def test_no_mask_is_a_mask_of_ones() -> None:
     co, (x, y, x_mask, y_mask) = layer(0), streams(2, 4, 3, 0)
-    full = co(x, y, Rows(torch.ones_like(x_mask)), Rows(torch.ones_like(y_mask)))
-    assert torch.allclose(co(x, y, Rows(), Rows()), full, atol=1e-12)
+    full = co(x, y, PaddedLayout(torch.ones_like(x_mask)), PaddedLayout(torch.ones_like(y_mask)))
+    assert torch.allclose(co(x, y, PaddedLayout(), PaddedLayout()), full, atol=1e-12)
 
 
 def test_dropout_is_on_in_training_alone() -> None:
     x, y, x_mask, y_mask = streams(2, 5, 5, 0)
     co = layer(0, dropout=0.5)
-    assert torch.equal(co(x, y, Rows(x_mask), Rows(y_mask)), co(x, y, Rows(x_mask), Rows(y_mask)))
+    assert torch.equal(
+        co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask)), co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
+    )
     co.train()
-    assert not torch.allclose(co(x, y, Rows(x_mask), Rows(y_mask)), co(x, y, Rows(x_mask), Rows(y_mask)))
+    assert not torch.allclose(
+        co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask)), co(x, y, PaddedLayout(x_mask), PaddedLayout(y_mask))
+    )
 
 
 @pytest.mark.parametrize("keep_map", [False, True])
@@ -145,7 +151,7 @@ def test_attention_probabilities_are_dropped_and_scaled_up(keep_map: bool) -> No
     attention = AttentionProjections(WIDTH, HEADS, dropout=0.5)
     attention.keep_map = keep_map
     x, only = torch.randn(1, 200, WIDTH), torch.randn(1, 1, WIDTH)  # one key: every probability is 1 before dropout
-    out = attention.split_heads(attention(x, only, Rows(), Rows()))
+    out = attention.split_heads(attention(x, only, PaddedLayout(), PaddedLayout()))
     value = attention.split_heads(attention.value(only))
     kept = (out != 0).any(-1, keepdim=True)
     assert torch.allclose(out, torch.where(kept, 2 * value, 0), atol=1e-6)
@@ -159,7 +165,11 @@ def test_widths_that_do_not_divide_are_refused() -> None:
 
 def test_context_of_another_width() -> None:
     attention = AttentionProjections(WIDTH, HEADS, 0.0, context_width=5)
-    assert attention(torch.randn(2, 3, WIDTH), torch.randn(2, 4, 5), Rows(), Rows()).shape == (2, 3, WIDTH)
+    assert attention(torch.randn(2, 3, WIDTH), torch.randn(2, 4, 5), PaddedLayout(), PaddedLayout()).shape == (
+        2,
+        3,
+        WIDTH,
+    )
     assert attention.key.weight.shape == (WIDTH, 5) and attention.query.weight.shape == (WIDTH, WIDTH)
 
 

@@ -21,7 +21,7 @@ from tests.unit.vilt.small import resolved
 from vilt.modules.initial_weights import VIT_SIZES, build_transformer
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, sha256_of_file
-from vlp.nn.rows import PackedRows
+from vlp.nn.padding import UnpaddedLayout
 
 TINY = VIT_SIZES["vit_tiny_patch16_64"]
 
@@ -67,9 +67,9 @@ def test_what_was_read_computes_what_timm_computes(tmp_path: Path) -> None:
     theirs.load_state_dict(torch.load(tmp_path / "vit.pth", weights_only=True))
     images = torch.randn(2, 3, 64, 64)
     tokens = transformer.visual_embed(images)
-    rows = PackedRows(tokens.mask)
-    states = transformer.norm(transformer.run_blocks(rows.gather(tokens.states), rows))
-    assert torch.allclose(rows.spread(states), theirs.forward_features(images), atol=1e-4)
+    layout = UnpaddedLayout(tokens.mask)
+    states = transformer.norm(transformer.run_blocks(layout.unpad(tokens.states), layout))
+    assert torch.allclose(layout.pad(states), theirs.forward_features(images), atol=1e-4)
 
 
 def test_positions_of_another_image_size_are_resized_bilinearly(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.unit.vilt.small import GRID, PATCH, SIZE, images_of
 from vilt.modules.vision_transformer import VisionTransformer, bilinear_weights, choose_patches, grid_mask, grid_sizes
-from vlp.nn.rows import PackedRows, PickedRows, Rows
+from vlp.nn.padding import PaddedLayout, QuerySubset, UnpaddedLayout
 
 GRIDS = st.lists(st.tuples(*(st.integers(1, side) for side in GRID)), min_size=1, max_size=4)
 
@@ -132,13 +132,13 @@ def test_blocks_over_stored_tokens_are_blocks_over_padded_ones(rows: list[list[b
     mask[:, 0] = True
     wanted = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
     x = torch.randn(*mask.shape, SIZE.width, dtype=torch.float64)
-    packed = PackedRows(mask)
-    picked = PickedRows(packed, wanted)
+    packed = UnpaddedLayout(mask)
+    queries = QuerySubset(packed, wanted)
     results = []
     for compute in (
-        lambda t: model.run_blocks(t, Rows(mask)),
-        lambda t: packed.spread(model.run_blocks(packed.gather(t), packed)),
-        lambda t: picked.put_back(model.run_blocks(packed.gather(t), packed, picked), packed),
+        lambda t: model.run_blocks(t, PaddedLayout(mask)),
+        lambda t: packed.pad(model.run_blocks(packed.unpad(t), packed)),
+        lambda t: queries.pad_into(model.run_blocks(packed.unpad(t), packed, queries), packed),
     ):
         entering = x.clone().requires_grad_()
         out = compute(entering) * (wanted & mask)[..., None]
@@ -152,10 +152,10 @@ def test_blocks_over_stored_tokens_are_blocks_over_padded_ones(rows: list[list[b
 
 def test_blocks_can_stop_early_and_go_on() -> None:
     model, x = transformer(), torch.randn(2, 5, SIZE.width)
-    rows = Rows(torch.ones(2, 5, dtype=torch.bool))
-    halfway = model.run_blocks(x, rows, stop=2)
-    assert torch.equal(model.blocks[2](halfway, rows), model.run_blocks(x, rows))
-    assert torch.equal(model.run_blocks(x, rows, stop=0), x)
+    layout = PaddedLayout(torch.ones(2, 5, dtype=torch.bool))
+    halfway = model.run_blocks(x, layout, stop=2)
+    assert torch.equal(model.blocks[2](halfway, layout), model.run_blocks(x, layout))
+    assert torch.equal(model.run_blocks(x, layout, stop=0), x)
 
 
 def test_queries_and_keys_are_those_of_the_attention() -> None:

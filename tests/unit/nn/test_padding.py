@@ -1,4 +1,4 @@
-"""Packed rows and the packed text encoder against the padded computation."""
+"""Unpadded tokens and the packed text encoder against the padded computation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.unit.nn.test_attention import WIDTH, layer
 from vlp.nn import packed_text
 from vlp.nn.attention import AttentionProjections
 from vlp.nn.packed_text import packed_text_states
-from vlp.nn.rows import PackedRows, PickedRows, Rows
+from vlp.nn.padding import PaddedLayout, QuerySubset, UnpaddedLayout
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
@@ -28,27 +28,27 @@ def mask_of(lengths: list[int], padding: int) -> Tensor:
 @given(LENGTHS, st.integers(0, 4))
 def test_packing_stores_the_valid_tokens_row_after_row(lengths: list[int], padding: int) -> None:
     mask = mask_of(lengths, padding)
-    rows = PackedRows(mask)
+    layout = UnpaddedLayout(mask)
     states = torch.randn(*mask.shape, 3)
-    packed = rows.gather(states)
+    packed = layout.unpad(states)
     assert torch.equal(packed, torch.cat([states[b, :n] for b, n in enumerate(lengths)]))
-    assert torch.equal(rows.spread(packed), states * mask[..., None])
-    assert torch.equal(rows.first(packed), states[:, :1])
+    assert torch.equal(layout.pad(packed), states * mask[..., None])
+    assert torch.equal(layout.first(packed), states[:, :1])
 
 
 @given(LENGTHS, st.integers(0, 99))
-def test_picked_tokens_are_stored_row_after_row_and_put_back(lengths: list[int], seed: int) -> None:
-    """Any number of each row, none too; padding is never picked."""
+def test_queries_are_stored_sentence_after_sentence_and_padded_again(lengths: list[int], seed: int) -> None:
+    """Any number of each row, none too; padding is never one."""
     mask = mask_of(lengths, 2)
-    rows, wanted = PackedRows(mask), torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
-    picked = PickedRows(rows, wanted)
+    layout, wanted = UnpaddedLayout(mask), torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    queries = QuerySubset(layout, wanted)
     states = torch.randn(*mask.shape, 3)
-    chosen = picked.pick(rows.gather(states))
+    chosen = queries.select(layout.unpad(states))
     assert torch.equal(chosen, states[wanted & mask])
-    assert torch.equal(picked.put_back(chosen, rows), states * (wanted & mask)[..., None])
+    assert torch.equal(queries.pad_into(chosen, layout), states * (wanted & mask)[..., None])
     for row, of_row in enumerate(wanted & mask):
-        assert torch.equal(picked.spread(chosen)[row, : int(of_row.sum())], states[row, of_row])
-    assert torch.equal(picked.gather(picked.spread(chosen)), chosen)
+        assert torch.equal(queries.pad(chosen)[row, : int(of_row.sum())], states[row, of_row])
+    assert torch.equal(queries.unpad(queries.pad(chosen)), chosen)
 
 
 @settings(max_examples=15, deadline=None)
@@ -61,11 +61,16 @@ def test_a_layer_over_packed_rows_is_the_layer_over_padded_ones(
     co, x_mask, y_mask = layer(seed), mask_of(x_lengths[:size], 2), mask_of(y_lengths[:size], 1)
     x, y = (torch.randn(*m.shape, WIDTH, dtype=torch.float64) for m in (x_mask, y_mask))
     results = []
-    for x_rows, y_rows in ((Rows, Rows), (PackedRows, Rows), (Rows, PackedRows), (PackedRows, PackedRows)):
-        stored = x_rows(x_mask), y_rows(y_mask)
+    for x_layout, y_layout in (
+        (PaddedLayout, PaddedLayout),
+        (UnpaddedLayout, PaddedLayout),
+        (PaddedLayout, UnpaddedLayout),
+        (UnpaddedLayout, UnpaddedLayout),
+    ):
+        stored = x_layout(x_mask), y_layout(y_mask)
         inputs = [t.clone().requires_grad_() for t in (x, y)]
-        out = co(*(r.gather(t) for r, t in zip(stored, inputs, strict=True)), *stored, first_token_only)
-        valid = out if first_token_only else stored[0].spread(out) * x_mask[..., None]
+        out = co(*(r.unpad(t) for r, t in zip(stored, inputs, strict=True)), *stored, first_token_only)
+        valid = out if first_token_only else stored[0].pad(out) * x_mask[..., None]
         valid.pow(3).sum().backward()
         gradients = [t.grad for t in inputs if t.grad is not None]
         results.append([valid, *(g * m[..., None] for g, m in zip(gradients, (x_mask, y_mask), strict=True))])
@@ -98,10 +103,10 @@ def test_the_packed_encoder_is_the_encoder(
     (expected * weights).sum().backward()
     wanted = {name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None}
     encoder.zero_grad()
-    rows = PackedRows(mask)
+    layout = UnpaddedLayout(mask)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packed_text, "TOKENS_PER_ROW", tokens_per_row)
-        states = rows.spread(packed_text_states(encoder, ids, rows))
+        states = layout.pad(packed_text_states(encoder, ids, layout))
     assert torch.allclose(states, expected, atol=1e-8)
     (states * weights).sum().backward()
     for name, gradient in wanted.items():
@@ -113,8 +118,8 @@ def test_rows_of_the_encoder_are_filled_evenly() -> None:
     """Captions of real lengths waste little of a row."""
     generator = torch.Generator().manual_seed(0)
     lengths = (torch.randn(32, generator=generator) * 6 + 16).clamp(5, 40).long().tolist()
-    rows = PackedRows(mask_of(lengths, 0))
-    slot, count, length = packed_text._places(rows)
+    layout = UnpaddedLayout(mask_of(lengths, 0))
+    slot, count, length = packed_text._places(layout)
     assert len(set(slot.tolist())) == sum(lengths)
     assert count * length < 1.1 * sum(lengths)
 
@@ -129,12 +134,14 @@ def attention_of(context_width: int = WIDTH, dropout: float = 0.0) -> AttentionP
     return attention
 
 
-def outcome(attention: AttentionProjections, x: Tensor, context: Tensor, x_rows: Rows, rows: Rows) -> list[Tensor]:
+def outcome(
+    attention: AttentionProjections, x: Tensor, context: Tensor, x_layout: PaddedLayout, layout: PaddedLayout
+) -> list[Tensor]:
     """Output and all gradients, with the same units dropped at every call."""
     attention.zero_grad()
     torch.manual_seed(7)
     x, context = x.clone().requires_grad_(), context.clone().requires_grad_()
-    out = attention(x, context, x_rows, rows)
+    out = attention(x, context, x_layout, layout)
     out.pow(3).sum().backward()
     return [out, *(t.grad for t in (x, context, *attention.parameters()) if t.grad is not None)]
 
@@ -157,11 +164,11 @@ def test_the_other_order_is_the_same_attention(
     x, context = torch.randn(3, n, WIDTH).double(), torch.randn(3, m, context_width).double()
     mask = (torch.arange(m) < torch.randint(1, m + 1, (3, 1))) if hidden else None
     attention.keep_map = True
-    expected = outcome(attention, x, context, Rows(), Rows(mask))
+    expected = outcome(attention, x, context, PaddedLayout(), PaddedLayout(mask))
     attention.keep_map = False
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AttentionProjections, "_unprojected_is_cheaper", lambda *_: True)
-        got = outcome(attention, x, context, Rows(), Rows(mask, reorder=True))
+        got = outcome(attention, x, context, PaddedLayout(), PaddedLayout(mask, reorder=True))
     assert len(expected) == len(got) == 2 + 1 + 6
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(expected, got, strict=True))
 
@@ -176,7 +183,7 @@ def test_the_order_that_is_taken_needs_fewest_products(n: int, m: int) -> None:
         with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
             if choice:
                 patch.setattr(AttentionProjections, "_unprojected_is_cheaper", lambda *_: choice[0])
-            attention(x, context, Rows(), Rows(reorder=True))
+            attention(x, context, PaddedLayout(), PaddedLayout(reorder=True))
         return c.get_total_flops()
 
     assert products() == min(products(True), products(False))
@@ -188,7 +195,7 @@ def test_without_leave_the_order_stays() -> None:
     seen: list[int] = []
     attention.key.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
     x, context = torch.randn(2, 1, WIDTH).double(), torch.randn(2, 50, WIDTH).double()
-    attention(x, context, Rows(), Rows(reorder=True))
+    attention(x, context, PaddedLayout(), PaddedLayout(reorder=True))
     assert not seen
-    attention(x, context, Rows(), Rows())
+    attention(x, context, PaddedLayout(), PaddedLayout())
     assert seen == [50]

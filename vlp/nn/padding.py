@@ -1,7 +1,7 @@
-"""How a stream's tokens are stored between attentions: with their padding, or the valid ones alone.
+"""How a stream's tokens are stored between attentions: padded, unpadded, or a subset of them as queries.
 
 Linear layers are most of a fusion layer and see one token at a time, so padding is pure cost there; attention needs
-the tokens of a sentence side by side. ``spread`` and ``gather`` go from the one to the other and back.
+the tokens of a sentence side by side. ``pad`` and ``unpad`` go from the one to the other and back.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 
-class Rows:
-    """Padded: states (B, n, d).
+class PaddedLayout:
+    """States (B, n, d), padding included.
 
     Args:
         mask: (B, n) bool, True = a valid token; None = all are.
@@ -21,21 +21,21 @@ class Rows:
     def __init__(self, mask: Tensor | None = None, reorder: bool = False) -> None:
         self.mask, self.reorder = mask, reorder
 
-    def spread(self, states: Tensor) -> Tensor:
+    def pad(self, states: Tensor) -> Tensor:
         """As stored -> (B, n, d), for attention."""
         return states
 
-    def gather(self, states: Tensor) -> Tensor:
+    def unpad(self, states: Tensor) -> Tensor:
         """(B, n, d) -> as stored."""
         return states
 
     def first(self, states: Tensor) -> Tensor:
-        """Token 0 of every row, (B, 1, d)."""
+        """Token 0 of every sentence, (B, 1, d)."""
         return states[:, :1]
 
 
-class StoredRows(Rows):
-    """States (T, d): the T tokens of a mask row after row; the others are stored nowhere, and zero where spread.
+class CompactLayout(PaddedLayout):
+    """States (T, d): the T tokens of a mask, sentence after sentence; the others are stored nowhere, and 0 when padded.
 
     Args:
         mask: (B, n) bool, True = stored.
@@ -48,19 +48,19 @@ class StoredRows(Rows):
         self.index = mask.flatten().nonzero().squeeze(1)  # (T,) places in (B·n)
         self.lengths = mask.sum(dim=1)  # (B,)
 
-    def spread(self, states: Tensor) -> Tensor:
+    def pad(self, states: Tensor) -> Tensor:
         flat = states.new_zeros(self.mask.numel(), states.shape[-1])
         return flat.index_copy(0, self.index, states).unflatten(0, self.mask.shape)
 
-    def gather(self, states: Tensor) -> Tensor:
+    def unpad(self, states: Tensor) -> Tensor:
         return states.flatten(0, 1).index_select(0, self.index)
 
 
-class PackedRows(StoredRows):
+class UnpaddedLayout(CompactLayout):
     """The valid tokens alone.
 
     Args:
-        mask: (B, n), 1 = a valid token. Token 0 of every row counts as valid.
+        mask: (B, n), 1 = a valid token. Token 0 of every sentence counts as valid.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -72,25 +72,25 @@ class PackedRows(StoredRows):
         return states.index_select(0, self.lengths.cumsum(0) - self.lengths)[:, None]
 
 
-class PickedRows(StoredRows):
-    """Some tokens of packed rows, any number of each: the queries of a layer whose other outputs nobody reads.
+class QuerySubset(CompactLayout):
+    """Some of the valid tokens, any number of each sentence: the queries of a layer whose other outputs nobody reads.
 
     Args:
-        rows: how all the tokens are stored.
-        wanted: (B, n) bool, True = wanted if valid.
+        layout: how all the valid tokens are stored.
+        wanted: (B, n) bool, True = a query if valid.
     """
 
-    def __init__(self, rows: PackedRows, wanted: Tensor) -> None:
-        wanted = wanted & rows.mask
+    def __init__(self, layout: UnpaddedLayout, wanted: Tensor) -> None:
+        wanted = wanted & layout.mask
         counts = wanted.sum(dim=1)
         super().__init__(torch.arange(max(int(counts.max()), 1), device=wanted.device) < counts[:, None])
-        self.picked = wanted.flatten()[rows.index].nonzero().squeeze(1)  # (K,) places in (T)
+        self.selected = wanted.flatten()[layout.index].nonzero().squeeze(1)  # (K,) places in (T)
 
-    def pick(self, states: Tensor) -> Tensor:
+    def select(self, states: Tensor) -> Tensor:
         """(T, d) -> (K, d)."""
-        return states.index_select(0, self.picked)
+        return states.index_select(0, self.selected)
 
-    def put_back(self, states: Tensor, rows: PackedRows) -> Tensor:
+    def pad_into(self, states: Tensor, layout: UnpaddedLayout) -> Tensor:
         """(K, d) -> (B, n, d), zeros elsewhere."""
-        flat = states.new_zeros(rows.mask.numel(), states.shape[-1])
-        return flat.index_copy(0, rows.index[self.picked], states).unflatten(0, rows.mask.shape)
+        flat = states.new_zeros(layout.mask.numel(), states.shape[-1])
+        return flat.index_copy(0, layout.index[self.selected], states).unflatten(0, layout.mask.shape)
