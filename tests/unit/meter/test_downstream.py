@@ -124,7 +124,8 @@ def answered(batches: list[list[int]]) -> dict[int, int]:
     for i, questions in enumerate(batches):
         each = [batch_of([3 + question % 5], padded_to=8, seed=question) for question in questions]
         batch: Batch = {key: torch.cat([b[key] for b in each]) for key in each[0] if key.startswith("text_")}
-        images, unanswered = [torch.cat([b["image"][0] for b in each])], [[]] * len(each)
+        images = [torch.cat([b["image"][0] for b in each])]
+        unanswered: list[list[int]] = [[]] * len(each)
         model.test_step(
             {**batch, "image": images, "qid": questions, "vqa_labels": unanswered, "vqa_scores": unanswered}, i
         )

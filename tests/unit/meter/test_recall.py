@@ -112,7 +112,8 @@ def test_the_metric_has_both_directions() -> None:
     recalled = retrieval.compute_irtr_recall(model)
     assert 0 < recalled.ir_r1 != recalled.tr_r1 > 0
     found: dict[str, float] = {}
-    model.get_submodule("val_itm_accuracy").update(0.25)
+    accuracy: Any = model.get_submodule("val_itm_accuracy")
+    accuracy.update(0.25)
     with patch.object(model, "log", lambda name, value, **_: found.update({name: float(value)})):
         epoch_wrapup(model)
     assert {name: found[f"recalls/{name}"] for name in recalled._fields} == recalled._asdict()

@@ -79,7 +79,8 @@ def train(clock: Clock, *callbacks: Callback, slow: int = 4, **options: Any) -> 
         enable_model_summary=False,
         **options,
     )
-    trainer.fit(Working(clock), *(DataLoader(Slow(clock, slow)) for _ in range(2)))
+    train, validate = (DataLoader(Slow(clock, slow)) for _ in range(2))
+    trainer.fit(Working(clock), train, validate)
 
 
 def test_waiting_is_a_share_of_loading_and_working(monkeypatch: pytest.MonkeyPatch) -> None:
