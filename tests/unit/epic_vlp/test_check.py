@@ -98,14 +98,6 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"epic": {"masking": "uniform", "generator": "./nowhere"}},
         r"epic\.generator='\./nowhere': no masked language model in a folder",
     ),
-    "retrieval": (
-        {"loss_names": {"mlm": 0, "itm": 0.5, "irtr": 1}, "draw_false_text": 1},
-        r"EPIC is a pre-training objective; fine-tune",
-    ),
-    "another task": (
-        {"loss_names": {"mlm": 0, "itm": 0, "vqa": 1}, "datasets": ["vqa"]},
-        r"EPIC is a pre-training objective; fine-tune its checkpoint without it",
-    ),
     "a snapshot without words": (
         {"loss_names": {"mlm": 0}, "epic": {"replacement": "vlm"}},
         r"epic\.replacement='vlm' needs loss_names\.mlm=1",
@@ -118,6 +110,17 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 def test_what_is_wrong_is_named(baseline: SacredBaseline, what: str) -> None:
     changes, message = WRONG[what]
     refused(baseline, message, **changes)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "task"),
+    [(METER, task) for task in ("irtr_coco", "vqa", "nlvr2", "snli")] + [(VILT, task) for task in ("irtr_f30k", "vqa")],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_fine_tuning_is_refused(baseline: SacredBaseline, task: str) -> None:
+    config = resolve(baseline.experiment, [baseline.finetuning.format(task), "epic"], data_root="nowhere")
+    with pytest.raises(ValueError, match=r"epic\.enabled: EPIC is a pre-training objective; fine-tune its checkpoint"):
+        baseline.check(config)
 
 
 @BASELINES

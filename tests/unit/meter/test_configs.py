@@ -47,8 +47,6 @@ def test_a_task_that_the_official_code_declares_and_does_not_build_is_refused() 
         BASELINE.check(resolved(["task_mlm_itm_clip_bert"], data_root="arrow", loss_names={"vcr": 1}))
 
 
-@pytest.mark.parametrize(
-    "named", [["task_mlm_itm_clip_bert"], ["task_finetune_irtr_f30k_clip_bert"], ["task_mlm_itm_clip_bert", "epic"]]
-)
-def test_official_configs_of_built_tasks_are_accepted(named: list[str]) -> None:
-    BASELINE.check(resolved([*named, "clip16", "text_roberta"], data_root="arrow"))
+@pytest.mark.parametrize("named", ["task_mlm_itm_clip_bert", "task_finetune_irtr_f30k_clip_bert"])
+def test_official_configs_of_built_tasks_are_accepted(named: str) -> None:
+    BASELINE.check(resolved([named, "clip16", "text_roberta"], data_root="arrow"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -19,13 +18,10 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
-from epic_vlp.attach import attach_epic
-from meter.baseline import BASELINE as METER
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
-from tests.tokenizers import tokenizer_from_files
-from tests.unit.meter.small import BERT, Batch, batch_of, config_of, meter, text_tower, vision_tower
+from tests.unit.meter.small import Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.small_parts import gradients, save
 from vlp.losses.total import total_loss
 from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step, soft_score
@@ -187,13 +183,6 @@ def test_a_fine_tuned_checkpoint_is_restored_whole(task: str, tmp_path: Path) ->
     assert load_checkpoint(target, save(source, tmp_path)) == []
     state = target.state_dict()
     assert all(torch.equal(state[name], value) for name, value in source.state_dict().items())
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_epic_is_for_pre_training(task: str) -> None:
-    model = model_of(task, epic={"enabled": True})
-    with pytest.raises(ValueError, match=r"epic\.enabled: EPIC is a pre-training objective"):
-        attach_epic(METER, model, SimpleNamespace(tokenizer=tokenizer_from_files(BERT)), rank=0)
 
 
 # Metrics -------------------------------------------------------------------------------------------------
