@@ -177,7 +177,7 @@ class VisionTransformer(timm_vit.VisionTransformer):
     def run_blocks(
         self, x: Tensor, layout: PaddedLayout, queries: QuerySubset | None = None, stop: int | None = None
     ) -> Tensor:
-        """The blocks before ``stop``, by default all, over x as ``layout`` stores it; the last for ``queries`` alone."""
+        """The blocks before ``stop``, by default all, over x as ``layout`` stores it; the last for ``queries`` only."""
         blocks = list(self.blocks)[:stop]
         for block in blocks:
             chosen = queries if block is blocks[-1] else None
