@@ -211,6 +211,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vlm_sas": {"enabled": True, "replacement": "vlm"},
 }
 
+
+def named_configs() -> dict[str, dict[str, Any]]:
+    """The variants as a launcher offers them: ``epic`` and ``epic_<preset>`` -> ``{"epic": what differs}``."""
+    variants = {name: settings for name, settings in PRESETS.items() if name != "vanilla"}
+    return {"epic" if name == "epic" else f"epic_{name}": {"epic": settings} for name, settings in variants.items()}
+
+
 # As printed; Table 5 calls "EPIC" of Table 4 "LM (fine-tune)".
 PAPER_NAMES: dict[str, str] = {
     "vanilla": "vanilla",

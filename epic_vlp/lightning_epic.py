@@ -15,7 +15,7 @@ from epic_common.objective import Epic
 from epic_common.teacher import SaliencyTeacher, SasSnapshot
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
-from vlp.sacred_dialect.task_metrics import phase_of
+from vlp.training.phase import phase_of
 
 
 class LightningEpic(Epic, ABC):

@@ -13,7 +13,7 @@ from typing import Any
 from vlp.sacred_dialect.config import add_named_configs, loss_names, new_experiment
 
 # EPIC >
-from epic_common.config import PRESETS, EpicConfig
+from epic_common.config import EpicConfig, named_configs
 # < EPIC
 
 ex = new_experiment("METER")
@@ -249,6 +249,6 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
     },
 }
 # EPIC >
-NAMED_CONFIGS |= {"epic" if v == "epic" else f"epic_{v}": {"epic": PRESETS[v]} for v in PRESETS if v != "vanilla"}
+NAMED_CONFIGS |= named_configs()
 # < EPIC
 add_named_configs(ex, NAMED_CONFIGS)

@@ -7,7 +7,7 @@ from typing import Any
 from vlp.sacred_dialect.config import add_named_configs, loss_names, new_experiment
 
 # EPIC >
-from epic_common.config import PRESETS, EpicConfig  # isort: skip
+from epic_common.config import EpicConfig, named_configs  # isort: skip
 # < EPIC
 
 TASKS = ("mlm", "itm", "irtr")
@@ -36,6 +36,6 @@ ex.add_config(
     }
 )
 # EPIC >
-NAMED_CONFIGS |= {"epic" if v == "epic" else f"epic_{v}": {"epic": PRESETS[v]} for v in PRESETS if v != "vanilla"}
+NAMED_CONFIGS |= named_configs()
 # < EPIC
 add_named_configs(ex, NAMED_CONFIGS)

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 
 from vlp.sacred_dialect.retrieval import compute_irtr_recall
 from vlp.sacred_dialect.tasks import Tasks
+from vlp.training.phase import phase_of
 
 BY_TABLE = ("nlvr2", "snli")  # evaluated on two splits at once, told apart by the names of their tables
 
@@ -35,11 +36,6 @@ def phases(task: str, training: bool) -> tuple[str, ...]:
     if training:
         return ("train",)
     return ("dev", "test") if task in BY_TABLE else ("val",)
-
-
-def phase_of(model: Tasks) -> str:
-    """ "train" while the module is in training mode, else "val" (also during test)."""
-    return "train" if model.training else "val"
 
 
 def log_step(model: Tasks, outputs: dict[str, Any], batch: dict[str, Any]) -> None:
