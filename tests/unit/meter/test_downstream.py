@@ -107,6 +107,8 @@ def test_questions_without_answers_have_logits_and_no_loss() -> None:
     unanswered = {**batch, "vqa_labels": [[]] * 3, "vqa_scores": [[]] * 3}
     outputs = model(unanswered)
     assert outputs.keys() == {"vqa_logits"} and torch.equal(outputs["vqa_logits"], model(batch)["vqa_logits"])
+    model.train().text_transformer.eval()  # in training a batch without an answer that counts is one of wrong answers
+    assert model(unanswered)["vqa_loss"].item() == pytest.approx(plain_loss(model, "vqa", unanswered).item(), rel=1e-5)
 
 
 QUESTIONS = [[31, 7, 5], [9, 31]]  # of two ranks; the sampler's padding gave one to both

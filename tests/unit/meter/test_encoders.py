@@ -14,10 +14,11 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, BertModel
 
+from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders, build_encoders
 from meter.modules.swin_transformer import SWIN_SIZES, SwinTower
 from tests.unit.meter.clip_file import meter_tokens, save_archive, small_clip
-from tests.unit.meter.small import SWIN, VOCAB, WIDTH, resolved, text_tower
+from tests.unit.meter.small import CLIP, SWIN, VOCAB, WIDTH, resolved, text_tower
 from vlp.checkpoint.weights import WeightsError, sha256_of_file, sha256_of_tensors
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 
@@ -88,6 +89,16 @@ def test_swin_weights_of_another_window(
         else:
             assert torch.equal(value, source[key]), key
     assert tower(torch.randn(1, 3, 64, 64)).shape == (1, 4, SWIN.width)
+
+
+def test_random_clip_blocks_have_the_spread_of_their_width() -> None:
+    """As the fusion layers: BERT's at its width, more at a smaller one (docs/fidelity.md)."""
+    tower = ClipVisualTower(CLIP._replace(width=96), 32)
+    matrices = [p for p in tower.visual.blocks.parameters() if p.ndim == 2]
+    assert len(matrices) == 4 * (CLIP.layers - 1)
+    for matrix in matrices:
+        assert matrix.std().item() == pytest.approx(0.02 * (768 / 96) ** 0.5, rel=0.05)
+    assert all((p == 0).all() for name, p in tower.visual.blocks.named_parameters() if name.endswith("bias"))
 
 
 def test_text_weights_come_from_the_folder(roberta: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,7 +22,6 @@ from torch.utils.data import DataLoader
 from torchmetrics import MeanMetric
 
 from tests.unit.training.test_trainer import CONFIG
-from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.sacred_dialect.resume import resolve_resume
@@ -245,38 +244,6 @@ def test_a_run_cut_at_an_epochs_end_goes_on_with_the_next_epoch(tmp_path: Path) 
     first = fit(cut, n)
     assert (end(cut)["Numbers"]["epoch"], end(cut)["Numbers"]["position"]) == (1, 0)
     assert first + fit({**cut, "max_steps": config["max_steps"]}, n) == expected
-
-
-class Saves(Callback):
-    """Of every save of last.ckpt how many batches have been accumulated for a step that is not made yet."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waiting, self.seen = 0, list[int]()
-        save = AtomicCheckpointIO.save_checkpoint
-
-        def noted(disk: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **options: Any) -> None:
-            if Path(path).name == "last.ckpt":
-                self.seen.append(self.waiting)
-            save(disk, checkpoint, path, **options)
-
-        monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
-
-    def on_after_backward(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.waiting += 1
-
-    def on_before_optimizer_step(self, *_: Any) -> None:
-        self.waiting = 0
-
-
-def test_no_checkpoint_is_saved_between_accumulated_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where gradients would be lost: neither after validations in between, nor every so many steps, nor by a signal."""
-    run = {"batches": 5, "accumulate": 3, "max_steps": 4, "interval": 1, "validate": True, "save_every_n_steps": 1}
-    saves = Saves(monkeypatch)
-    for hook in range(1, 41):
-        config, n = configured(run, tmp_path / str(hook))
-        fit(config, n, saves, Breaker(hook, ask))
-        saves.waiting = 0
-    assert len(saves.seen) >= 40 and set(saves.seen) == {0}
 
 
 def test_a_second_signal_ends_the_process_at_once(tmp_path: Path) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vlp.progress import clock
+from vlp import progress
+from vlp.progress import CountProgress, clock
+from vlp.training import progress as training_progress
 from vlp.training.progress import PlainProgress, progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, write_run_header
 
@@ -38,7 +41,14 @@ class Constant(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-def train(folder: Path, steps: int = 4, accumulate: int = 1, validate: bool = False, **options: Any) -> None:
+def train(
+    folder: Path,
+    steps: int = 4,
+    accumulate: int = 1,
+    validate: bool = False,
+    resume: Path | None = None,
+    **options: Any,
+) -> None:
     defaults = {"enable_checkpointing": False, "logger": False}
     trainer = L.Trainer(
         accelerator="cpu",
@@ -51,7 +61,8 @@ def train(folder: Path, steps: int = 4, accumulate: int = 1, validate: bool = Fa
         **{**defaults, **options},
     )
     data: Any = torch.zeros(3, 1)
-    trainer.fit(Constant(), DataLoader(data), DataLoader(data) if validate else None)
+    loaders = DataLoader(data), DataLoader(data) if validate else None
+    trainer.fit(Constant(), *loaders, ckpt_path=resume, weights_only=True)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +97,50 @@ def test_progress_is_sparse_but_shows_the_end(tmp_path: Path, capsys: pytest.Cap
     train(tmp_path, callbacks=[PlainProgress(every=3600)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
     assert len(lines) == 1 and lines[0].startswith("step 4/4")
+
+
+class Slow(Callback):
+    """Every step takes ``seconds``, by a clock that nothing else moves."""
+
+    def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds, self.now = seconds, 100.0
+        for module in (training_progress, progress):
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.now += self.seconds
+
+
+def test_speed_and_time_left_are_those_of_this_process_also_after_a_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow(4, monkeypatch)
+    for steps, checkpoint in ((30, None), (60, tmp_path / "run" / "version_0" / "checkpoints" / "last.ckpt")):
+        logger = TensorBoardLogger(tmp_path, "run")
+        callbacks = [slow, PlainProgress(every=20), LastCheckpoint()]
+        train(tmp_path, steps, logger=logger, enable_checkpointing=True, callbacks=callbacks, resume=checkpoint)
+    lines = [line.split(" · ") for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    assert {line[2] for line in lines} == {"0.25 steps/s"}
+    assert [(line[0], line[3]) for line in lines[:3]] == [
+        ("step 5/30", "1:40 left"),
+        ("step 10/30", "1:20 left"),
+        ("step 15/30", "1:00 left"),
+    ]
+    assert (lines[6][0], lines[6][3], lines[-1][0]) == ("step 35/60", "1:40 left", "step 60/60")
+
+
+def test_counted_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ten seconds and at the end, of what is shown."""
+    slow = Slow(3, monkeypatch)
+    for show in (True, False):
+        counted = CountProgress("retrieval", "images", 10, show)
+        for _ in range(5):
+            slow.on_train_batch_start()
+            counted.advance(2)
+    assert capsys.readouterr().out.splitlines() == [
+        "retrieval: 8/10 images · 0.667 images/s · 0:03 left",
+        "retrieval: 10/10 images · 0.667 images/s · 0:00 left",
+    ]
 
 
 def test_a_pipe_gets_plain_lines() -> None:

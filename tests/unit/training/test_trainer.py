@@ -6,6 +6,7 @@ Source: docs/official/meter.md §1.3, §1.4, §1.5.
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,20 @@ def test_variables_that_are_exported_but_empty_count_as_unset(tmp_path: Path, mo
     prepare_process()
     trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 1}, has_validation=True)
     assert trainer.node_rank == 0 and trainer.world_size == 2
+
+
+def test_a_process_may_open_as_many_files_as_its_workers_need() -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+        prepare_process()
+        unlimited = before[1] == resource.RLIM_INFINITY
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == (20480 if unlimited else min(20480, before[1]))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(30000, before[1]), before[1]))
+        prepare_process()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == min(30000, before[1])  # never fewer
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class TestTrainer:
