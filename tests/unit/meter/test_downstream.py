@@ -160,6 +160,14 @@ def test_heads_start_as_bert_does() -> None:
     assert not first.bias.any() and not last.bias.any() and not norm.bias.any() and bool((norm.weight == 1).all())
 
 
+def test_a_new_model_leaves_its_encoders_as_they_came() -> None:
+    towers = Encoders(vision_tower(), text_tower())
+    before = [{name: value.clone() for name, value in tower.state_dict().items()} for tower in towers]
+    model = METERTransformerSS(config_of(), towers)
+    for tower, state in zip((model.vit_model, model.text_transformer), before, strict=True):
+        assert all(torch.equal(value, tower.state_dict()[name]) for name, value in state.items())
+
+
 def test_a_new_models_second_image_starts_with_the_type_of_the_first() -> None:
     config = config_of(tasks=["nlvr2"])
     types = METERTransformerSS(config, Encoders(vision_tower(), text_tower())).token_type_embeddings.weight

@@ -6,6 +6,7 @@ Source: docs/official/vilt.md §4.3, §8.
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.unit.vilt.small import resolved
+from tests.unit.vilt.small import config_of, resolved, transformer_of
 from vilt.modules.initial_weights import VIT_SIZES, build_transformer
+from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, sha256_of_file
 from vlp.nn.padding import UnpaddedLayout
@@ -96,6 +98,23 @@ def test_random_weights_are_read_nowhere_and_have_the_official_spread(init: Any)
     for table in [transformer.cls_token, transformer.pos_embed, *matrices]:
         assert table.std().item() == pytest.approx(std, rel=0.2)
     assert all((p == 0).all() for name, p in transformer.blocks.named_parameters() if name.endswith("bias"))
+
+
+def test_all_but_the_transformer_starts_as_bert_does() -> None:
+    """N(0, 0.02) at BERT's width, the padding row too; no text embedding is read from BERT."""
+    config = config_of(("itm", "mlm", "mpp", "vqa"), vocab_size=2000, vqav2_label_size=500)
+    transformer = transformer_of(config)
+    before = {name: value.clone() for name, value in transformer.state_dict().items()}
+    model = ViLTransformerSS(config, transformer)
+    assert all(torch.equal(value, model.transformer.state_dict()[name]) for name, value in before.items())
+    own = {name: p for name, p in model.named_parameters() if not name.startswith("transformer.")}
+    matrices = {name: p for name, p in own.items() if p.ndim == 2}
+    assert {"text_embeddings.word_embeddings.weight", "pooler.dense.weight", "itm_score.fc.weight"} <= matrices.keys()
+    std = 0.02 * (768 / config["hidden_size"]) ** 0.5
+    for name, p in matrices.items():
+        assert abs(p.std().item() / std - 1) < 4 / math.sqrt(2 * p.numel()), name
+    assert own["text_embeddings.word_embeddings.weight"][0].any()
+    assert not any(p.any() for name, p in own.items() if name.endswith("bias"))
 
 
 @pytest.mark.parametrize("key", ["load_path", "resume_from"])
