@@ -38,7 +38,7 @@ def test_an_official_file(tmp_path: Path) -> None:
 
 
 def test_a_run_of_ours(tmp_path: Path) -> None:
-    state = {**meter_state(), "epic.generator.word_embeddings.weight": torch.randn(99, 4)}
+    state = {"epic.generator.word_embeddings.weight": torch.randn(99, 4), **meter_state()}
     versions = {"torch": "2.13.0"}
     content = {"state_dict": state, "pytorch-lightning_version": "2.6.6", "versions": versions, "global_step": 3}
     torch.save(content, tmp_path / "run.ckpt")
