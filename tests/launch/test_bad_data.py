@@ -15,7 +15,7 @@ import torch
 
 from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
-from tests.unit.data.raw import picture, read_table, write_table
+from tests.unit.data.raw import image_bytes, read_table, write_table
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
@@ -122,9 +122,9 @@ def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, ar
 
 
 @VILT_ALONE
-def test_pictures_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
-    """ViLT keeps the shape of a picture, and cuts its sides to multiples of 32 pixels."""
-    thin = [{**row, "image": picture(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
+def test_images_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    """ViLT keeps the shape of an image, and cuts its sides to multiples of 32 pixels."""
+    thin = [{**row, "image": image_bytes(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
     write_table(arrow / TRAIN, thin, CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
     assert run.values("data/skipped/coco")[-1] > 0

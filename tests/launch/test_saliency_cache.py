@@ -85,7 +85,7 @@ def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache:
 def test_data_that_the_cache_does_not_have_end_the_run_in_one_line(
     launcher: Launcher, cache: Path, tmp_path: Path
 ) -> None:
-    """The tables of other pictures with the same captions: stale, not wrong."""
+    """The tables of other images with the same captions: stale, not wrong."""
     write_coco(tmp_path / "raw", Request(train=32, val=8, test=8, captions=2, image_size=72, seed=0))
     make_arrow("coco", tmp_path / "raw", tmp_path / "arrow")
     given = ("epic", f"saliency_cache={cache}", f"data_root={tmp_path / 'arrow'}", "max_steps=1")

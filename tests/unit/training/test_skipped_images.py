@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.utils.data import DataLoader
 
-from tests.unit.data.raw import picture, write_table
+from tests.unit.data.raw import image_bytes, write_table
 from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.writer import CAPTION
@@ -39,7 +39,9 @@ def work(rank: int, folder: str) -> None:
     own = Path(folder, str(rank))
     own.mkdir()
     # Rank 0 meets two broken images, one of them null; rank 1 meets one, in a worker.
-    data = loader(own, [b"", picture(), None, picture()] if rank == 0 else [picture(), b"no image"], workers=rank)
+    data = loader(
+        own, [b"", image_bytes(), None, image_bytes()] if rank == 0 else [image_bytes(), b"no image"], workers=rank
+    )
     assert len(list(data)) == (4, 2)[rank]
     trainer: Any = SimpleNamespace(train_dataloader=data, is_global_zero=rank == 0)
     found = counts(trainer, torch.device("cpu"))
