@@ -28,6 +28,12 @@ LOSSES = {
 }
 # For what tests code of vlp and epic_vlp that a second baseline could not run otherwise: METER's launcher alone.
 SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
+# The same for what a second baseline could break after all: its test is slow.
+OTHERS_SLOW = pytest.mark.parametrize(
+    "launcher",
+    [name if name == "meter" else pytest.param(name, marks=pytest.mark.slow) for name in REGISTRY],
+    indirect=True,
+)
 VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)
 # One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
@@ -79,7 +85,7 @@ class Launcher:
         self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name]],
+            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name], "vlp.sacred_dialect.run"],
             cwd=ROOT / self.folder,
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,

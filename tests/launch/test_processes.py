@@ -8,7 +8,7 @@ import socket
 import pytest
 import torch
 
-from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
+from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,7 @@ def one_node(launcher: Launcher, items: list[str]) -> Result:
     return launcher.run(*items, "num_gpus=2")
 
 
+@OTHERS_SLOW
 def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Result) -> None:
     assert one_node.output.count("2 process(es) run on the CPU with gloo") == 1
     for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
@@ -31,6 +32,7 @@ def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Resul
     assert one_node.output.count(f"run directory: {one_node.directory}") == 1 and one_node.checkpoint.exists()
 
 
+@OTHERS_SLOW
 def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
     """Dropout and ITM labels come from the global state, M and replacements from EPIC's."""
     checkpoint = torch.load(one_node.checkpoint, weights_only=True)

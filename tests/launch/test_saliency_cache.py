@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenes.coco_layout import Request, write_coco
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
 from tests.launch.test_processes import address
 from vlp.data.arrow.convert import make_arrow
 
@@ -32,6 +32,7 @@ def build(launcher: Launcher, folder: Path, *items: str, check: bool = True) -> 
     return launcher.run(*launcher.pretraining, *launcher.items(*given), script=SCRIPT, check=check)
 
 
+@OTHERS_SLOW
 def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
     launcher: Launcher, cache: Path, epic: Result
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.checkpoint.files import malicious
 from vlp.checkpoint.convert import convert
@@ -39,6 +39,7 @@ def test_a_file_that_runs_a_command_is_refused_and_runs_nothing(
     assert not mark.exists()
 
 
+@OTHERS_SLOW
 def test_converted_files_serve_as_teacher_and_as_start(
     launcher: Launcher, vanilla: Result, epic: Result, tmp_path: Path
 ) -> None:
