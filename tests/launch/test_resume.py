@@ -139,7 +139,8 @@ TWO = ("num_gpus=2", "per_gpu_batchsize=4")
 
 @pytest.fixture(scope="session")
 def whole_of_two(launcher: Launcher, items: tuple[str, ...]) -> Result:
-    return launcher.pretrain(*items, *TWO)
+    first, _ = launcher.on_two_nodes(*launcher.pretraining, *launcher.items(*items, "per_gpu_batchsize=4"))
+    return first
 
 
 @OTHERS_SLOW

@@ -10,7 +10,6 @@ import pytest
 
 from scenes.coco_layout import Request, write_coco
 from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
-from tests.launch.test_processes import address
 from vlp.data.arrow.convert import make_arrow
 
 SCRIPT = "epic_saliency_cache.py"
@@ -62,10 +61,8 @@ def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
 @SHARED_CODE
 def test_two_processes_build_the_cache_of_one(launcher: Launcher, cache: Path, tmp_path: Path) -> None:
     """One on each of two nodes; the second says nothing."""
-    given = (*launcher.teacher, f"saliency_cache={tmp_path}", "num_nodes=2")
-    meet = address()
-    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    first, second = launcher.together(nodes, *launcher.pretraining, *launcher.items(*given), script=SCRIPT)
+    given = launcher.items(*launcher.teacher, f"saliency_cache={tmp_path}")
+    first, second = launcher.on_two_nodes(*launcher.pretraining, *given, script=SCRIPT)
     assert "saliency: 40/40 pairs" in first.output and "pairs" not in second.output
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in cache.iterdir())
     for path in tmp_path.iterdir():
