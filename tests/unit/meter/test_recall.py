@@ -35,6 +35,7 @@ class Images(list[dict[str, Any]]):
 
 
 def retrieval_model(vision: str) -> METERTransformerSS:
+    torch.manual_seed(0)
     size = {"vocab_size": len(TOKENIZER), "max_text_len": 12}
     config = config_of(vision, ("itm", "irtr"), datasets=["coco"], **size)
     text = text_tower("bert", vocab_size=len(TOKENIZER), pad_token_id=TOKENIZER.pad_token_id)
