@@ -37,7 +37,7 @@ class Images(list[dict[str, Any]]):
 def retrieval_model(vision: str) -> METERTransformerSS:
     torch.manual_seed(0)
     size = {"vocab_size": len(TOKENIZER), "max_text_len": 12}
-    config = config_of(vision, ("itm", "irtr"), datasets=["coco"], **size)
+    config = config_of(vision, ("itm", "irtr"), datasets=["coco"], get_recall_metric=True, **size)
     text = text_tower("bert", vocab_size=len(TOKENIZER), pad_token_id=TOKENIZER.pad_token_id)
     return stirred(METERTransformerSS(config, Encoders(vision_tower(vision), text)))
 
@@ -59,14 +59,17 @@ class Retrieval(L.LightningDataModule):
         batch: Any = batch_of([5, 4, 6], image_size=self.images.shape[-1], false_texts=2)
         return DataLoader([batch], batch_size=None, collate_fn=lambda batch: batch)
 
-    test_dataloader = val_dataloader
+    train_dataloader = test_dataloader = val_dataloader
+
+
+def run_of(**options: Any) -> L.Trainer:
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return L.Trainer(accelerator="cpu", max_epochs=1, **quiet, **options)  # type: ignore[arg-type]
 
 
 def evaluated(model: METERTransformerSS, data: Retrieval, testing: bool = True) -> dict[str, float]:
     """What an evaluation run logs."""
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = L.Trainer(accelerator="cpu", **quiet)  # type: ignore[arg-type]
-    model.config["get_recall_metric"] = True
+    trainer = run_of()
     (found,) = (trainer.test if testing else trainer.validate)(model, datamodule=data, verbose=False)
     return dict(found)
 
@@ -123,6 +126,13 @@ def test_the_metric_has_both_directions() -> None:
     recalled = (found["recalls/ir_r1"], found["recalls/tr_r1"])
     assert 0 < recalled[0] != recalled[1] > 0
     assert found["val/the_metric"] == pytest.approx(found["itm/val/accuracy_epoch"] + sum(recalled))
+
+
+def test_the_sanity_check_ranks_nothing() -> None:
+    """It would rank every pair before the first step of a run."""
+    data = Retrieval(torch.randn(4, 3, 32, 32))
+    run_of(num_sanity_val_steps=1).fit(retrieval_model("clip").train(), datamodule=data)
+    assert data.asked == 2 * [("coco", "val", False)]  # by the validation at the epoch's end
 
 
 def test_towers_run_once_per_image_and_per_caption() -> None:
