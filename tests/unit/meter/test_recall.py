@@ -56,8 +56,8 @@ class Retrieval(L.LightningDataModule):
         return Images({"image": [image]} for image in (self.images if image_only else self.images[ROWS]))
 
     def val_dataloader(self) -> DataLoader[Any]:
-        batch: Any = batch_of([5, 4, 6], image_size=self.images.shape[-1], false_texts=2)
-        return DataLoader([batch], batch_size=None, collate_fn=lambda batch: batch)
+        batches: Any = [batch_of([5, 4, 6], image_size=self.images.shape[-1], false_texts=2)]
+        return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
 
     train_dataloader = test_dataloader = val_dataloader
 

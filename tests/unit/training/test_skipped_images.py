@@ -57,9 +57,17 @@ def work(rank: int, folder: str, port: int) -> None:
     good = image_bytes()
     data = loader(own, [b"", good, None, good] if rank == 0 else [good, b"no image", good, good], workers=rank)
     trainer = L.Trainer(
-        **{"accelerator": "cpu", "strategy": "ddp", "devices": 1, "num_nodes": 2, "max_epochs": 1},
-        **{"callbacks": [SkippedImages()], "log_every_n_steps": 1, "use_distributed_sampler": False},
-        **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
+        accelerator="cpu",
+        strategy="ddp",
+        devices=1,
+        num_nodes=2,
+        max_epochs=1,
+        callbacks=[SkippedImages()],
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(Step(), data)
