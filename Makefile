@@ -27,7 +27,7 @@ lint: setup-test
 	$(BIN)/mypy
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: setup-test
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow

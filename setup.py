@@ -25,7 +25,7 @@ ARROW = [  # the launchers of METER and ViLT
     "matplotlib>=3.8",
     "jinja2>=3.1",
 ]
-TEST = ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
+TEST = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
 
 setup(
     name="epic-vlp",

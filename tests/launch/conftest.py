@@ -1,6 +1,7 @@
 """A small data set with language models, made once, and the runs that several tests look at.
 
-A test runs for every baseline; one that proves something of code that they share says so by SHARED_CODE.
+A test runs for every baseline; one that proves something of code that they share says so by SHARED_CODE or
+OTHERS_SLOW.
 """
 
 from __future__ import annotations

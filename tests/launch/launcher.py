@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -28,8 +29,15 @@ LOSSES = {
 }
 # For what tests code of vlp and epic_vlp that a second baseline could not run otherwise: METER's launcher alone.
 SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
+# The same for what a second baseline could break after all: its test is slow.
+OTHERS_SLOW = pytest.mark.parametrize(
+    "launcher",
+    [name if name == "meter" else pytest.param(name, marks=pytest.mark.slow) for name in REGISTRY],
+    indirect=True,
+)
 VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)
 # One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
+IMPORTED_LATER = ("vlp.sacred_dialect.run", "torch.utils.tensorboard")  # by every run
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -79,7 +87,7 @@ class Launcher:
         self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name]],
+            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name], *IMPORTED_LATER],
             cwd=ROOT / self.folder,
             env=ENVIRONMENT,
             stdin=subprocess.PIPE,
@@ -169,6 +177,12 @@ class Launcher:
         ]
         return [checked(result, check) for result in results]
 
+    def on_two_nodes(self, *items: str, script: str = "run.py") -> list[Result]:
+        """One process on each of two nodes; num_gpus=2 would do the same after importing everything a second time."""
+        meet = address()
+        nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
+        return self.together(nodes, *items, "num_gpus=1", "num_nodes=2", script=script)
+
     def pretrain(self, *items: str, **options: Any) -> Result:
         return self.run(*self.pretraining, *self.items(*items), **options)
 
@@ -199,6 +213,13 @@ class Launcher:
     def log_dir(self) -> Path:
         """A new place for a run."""
         return self._logs / f"run{next(self._numbers)}"
+
+
+def address() -> dict[str, str]:
+    """MASTER_ADDR and MASTER_PORT of this machine, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
 
 
 def checked(result: Result, check: bool) -> Result:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
+from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
-from tests.unit.data.raw import picture, read_table, write_table
+from tests.unit.data.raw import image_bytes, read_table, write_table
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
@@ -58,10 +58,21 @@ CAPTIONS = [
 EMPTY = {"meter": 1, "vilt": 4}
 
 
-@pytest.mark.parametrize("batch", [1, 4])
-def test_odd_captions_go_through_a_whole_epic_step(batch: int, launcher: Launcher, rows: Rows, arrow: Path) -> None:
-    """Each alone, where an empty one leaves nothing to mask, and in fours, where the last batch of an epoch is of
-    one. A row whose list of captions is empty takes no part."""
+def test_each_odd_caption_alone_goes_through_a_whole_epic_step(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    """An empty one leaves nothing to mask."""
+    run = odd_captions(1, launcher, rows, arrow)
+    for tag in ("epic/train/epic_itc", "epic/train/epic_gen"):
+        assert run.values(tag).count(0.0) == EMPTY[launcher.name], tag
+
+
+@OTHERS_SLOW
+def test_odd_captions_together_go_through_a_whole_epic_step(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    """In fours, where the last batch of an epoch is of one."""
+    odd_captions(4, launcher, rows, arrow)
+
+
+def odd_captions(batch: int, launcher: Launcher, rows: Rows, arrow: Path) -> Result:
+    """An epoch whose losses and weights are finite; a row whose list of captions is empty takes no part."""
     odd = [{**rows[i], "caption": [text]} for i, text in enumerate(CAPTIONS)]
     write_table(arrow / TRAIN, [{**rows[0], "caption": []}, *odd], CAPTION)
     steps = -(-len(CAPTIONS) // batch)
@@ -71,11 +82,10 @@ def test_odd_captions_go_through_a_whole_epic_step(batch: int, launcher: Launche
     )
     for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
         assert len(run.values(tag)) == steps and all(math.isfinite(value) for value in run.values(tag)), tag
-    for tag in ("epic/train/epic_itc", "epic/train/epic_gen") if batch == 1 else ():
-        assert run.values(tag).count(0.0) == EMPTY[launcher.name], tag
     assert len(run.values("itm/train/accuracy")) == steps
     state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
     assert all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
+    return run
 
 
 @SHARED_CODE
@@ -122,9 +132,9 @@ def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, ar
 
 
 @VILT_ALONE
-def test_pictures_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
-    """ViLT keeps the shape of a picture, and cuts its sides to multiples of 32 pixels."""
-    thin = [{**row, "image": picture(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
+def test_images_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
+    """ViLT keeps the shape of an image, and cuts its sides to multiples of 32 pixels."""
+    thin = [{**row, "image": image_bytes(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
     write_table(arrow / TRAIN, thin, CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
     assert run.values("data/skipped/coco")[-1] > 0
@@ -199,7 +209,7 @@ def test_a_teacher_with_too_few_fusion_layers(launcher: Launcher, vanilla: Resul
     path = other_teacher(vanilla, tmp_path, num_top_layer=1)
     run = launcher.pretrain("epic", f"teacher_path={path}", check=False)
     refused(run, "error: ", status=1)
-    stopped(run, r"teacher\.ckpt has 1 fusion layers, epic\.saliency_layer=-2 needs more")
+    stopped(run, r"epic\.saliency_layer=-2: .*teacher\.ckpt has 1 fusion layers")
 
 
 @SHARED_CODE
@@ -223,5 +233,6 @@ def test_a_teacher_with_another_tokenizer(launcher: Launcher, vanilla: Result, t
 def test_a_teacher_whose_tokenizer_is_elsewhere_now(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
     path = other_teacher(vanilla, tmp_path, tokenizer="/gone/roberta-tiny")
     run = launcher.pretrain("epic", f"teacher_path={path}", "max_steps=1")
-    mine = launcher.language_model
-    assert f"teacher.ckpt has tokenizer=/gone/roberta-tiny, which is not here: taken to be {mine}" in run.output
+    assert re.search(
+        rf"teacher\.ckpt has tokenizer=/gone/roberta-tiny, .* {launcher.language_model}$", run.output, re.M
+    )

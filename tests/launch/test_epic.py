@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from epic_common.config import PRESETS
-from tests.launch.launcher import LOSSES, SHARED_CODE, Launcher, Result
+from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, Launcher, Result
 
 GENERATOR_KEYS = {
     "roberta": {"lm_head.dense.weight", "roberta.embeddings.word_embeddings.weight"},
@@ -99,6 +99,7 @@ def test_the_first_step_has_the_losses_of_the_vanilla_run(launcher: Launcher, ep
     assert epic.values("mlm/train/loss")[2] != vanilla.values("mlm/train/loss")[2]
 
 
+@OTHERS_SLOW
 def test_initial_weights_are_those_of_the_vanilla_run(launcher: Launcher, vanilla: Result) -> None:
     """The first step of a warm-up runs at learning rate 0, so a run of one step saves what it started from."""
     without, with_epic = (state_dict(launcher.pretrain("max_steps=1", *items)) for items in ((), launcher.teacher))

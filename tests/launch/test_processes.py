@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import socket
 
 import pytest
 import torch
 
-from tests.launch.launcher import LOSSES, SHARED_CODE, VILT_ALONE, Launcher, Result
+from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result, address
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +22,7 @@ def one_node(launcher: Launcher, items: list[str]) -> Result:
     return launcher.run(*items, "num_gpus=2")
 
 
+@OTHERS_SLOW
 def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Result) -> None:
     assert one_node.output.count("2 process(es) run on the CPU with gloo") == 1
     for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
@@ -31,6 +31,7 @@ def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Resul
     assert one_node.output.count(f"run directory: {one_node.directory}") == 1 and one_node.checkpoint.exists()
 
 
+@OTHERS_SLOW
 def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
     """Dropout and ITM labels come from the global state, M and replacements from EPIC's."""
     checkpoint = torch.load(one_node.checkpoint, weights_only=True)
@@ -42,10 +43,8 @@ def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
 @VILT_ALONE
 def test_ranks_that_draw_equally_much_draw_different_numbers(launcher: Launcher) -> None:
     """Without dropout a step of ViLT draws its ITM labels alone: as many numbers on every rank, whatever its texts."""
-    meet = address()
-    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    last = ("num_gpus=1", "num_nodes=2", "batch_size=16", "drop_rate=0.0", "max_steps=1", "val_check_interval=1.0")
-    first, _ = launcher.together(nodes, *launcher.pretraining, *launcher.items(*last))
+    last = ("batch_size=16", "drop_rate=0.0", "max_steps=1", "val_check_interval=1.0")
+    first, _ = launcher.on_two_nodes(*launcher.pretraining, *launcher.items(*last))
     ranks = torch.load(first.checkpoint, weights_only=True)["ranks"]
     states = [rank["random_state"]["torch"] for rank in ranks]
     for rank, state in enumerate(states):
@@ -57,9 +56,7 @@ def test_ranks_that_draw_equally_much_draw_different_numbers(launcher: Launcher)
 
 @SHARED_CODE
 def test_one_process_on_each_of_two_nodes(launcher: Launcher, items: list[str], one_node: Result) -> None:
-    meet = address()
-    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    first, _ = launcher.together(nodes, *items, "num_gpus=1", "num_nodes=2")
+    first, _ = launcher.on_two_nodes(*items)
     same_training(first, one_node)
 
 
@@ -74,9 +71,7 @@ def test_openmpi_starts_the_processes(launcher: Launcher, items: list[str], one_
 
 @SHARED_CODE
 def test_divided_optimiser_states(launcher: Launcher, items: list[str], one_node: Result) -> None:
-    meet = address()
-    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    first, second = launcher.together(nodes, *items, "num_gpus=1", "num_nodes=2", "shard_optimizer=True")
+    first, second = launcher.on_two_nodes(*items, "shard_optimizer=True")
     assert all("[optim] states divided among 2 processes" in run.output for run in (first, second))
     same_training(first, one_node)
     ours, theirs = (torch.load(r.checkpoint, weights_only=True)["optimizer_states"][0] for r in (first, one_node))
@@ -90,13 +85,6 @@ def same_training(run: Result, other: Result) -> None:
     assert run.metrics == other.metrics
     ours, theirs = (torch.load(r.checkpoint, weights_only=True)["state_dict"] for r in (run, other))
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
-
-
-def address() -> dict[str, str]:
-    """MASTER_ADDR and MASTER_PORT of this machine, on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
 
 
 def openmpi(rank: int, size: int = 2) -> dict[str, str]:

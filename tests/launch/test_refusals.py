@@ -27,28 +27,28 @@ WRONG = {
     "precision=8": "precision=8: choose 32, 'bf16' or 16",
     "vit=ViT-B/61": "did you mean 'ViT-B/16'?",
     "vocab_size=100": "vocab_size=100, but tokenizer=",
-    "loss_names.vcr=1": "loss_names.vcr: only mlm, itm, irtr, vqa, nlvr2, snli can be trained or evaluated here",
+    "loss_names.vcr=1": "loss_names.vcr: only mlm, itm, irtr, vqa, nlvr2, snli",
     "loss_names.vqa=1": "loss_names.vqa needs vqa data, which datasets=['coco'] is not",
     "eval_split=train": "eval_split='train': choose test or val",
     "load_path=nowhere.ckpt": "nowhere.ckpt: no such file",
     "resume_from=nowhere.ckpt": "resume_from=nowhere.ckpt: no such file",
     "datasets=['cooc']": "cooc",
-    "epic.enabled=True": "teacher_path must be given: the checkpoint of a METER pre-trained without EPIC",
+    "epic.enabled=True": "teacher_path must be given: the checkpoint of a METER",
     "epic.mask_ratio=2": "epic.mask_ratio is 2; it must be at least 0, at most 1",
 }
 VILT_WRONG = {
-    "max_image_len=0": "max_image_len=0 keeps no patch of an image",
+    "max_image_len=0": "max_image_len=0",
     "hidden_size=32": "vit=vit_tiny_patch16_64 has hidden_size=128 (here 32)",
-    "init.vision=pretrained": "vit=vit_tiny_patch16_64 has no pre-trained weights; give init.vision=<file>",
-    "epic.enabled=True": "teacher_path must be given: the checkpoint of a ViLT pre-trained without EPIC",
-    "epic_lm_cond": "epic.image_conditioned=True is not possible with ViLT: it has no image encoder",
+    "init.vision=pretrained": "give init.vision=<file>",
+    "epic.enabled=True": "teacher_path must be given: the checkpoint of a ViLT",
+    "epic_lm_cond": "epic.image_conditioned=True is not possible with ViLT",
 }
 
 
 # With a teacher, and tables that are not there: what is wrong with EPIC is said before they are opened.
 EPIC_WRONG = {
     "epic.saliency_layer=99": r"epic.saliency_layer=99: the teacher",
-    "epic.append_sep=True": "epic.append_sep=True is not possible with METER: its sentences end with [SEP] already",
+    "epic.append_sep=True": "epic.append_sep=True is not possible with METER",
     "teacher_path=nowhere.ckpt": "nowhere.ckpt: no such file",
     "saliency_cache=nowhere": "saliency_cache nowhere does not exist; build it: python epic_saliency_cache.py with",
 }

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
 from tests.unit.training.test_exact_resume import timeless
 
 # 64 captions: 8 batches, so 4 steps an epoch; a validation in the middle of each epoch and at its end.
@@ -88,6 +88,7 @@ def whole(launcher: Launcher, items: tuple[str, ...]) -> Result:
     return launcher.pretrain(*items)
 
 
+@OTHERS_SLOW
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
 def test_killed_at_any_moment(seed: int, launcher: Launcher, whole: Result, items: tuple[str, ...]) -> None:
     draw = random.Random(seed)
@@ -114,6 +115,7 @@ def test_a_run_that_max_steps_ended_goes_on_with_more(
     assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut}
 
 
+@OTHERS_SLOW
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_signal_to_the_group_stops_after_the_step(
     number: signal.Signals, launcher: Launcher, whole: Result, items: tuple[str, ...]
@@ -135,17 +137,13 @@ def test_a_signal_to_the_group_stops_after_the_step(
 TWO = ("num_gpus=2", "per_gpu_batchsize=4")
 
 
-SECOND_BASELINE_SLOW = pytest.mark.parametrize(
-    "launcher", ["meter", pytest.param("vilt", marks=pytest.mark.slow)], indirect=True
-)
-
-
 @pytest.fixture(scope="session")
 def whole_of_two(launcher: Launcher, items: tuple[str, ...]) -> Result:
-    return launcher.pretrain(*items, *TWO)
+    first, _ = launcher.on_two_nodes(*launcher.pretraining, *launcher.items(*items, "per_gpu_batchsize=4"))
+    return first
 
 
-@SECOND_BASELINE_SLOW
+@OTHERS_SLOW
 def test_a_signal_to_one_process_stops_both(launcher: Launcher, whole_of_two: Result, items: tuple[str, ...]) -> None:
     """The first process alone gets it; the second ends at the same step, and nothing is left running."""
     command = [*items, *TWO, "save_every_n_steps=0"]

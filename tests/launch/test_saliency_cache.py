@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from scenes.coco_layout import Request, write_coco
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
-from tests.launch.test_processes import address
+from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
 from vlp.data.arrow.convert import make_arrow
 
 SCRIPT = "epic_saliency_cache.py"
@@ -32,6 +31,7 @@ def build(launcher: Launcher, folder: Path, *items: str, check: bool = True) -> 
     return launcher.run(*launcher.pretraining, *launcher.items(*given), script=SCRIPT, check=check)
 
 
+@OTHERS_SLOW
 def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
     launcher: Launcher, cache: Path, epic: Result
 ) -> None:
@@ -61,10 +61,8 @@ def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
 @SHARED_CODE
 def test_two_processes_build_the_cache_of_one(launcher: Launcher, cache: Path, tmp_path: Path) -> None:
     """One on each of two nodes; the second says nothing."""
-    given = (*launcher.teacher, f"saliency_cache={tmp_path}", "num_nodes=2")
-    meet = address()
-    nodes = [{**meet, "NODE_RANK": str(rank)} for rank in range(2)]
-    first, second = launcher.together(nodes, *launcher.pretraining, *launcher.items(*given), script=SCRIPT)
+    given = launcher.items(*launcher.teacher, f"saliency_cache={tmp_path}")
+    first, second = launcher.on_two_nodes(*launcher.pretraining, *given, script=SCRIPT)
     assert "saliency: 40/40 pairs" in first.output and "pairs" not in second.output
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in cache.iterdir())
     for path in tmp_path.iterdir():
@@ -85,7 +83,7 @@ def test_what_does_not_fit_ends_before_the_run_begins(launcher: Launcher, cache:
 def test_data_that_the_cache_does_not_have_end_the_run_in_one_line(
     launcher: Launcher, cache: Path, tmp_path: Path
 ) -> None:
-    """The tables of other pictures with the same captions: stale, not wrong."""
+    """The tables of other images with the same captions: stale, not wrong."""
     write_coco(tmp_path / "raw", Request(train=32, val=8, test=8, captions=2, image_size=72, seed=0))
     make_arrow("coco", tmp_path / "raw", tmp_path / "arrow")
     given = ("epic", f"saliency_cache={cache}", f"data_root={tmp_path / 'arrow'}", "max_steps=1")

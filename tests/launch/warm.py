@@ -8,6 +8,7 @@ The import is most of what a short run costs.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -18,7 +19,9 @@ from typing import Any
 
 
 def main() -> None:
-    importlib.import_module(sys.argv[1])
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
+    gc.freeze()  # or every fork copies the memory of all that was imported, only to clear it away at its end
     print("ready", flush=True)
     for line in iter(sys.stdin.readline, "end\n"):
         statuses: dict[int, int | None] = {}

@@ -9,19 +9,21 @@ from typing import Any
 
 import pytest
 
-from tests.parity.fixture import FIXTURES, PLAIN, Fixture
+from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.runner import discover, modes, read, run
 
 FULL_SIZE = 50_000_000  # values
-QUICK_ONES = {("meter", "golden_pretrain_clip32_224"), ("vilt", "golden_pretrain")}  # of the full-size ones
+# Of full-size fixtures: the objectives as they are trained, not once more the layers of plain passes.
+QUICK_ONES = {("meter", "golden_pretrain_clip32_224", TRAINING_PATH), ("vilt", "golden_pretrain", TRAINING_PATH)}
 
 
 def cases() -> Iterator[Any]:
     for path in discover([FIXTURES]):
         fixture, replay = read(path)
-        slow = size(fixture) > FULL_SIZE and (fixture.baseline, fixture.name) not in QUICK_ONES
+        full_size = size(fixture) > FULL_SIZE
         for mode in [PLAIN] if replay is None else modes(fixture, replay):
             name = f"{fixture.baseline}-{fixture.name}-{mode.replace(' ', '-')}"
+            slow = full_size and (fixture.baseline, fixture.name, mode) not in QUICK_ONES
             yield pytest.param(path, mode, id=name, marks=[pytest.mark.slow] if slow else [])
 
 

@@ -1,4 +1,4 @@
-"""Data pieces that METER's and ViLT's fixtures share: a picture, a masker or a schedule in, the compared array out;
+"""Data pieces that METER's and ViLT's fixtures share: an image, a masker or a schedule in, the compared array out;
 and the datasets and the collation of an official configuration.
 """
 
@@ -38,13 +38,13 @@ class ForcedDraw(random.Random):
 
 
 def transformed(pixels: np.ndarray, key: str, size: int) -> np.ndarray:
-    """A stored picture (H, W[, C]) uint8 through an official transform: (3, H', W') float32."""
+    """A stored image (H, W[, C]) uint8 through an official transform: (3, H', W') float32."""
     transform = build_transform(key, size)
     return transform(Image.fromarray(pixels).convert(transform.mode)).numpy()
 
 
 def randaugment_op(pixels: np.ndarray, name: str, value: float, draw: float) -> np.ndarray:
-    """A stored picture after one RandAugment operation whose sign draw is `draw`."""
+    """A stored image after one RandAugment operation whose sign draw is `draw`."""
     (operation,) = (op for op in OPERATIONS if op.name == name)
     return np.asarray(operation(Image.fromarray(pixels), value, ForcedDraw(draw)))
 

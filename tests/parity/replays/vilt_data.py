@@ -65,7 +65,7 @@ def _transforms(fixture: Fixture) -> Arrays:
 
 
 def _resized(shorter: int, height: int, width: int) -> tuple[int, int]:
-    """Height and width after the resize; -1 for a picture that the transform refuses."""
+    """Height and width after the resize; -1 for an image that the transform refuses."""
     new_width, new_height = pixelbert_size(width, height, shorter)
     return (new_height, new_width) if new_width and new_height else (-1, -1)
 

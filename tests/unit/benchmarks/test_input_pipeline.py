@@ -17,7 +17,7 @@ from benchmarks.photos import photo, write_photos
 
 @pytest.mark.parametrize(("baseline", "shape"), [("meter", (3, 96, 96)), ("vilt", (3, 96, 128))])
 def test_both_ways_make_the_same_tensors(tmp_path: Path, baseline: str, shape: tuple[int, ...]) -> None:
-    """Of pictures of 160 x 120 pixels METER sees the middle, ViLT all."""
+    """Of images of 160 x 120 pixels METER sees the middle, ViLT all."""
     arguments = parse(["--baseline", baseline, "--images", "6", "--size", "120", "--image-size", "96"])
     datamodule = open_data(tmp_path, write_photos(tmp_path, 9, arguments.size), arguments)
     files = write_files(take(datamodule, 6), tmp_path / "files")
@@ -30,7 +30,7 @@ def test_both_ways_make_the_same_tensors(tmp_path: Path, baseline: str, shape: t
     assert len({view.numpy().tobytes() for view in views}) == 6
 
 
-def test_pictures_are_like_photographs() -> None:
+def test_images_are_like_photographs() -> None:
     data = photo(480, np.random.default_rng(0))
     with Image.open(io.BytesIO(data)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (640, 480))

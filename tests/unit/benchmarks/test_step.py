@@ -13,8 +13,14 @@ from benchmarks.step import BASELINES, main
 TOKENS = {"meter": 126, "vilt": 125}  # of eight captions: 15.77 tokens each in RoBERTa's vocabulary, 15.6 in BERT's
 
 
-@pytest.mark.parametrize("lengths", ["captions", "full"])
-@pytest.mark.parametrize("baseline", BASELINES)
+CASES = [
+    *((baseline, "captions") for baseline in BASELINES),
+    ("meter", "full"),
+    *(pytest.param(baseline, "full", marks=pytest.mark.slow) for baseline in BASELINES if baseline != "meter"),
+]
+
+
+@pytest.mark.parametrize(("baseline", "lengths"), CASES)
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], baseline: str, lengths: str) -> None:
     file = tmp_path / "step.json"
     main(["--baseline", baseline, "--size", "tiny", "--lengths", lengths, "--flops-only", "--json", str(file)])

@@ -14,9 +14,9 @@ ITERATIONS = 50  # of IPOT
 
 
 class Shape(NamedTuple):
-    """A ViLT, its pictures, and the masked language model beside it (``lm_layers``, of the same widths)."""
+    """A ViLT, its images, and the masked language model beside it (``lm_layers``, of the same widths)."""
 
-    grid: int  # patches of a picture
+    grid: int  # patches of an image
     kept: int  # of them, at most max_image_len
     table: int  # entries of the position table
     pixels: int  # numbers of a patch

@@ -89,7 +89,7 @@ def test_a_file_that_runs_a_command_is_told_about_and_not_obeyed(
     assert main(["inspect", str(path)]) == 1
     output = capsys.readouterr().out
     assert "keys of    METER" in output and "pickled    posix.system (not run;" in output
-    assert "wants to call posix.system, as a malicious file does; not loaded, nothing was run" in output
+    assert "wants to call posix.system" in output
     assert not mark.exists()
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 Captions = Mapping[str, tuple[str, Sequence[str]]]  # file name -> (split, captions)
 
 
-def picture(number: int = 0, mode: str = "RGB", kind: str = "JPEG", size: tuple[int, int] = (40, 30)) -> bytes:
-    """The bytes of a picture whose colour depends on ``number``."""
+def image_bytes(number: int = 0, mode: str = "RGB", kind: str = "JPEG", size: tuple[int, int] = (40, 30)) -> bytes:
+    """The bytes of an image whose colour depends on ``number``."""
     image = Image.new("RGB", size, (number * 37 % 256, number * 91 % 256, number * 53 % 256)).convert(mode)
     buffer = io.BytesIO()
     image.save(buffer, kind)
@@ -35,11 +35,11 @@ def write_coco(root: Path, captions: Captions, images: Sequence[str] | None = No
     ]
     write(root / "karpathy/dataset_coco.json", json.dumps({"images": entries}))
     for number, name in enumerate(captions if images is None else images):
-        write(root / ("train2014" if "train" in name else "val2014") / name, picture(number))
+        write(root / ("train2014" if "train" in name else "val2014") / name, image_bytes(number))
 
 
 def coco(images: int = 6) -> dict[str, tuple[str, list[str]]]:
-    """Captions for ``images`` train pictures and two of each other split."""
+    """Captions for ``images`` train images and two of each other split."""
     names = {f"COCO_train2014_{i:012d}.jpg": ("train", [f"train {i} a", f"train {i} b"]) for i in range(images)}
     for start, split in ((100, "restval"), (200, "val"), (300, "test")):
         names |= {f"COCO_val2014_{start + i:012d}.jpg": (split, [f"{split} {i}"]) for i in range(2)}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.raw import coco, picture, write_coco, write_table
+from tests.unit.data.raw import coco, image_bytes, write_coco, write_table
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.manifest import Manifest
@@ -39,7 +39,7 @@ def test_a_missing_table_and_a_missing_dataset(arrow: Path, capsys: pytest.Captu
 
 
 def test_a_changed_file(arrow: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"image": picture(), "caption": ["x"], "image_id": "a", "split": "val"}]
+    rows = [{"image": image_bytes(), "caption": ["x"], "image_id": "a", "split": "val"}]
     write_table(arrow / "coco_caption_karpathy_val.arrow", rows, CAPTION)
     assert check(capsys, arrow)[0] == 1
     (arrow / "coco_caption_karpathy_val.arrow").write_bytes(b"")
@@ -57,12 +57,12 @@ def test_an_interrupted_conversion(arrow: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_tables_without_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    row = {"image": picture(), "caption": ["x", "y"], "image_id": "a", "split": "train"}
+    row = {"image": image_bytes(), "caption": ["x", "y"], "image_id": "a", "split": "train"}
     for i in (0, 1, 3):
         write_table(tmp_path / f"sbu_{i}.arrow", [row], CAPTION)
     status, output = check(capsys, tmp_path)
     assert status == 1 and "sbu_2.arrow is missing" in output
-    write_table(tmp_path / "sbu_2.arrow", [{**row, "image": picture()[:-250]}], CAPTION)
+    write_table(tmp_path / "sbu_2.arrow", [{**row, "image": image_bytes()[:-250]}], CAPTION)
     assert check(capsys, tmp_path)[0] == 0
     status, output = check(capsys, tmp_path, "--verify-images")
     assert status == 1 and "sbu_2.arrow, row 0: image does not decode" in output
@@ -70,10 +70,10 @@ def test_tables_without_a_manifest(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_left_over_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "raw/images_train/0000").mkdir(parents=True)
-    (tmp_path / "raw/images_train/0000/a.jpg").write_bytes(picture())
+    (tmp_path / "raw/images_train/0000/a.jpg").write_bytes(image_bytes())
     (tmp_path / "raw/annot.json").write_text('[["a.jpg", "x"]]')
     convert("sbu", tmp_path / "raw", tmp_path / "arrow", quiet=True)
-    row = {"image": picture(), "caption": ["x"], "image_id": "a", "split": "train"}
+    row = {"image": image_bytes(), "caption": ["x"], "image_id": "a", "split": "train"}
     write_table(tmp_path / "arrow/sbu_1.arrow", [row], CAPTION)
     status, output = check(capsys, tmp_path / "arrow")
     assert status == 1 and "sbu_1.arrow is not in the manifest" in output

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from meter.utils.write_coco_karpathy import make_arrow
-from tests.unit.data.raw import coco, picture, read_table, write, write_coco
+from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.manifest import Manifest
 from vlp.data.arrow.registry import get_spec, table_files
@@ -62,7 +62,7 @@ def test_everything_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
     present = [name for name in captions if "555" not in name]
     write_coco(tmp_path / "raw", captions, [*present, "COCO_train2014_000000000777.jpg"])
     write(tmp_path / "raw/train2014/COCO_train2014_000000000002.jpg", b"")
-    write(tmp_path / "raw/train2014/COCO_train2014_000000000003.jpg", picture()[:-200])
+    write(tmp_path / "raw/train2014/COCO_train2014_000000000003.jpg", image_bytes()[:-200])
     manifest = convert("coco", tmp_path / "raw", tmp_path / "arrow", verify_images=True, quiet=True)
     train = manifest.tables["coco_caption_karpathy_train"]
     counted = {reason: entry["count"] for reason, entry in (manifest.skipped | train.skipped).items()}
@@ -98,7 +98,7 @@ def test_a_kill_leaves_no_half_table_and_resume_finishes_it(tmp_path: Path) -> N
         table_files(get_spec("coco"), "train", arrow)
 
     blocked.unlink()
-    write(blocked, picture(8))
+    write(blocked, image_bytes(8))
     finished = (arrow / "coco_caption_karpathy_train.arrow").stat().st_mtime_ns
     resumed = convert("coco", raw, arrow, resume=True, quiet=True)
     assert (arrow / "coco_caption_karpathy_train.arrow").stat().st_mtime_ns == finished
@@ -120,7 +120,7 @@ def test_a_full_disk_is_said_plainly_and_leaves_nothing_behind(tmp_path: Path) -
     write_coco(tmp_path / "raw", captions)
     for name in captions:
         if "train" in name:
-            write(tmp_path / "raw/train2014" / name, picture(kind="BMP", size=(100, 100)))
+            write(tmp_path / "raw/train2014" / name, image_bytes(kind="BMP", size=(100, 100)))
     convert_it = " ".join(command("coco", "--root", tmp_path / "raw", "--output", tmp_path / "arrow"))
     result = subprocess.run(["bash", "-c", f"ulimit -f 200; {convert_it}"], capture_output=True, text=True)
     assert result.returncode == 1
@@ -153,7 +153,7 @@ def test_nothing_usable_is_an_error(tmp_path: Path) -> None:
 
 
 def test_an_annotation_cannot_lead_out_of_the_root(tmp_path: Path) -> None:
-    write(tmp_path / "outside.jpg", picture())
+    write(tmp_path / "outside.jpg", image_bytes())
     line = {"Flickr30K_ID": "../../../outside", "sentence1": "p", "sentence2": "h", "gold_label": "neutral"}
     write(tmp_path / "raw/snli_ve_train.jsonl", json.dumps(line))
     with pytest.raises(DataError, match="outside"):

@@ -1,4 +1,4 @@
-"""Samples: whose draws they are, what a broken image gets, which pictures can be read."""
+"""Samples: whose draws they are, what a broken image gets, which images can be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from tests.unit.data.raw import picture, write_table
+from tests.unit.data.raw import image_bytes, write_table
 from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
 from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
@@ -26,7 +26,7 @@ from vlp.data.images import ImageError, decode_image
 from vlp.data.read_guard import ReadGuard
 from vlp.data.transforms import build_transform
 
-BROKEN = picture()[:-250]
+BROKEN = image_bytes()[:-250]
 
 
 def write_vg(folder: Path, images: Sequence[bytes], captions: int = 2) -> None:
@@ -57,7 +57,7 @@ def flat(sample: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_a_sample_is_the_same_in_every_worker_and_after_every_other(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(i) for i in range(6)])
+    write_vg(tmp_path, [image_bytes(i) for i in range(6)])
     options: dict[str, Any] = {"draw_false_image": 2, "draw_false_text": 3, "transform": "clip_randaug", "seed": 5}
     dataset = build(tmp_path, **options)
     alone = [flat(build(tmp_path, **options)[j]) for j in reversed(range(12))][::-1]
@@ -73,7 +73,7 @@ def test_a_sample_is_the_same_in_every_worker_and_after_every_other(tmp_path: Pa
 
 
 def test_a_new_epoch_reaches_workers_that_live_on(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(i) for i in range(4)])
+    write_vg(tmp_path, [image_bytes(i) for i in range(4)])
     dataset = build(tmp_path, draw_false_text=4)
     mixed = MixedDataset([dataset])
     loader = DataLoader(mixed, batch_size=2, num_workers=2, persistent_workers=True, collate_fn=collate)
@@ -85,7 +85,9 @@ def test_a_new_epoch_reaches_workers_that_live_on(tmp_path: Path) -> None:
 
 
 def test_false_draws_are_uniform_over_texts(tmp_path: Path) -> None:
-    rows = [{"image": picture(i), "caption": list("abcd"[: 1 + 2 * i]), "image_id": "", "split": ""} for i in range(2)]
+    rows = [
+        {"image": image_bytes(i), "caption": list("abcd"[: 1 + 2 * i]), "image_id": "", "split": ""} for i in range(2)
+    ]
     write_table(tmp_path / "vg.arrow", rows, CAPTION)
     dataset = build(tmp_path, draw_false_image=1, draw_false_text=1)
     images = [dataset.read(j, None)[1][0][0] for j in range(2)]  # type: ignore[arg-type]
@@ -99,7 +101,7 @@ def test_false_draws_are_uniform_over_texts(tmp_path: Path) -> None:
     assert 200 < texts < 300  # 2 of 4 texts are "a"
 
 
-def test_only_transparent_pictures_are_resized_with_their_alpha(tmp_path: Path) -> None:
+def test_only_transparent_images_are_resized_with_their_alpha(tmp_path: Path) -> None:
     """The numbers are those of RGBA throughout, whatever the file holds."""
     noise = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
     rgba = Image.fromarray(noise)
@@ -131,12 +133,12 @@ def test_only_transparent_pictures_are_resized_with_their_alpha(tmp_path: Path) 
 
 def test_a_sample_says_which_file_it_is_when_asked(tmp_path: Path) -> None:
     """The file that was read: that of the next row where one is broken."""
-    write_vg(tmp_path, [picture(0), BROKEN, picture(2)])
+    write_vg(tmp_path, [image_bytes(0), BROKEN, image_bytes(2)])
     for image_only in (False, True):
         dataset = build(tmp_path, image_only=image_only)
         assert not {"file_digest", "origin"} & dataset[0].keys()
         MixedDataset([dataset]).identify()
-        digests = [hashlib.blake2b(picture(i), digest_size=16).hexdigest() for i in range(3)]
+        digests = [hashlib.blake2b(image_bytes(i), digest_size=16).hexdigest() for i in range(3)]
         samples = [dataset[i] for i in range(0, len(dataset), len(dataset) // 3)]
         assert [sample["file_digest"] for sample in samples] == [digests[0], digests[2], digests[2]]
         assert [sample["origin"].partition("vg.arrow, ")[2] for sample in samples] == [
@@ -145,7 +147,7 @@ def test_a_sample_says_which_file_it_is_when_asked(tmp_path: Path) -> None:
 
 
 def test_forced_draws_and_image_only(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(i) for i in range(3)])
+    write_vg(tmp_path, [image_bytes(i) for i in range(3)])
     dataset = build(tmp_path, draw_false_image=1, draw_false_text=1)
     dataset.forced[1] = FalseDraws([4], [5])
     sample = dataset[1]
@@ -158,7 +160,7 @@ def test_forced_draws_and_image_only(tmp_path: Path) -> None:
 
 
 def test_a_broken_image_gets_the_next_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_vg(tmp_path, [picture(0), BROKEN, b"", picture(3)])
+    write_vg(tmp_path, [image_bytes(0), BROKEN, b"", image_bytes(3)])
     dataset = build(tmp_path, draw_false_image=1)
     dataset.forced[3] = FalseDraws([2], [])
     with caplog.at_level(logging.WARNING):
@@ -170,7 +172,7 @@ def test_a_broken_image_gets_the_next_row(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_the_last_row_is_replaced_by_the_first(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(0), BROKEN])
+    write_vg(tmp_path, [image_bytes(0), BROKEN])
     assert build(tmp_path)[3]["img_index"] == 0
     assert build(tmp_path, image_only=True)[1]["img_index"] == 0
 
@@ -183,7 +185,7 @@ def test_evaluation_stops_at_the_first_broken_image(tmp_path: Path) -> None:
 
 
 def test_a_run_of_broken_images_stops_the_run(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(), *[BROKEN] * 25])
+    write_vg(tmp_path, [image_bytes(), *[BROKEN] * 25])
     dataset = build(tmp_path)
     assert dataset[0]["img_index"] == 0
     with pytest.raises(DataError, match="20 images in a row failed"):
@@ -219,14 +221,14 @@ def test_the_share_of_failures_is_limited_and_the_log_too(caplog: pytest.LogCapt
     assert len(caplog.records) == 5
 
 
-def test_a_picture_that_a_transform_refuses_counts_as_broken(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture(size=(2, 900)), picture(1)], captions=1)
+def test_an_image_that_a_transform_refuses_counts_as_broken(tmp_path: Path) -> None:
+    write_vg(tmp_path, [image_bytes(size=(2, 900)), image_bytes(1)], captions=1)
     dataset = build(tmp_path, transform="pixelbert")
     dataset.transforms = [build_transform("pixelbert", 32)]
     assert dataset[0]["img_index"] == 1 and dataset.guard.failures == 1
 
 
 def test_an_empty_split(tmp_path: Path) -> None:
-    write_vg(tmp_path, [picture()])
+    write_vg(tmp_path, [image_bytes()])
     mixed = MixedDataset([build(tmp_path, split="val"), build(tmp_path)])
     assert [len(part) for part in mixed.datasets] == [0, 2] and mixed[1]["text"] == "0 1"  # type: ignore[arg-type]

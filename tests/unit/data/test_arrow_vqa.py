@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.unit.data.raw import picture, read_table, write
+from tests.unit.data.raw import image_bytes, read_table, write
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.vqa import answer_vocabulary, soft_labels, vqa_score
 
@@ -36,7 +36,7 @@ def test_questions_without_an_answer_of_the_vocabulary_are_not_in_the_table(tmp_
     for name, part in (("train2014", slice(None)), ("val2014", slice(0))):
         write(raw / f"v2_OpenEnded_mscoco_{name}_questions.json", json.dumps({"questions": questions[part]}))
         write(raw / f"v2_mscoco_{name}_annotations.json", json.dumps({"annotations": annotations[part]}))
-        write(raw / f"{name}/COCO_{name}_{7:012d}.jpg", picture())
+        write(raw / f"{name}/COCO_{name}_{7:012d}.jpg", image_bytes())
     manifest = convert("vqa", raw, tmp_path / "arrow", quiet=True)
     (row,) = read_table(tmp_path / "arrow/vqav2_train.arrow")
     assert row["question_id"] == [0, 1, 2, 4, 5, 6, 7, 8]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.data.raw import picture, read_table, write
+from tests.unit.data.raw import image_bytes, read_table, write
 from vlp.data.arrow import plans
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.registry import get_spec, table_files
@@ -16,7 +16,7 @@ from vlp.data.errors import DataError
 
 def write_official(root: Path, images: int, annotated: int) -> None:
     for i in range(images):
-        write(root / f"images_train/{i % 3:04d}/{i:06d}.jpg", picture(i))
+        write(root / f"images_train/{i % 3:04d}/{i:06d}.jpg", image_bytes(i))
     write(root / "train_annot.json", json.dumps([[f"any/where/{i:06d}.jpg", f"caption {i}"] for i in range(annotated)]))
 
 
@@ -57,7 +57,7 @@ def test_what_does_not_match_is_counted(tmp_path: Path) -> None:
 def test_img2dataset_folders(tmp_path: Path) -> None:
     for shard, number in ((0, 0), (0, 1), (1, 10000), (1, 10001), (1, 10002)):
         stem = tmp_path / f"raw/{shard:05d}/{number:09d}"
-        write(stem.with_suffix(".jpg"), picture(number))
+        write(stem.with_suffix(".jpg"), image_bytes(number))
         write(stem.with_suffix(".json"), json.dumps({"caption": f"caption {number}", "status": "success"}))
     write(tmp_path / "raw/00000_stats.json", "{}")
     (tmp_path / "raw/00000/000000001.json").unlink()

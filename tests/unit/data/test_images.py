@@ -1,4 +1,4 @@
-"""Image bytes of every kind: the right picture, or an ImageError and nothing else."""
+"""Image bytes of every kind: the right image, or an ImageError and nothing else."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ GREY_16 = Image.fromarray(GREY.astype(np.uint16) << 8 | 0x7F)
 PALETTE = COLOUR.quantize(16)
 TRANSLUCENT = Image.fromarray(np.dstack([RGB, ALPHA]))
 # name: (bytes, RGB values, alpha, tolerance)
-PICTURES: dict[str, tuple[bytes, np.ndarray, np.ndarray, int]] = {
+IMAGES: dict[str, tuple[bytes, np.ndarray, np.ndarray, int]] = {
     "RGB JPEG": (saved(COLOUR, "JPEG", quality=95), RGB, OPAQUE, 12),
     "greyscale JPEG": (saved(GREY_IMAGE, "JPEG", quality=95), GREY_RGB, OPAQUE, 4),
     "CMYK JPEG": (saved(COLOUR.convert("CMYK"), "JPEG", quality=100), RGB, OPAQUE, 12),
@@ -84,9 +84,9 @@ PICTURES: dict[str, tuple[bytes, np.ndarray, np.ndarray, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
-def test_every_kind_of_picture_is_the_right_picture(name: str) -> None:
-    data, rgb, alpha, tolerance = PICTURES[name]
+@pytest.mark.parametrize("name", IMAGES)
+def test_every_kind_of_image_is_the_right_image(name: str) -> None:
+    data, rgb, alpha, tolerance = IMAGES[name]
     for mode, expected in (("RGB", rgb), ("RGBA", np.dstack([rgb, alpha]))):
         image = decode_image(data, mode)
         assert (image.mode, image.size) == (mode, (WIDTH, HEIGHT))
@@ -107,7 +107,7 @@ def test_every_kind_of_picture_is_the_right_picture(name: str) -> None:
         (png(0, 0, 8, 2, b""), "no JPEG|OSError|ValueError"),
     ],
 )
-def test_what_is_no_picture_says_why(data: bytes, message: str) -> None:
+def test_what_is_no_image_says_why(data: bytes, message: str) -> None:
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False  # true for all of Pillow, if someone sets it
     with pytest.raises(ImageError, match=message):
         decode_image(data, "RGB")
@@ -121,10 +121,10 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.sampled_from(sorted(PICTURES)), st.integers(0, 2**32))
+@given(st.sampled_from(sorted(IMAGES)), st.integers(0, 2**32))
 def test_damaged_bytes_raise_an_image_error_or_nothing(name: str, seed: int) -> None:
     rng = random.Random(seed)
-    data = bytearray(PICTURES[name][0])
+    data = bytearray(IMAGES[name][0])
     for _ in range(rng.choice([0, 1, 3, 20])):
         data[rng.randrange(min(len(data), rng.choice([32, 200, 10_000])))] = rng.randrange(256)
     if rng.random() < 0.5:
@@ -139,9 +139,9 @@ def test_damaged_bytes_raise_an_image_error_or_nothing(name: str, seed: int) -> 
 
 @settings(max_examples=200, deadline=None)
 @given(st.sampled_from(["RGB JPEG", "RGB PNG", "palette GIF", "RGB BMP", "RGBA WebP"]), st.integers(1, 10_000))
-def test_a_truncated_picture_is_never_a_half_picture(name: str, cut: int) -> None:
-    """Whatever is missing at the end: the whole picture (its last bytes are an end mark) or an error."""
-    data = PICTURES[name][0]
+def test_a_truncated_image_is_never_a_half_image(name: str, cut: int) -> None:
+    """Whatever is missing at the end: the whole image (its last bytes are an end mark) or an error."""
+    data = IMAGES[name][0]
     try:
         image = decode_image(data[: -min(cut, len(data))], "RGB")
     except ImageError:

@@ -18,7 +18,7 @@ from demo.figures import HEIGHT, MOST_POINTS, WIDTH, Chart, Series, data_uri, li
 from demo.report import GradCamExample, Report, SaliencyExample, Score, VerdictExample, Verdicts, write_report
 
 VOID = {"meta", "link", "img", "br", "line"}
-PICTURE = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
+IMAGE = Image.fromarray(np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3))
 
 
 class _Page(HTMLParser):
@@ -59,7 +59,7 @@ def report() -> Report:
     return Report(
         title="EPIC & METER",
         lead="Two small models.",
-        facts=[("pictures", "3,000")],
+        facts=[("images", "3,000")],
         commands=["python run.py with per_gpu_batchsize=32 data_root=<here>"],
         scores=[
             Score("TR R@1", 24.0, 31.5, 1.0),
@@ -69,9 +69,9 @@ def report() -> Report:
         remark="One seed.",
         losses=[chart],
         curriculum=Chart("|T|/|M|", [Series("share", steps, [0.8 - s / 500 for s in steps])], from_zero=True),
-        saliency=[SaliencyExample(PICTURE, tokens, [0.1, 0.6, 0.3], [False, True, True])],
-        verdicts=[VerdictExample(PICTURE, good, bad)],
-        gradcam=[GradCamExample(PICTURE, "a red ball", "red", heat, "blue", heat.T)],
+        saliency=[SaliencyExample(IMAGE, tokens, [0.1, 0.6, 0.3], [False, True, True])],
+        verdicts=[VerdictExample(IMAGE, good, bad)],
+        gradcam=[GradCamExample(IMAGE, "a red ball", "red", heat, "blue", heat.T)],
     )
 
 
@@ -174,19 +174,19 @@ def test_a_heat_map_brightens_its_hot_spot() -> None:
 
 
 def test_a_data_uri_holds_the_very_pixels() -> None:
-    head, payload = data_uri(PICTURE).split(",")
+    head, payload = data_uri(IMAGE).split(",")
     assert head == "data:image/png;base64"
     with Image.open(io.BytesIO(base64.b64decode(payload))) as image:
-        assert np.array_equal(np.asarray(image), np.asarray(PICTURE))
+        assert np.array_equal(np.asarray(image), np.asarray(IMAGE))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: Series("s", [1, 2], [1.0]), "'s': 2 steps but 1 values"),
-        (lambda: SaliencyExample(PICTURE, ["a"], [0.5, 0.5], [True]), "lengths differ"),
+        (lambda: SaliencyExample(IMAGE, ["a"], [0.5, 0.5], [True]), "lengths differ"),
         (lambda: Verdicts(["a"], [1.2], [False]), r"must lie in \[0, 1\]"),
-        (lambda: overlay(PICTURE, np.zeros(4, dtype=np.float32)), r"two dimensions, got shape \(4,\)"),
+        (lambda: overlay(IMAGE, np.zeros(4, dtype=np.float32)), r"two dimensions, got shape \(4,\)"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(make: object, message: str) -> None:

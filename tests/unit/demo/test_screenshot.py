@@ -1,4 +1,4 @@
-"""The picture of the report: taken by a real browser where there is one, small, and refused in one line."""
+"""The image of the report: taken by a real browser where there is one, small, and refused in one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def script(folder: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_page_becomes_a_picture_of_it(tmp_path: Path) -> None:
+def test_a_page_becomes_an_image_of_it(tmp_path: Path) -> None:
     try:
         browser = find_browser()
     except RuntimeError as error:
@@ -37,7 +37,7 @@ def test_a_page_becomes_a_picture_of_it(tmp_path: Path) -> None:
     assert pixels[50, 500].tolist() == [255, 255, 255] and pixels[-1, 500].tolist() == [0, 170, 119]
 
 
-def test_a_picture_is_reduced_to_few_colours(tmp_path: Path) -> None:
+def test_an_image_is_reduced_to_few_colours(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")
     shrink(tmp_path / "a.png", tmp_path / "b.png")

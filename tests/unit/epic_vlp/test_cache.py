@@ -27,26 +27,26 @@ from epic_vlp.frozen_teacher import load_teacher
 from meter.baseline import BASELINE as METER
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.meter_module import METERTransformerSS
-from tests.unit.data.raw import picture, write_table
+from tests.unit.data.raw import image_bytes, write_table
 from tests.unit.meter.small import saved_teacher, small_run
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
 
-PICTURES, BROKEN = 8, 3
+IMAGES, BROKEN = 8, 3
 WORDS = [f"w{i}" for i in range(10)]
 
 
 def write_vg(folder: Path, broken: Sequence[int] = (BROKEN,), captions: int = 3) -> None:
-    """Pictures with captions of 1 to 10 words, one picture broken, one caption of two pictures."""
+    """Images with captions of 1 to 10 words, one image broken, one caption of two images."""
     rows = [
         {
-            "image": picture(i)[:-250] if i in broken else picture(i),
+            "image": image_bytes(i)[:-250] if i in broken else image_bytes(i),
             "caption": [" ".join(WORDS[: 1 + (3 * i + j) % 10]) for j in range(captions)],
             "image_id": f"x_{i}.jpg",
             "split": "train",
         }
-        for i in range(PICTURES)
+        for i in range(IMAGES)
     ]
     write_table(folder / "vg.arrow", rows, CAPTION)
 
@@ -81,7 +81,7 @@ def attached(config: dict[str, Any]) -> tuple[Any, MTDataModule]:
 
 
 def test_scores_are_the_teachers(folder: Path) -> None:
-    """In shuffled batches of another size and padding; the sample that replaces a broken picture is found, too."""
+    """In shuffled batches of another size and padding; the sample that replaces a broken image is found, too."""
     config = config_of(folder, per_gpu_batchsize=5)
     epic, datamodule = attached({**config, "teacher_path": ""})
     teacher = load_teacher(METER, config, EpicConfig(enabled=True), datamodule.tokenizer)
@@ -92,7 +92,7 @@ def test_scores_are_the_teachers(folder: Path) -> None:
         assert ours.shape == theirs.shape
         torch.testing.assert_close(ours[valid], theirs[valid], rtol=1e-5, atol=1e-6)
         seen |= set(zip(batch["img_index"], batch["text"], strict=True))
-    assert len(seen) == (PICTURES - 1) * 3
+    assert len(seen) == (IMAGES - 1) * 3
 
 
 def test_what_the_manifest_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,7 +152,7 @@ def test_a_killed_build_goes_on(folder: Path, tmp_path: Path, capfd: pytest.Capt
     with pytest.raises(SaliencyCacheError, match=r"is not complete; build it: python epic_saliency_cache\.py with"):
         attached(config)
     killed_build(config, 6)
-    assert len(list(tmp_path.glob("chunks-*/*.safetensors"))) == 9  # one without a readable picture among them
+    assert len(list(tmp_path.glob("chunks-*/*.safetensors"))) == 9  # one without a readable image among them
     capfd.readouterr()
     build_cache(METER, config)
     assert "9 of 12 chunks are there already" in capfd.readouterr().out
@@ -179,13 +179,13 @@ def test_chunks_are_parts_of_all_pairs() -> None:
         chunks_of(0)
 
 
-def test_broken_pictures_are_counted_as_in_training(folder: Path, tmp_path: Path) -> None:
-    """A picture fails once, however many captions it has; 20 pictures in a row stop the build as they stop a run."""
+def test_broken_images_are_counted_as_in_training(folder: Path, tmp_path: Path) -> None:
+    """An image fails once, however many captions it has; 20 images in a row stop the build as they stop a run."""
     row = {"caption": [str(j) for j in range(30)], "image_id": "", "split": "train"}
     config = config_of(folder, data_root=str(tmp_path), saliency_cache=str(tmp_path / "cache"))
     for broken in (1, 20):
-        pictures = [picture()[:-250]] * broken + [picture()]
-        write_table(tmp_path / "vg.arrow", [{**row, "image": data} for data in pictures], CAPTION)
+        images = [image_bytes()[:-250]] * broken + [image_bytes()]
+        write_table(tmp_path / "vg.arrow", [{**row, "image": data} for data in images], CAPTION)
         if broken == 1:
             build_cache(METER, config)
             assert json.loads((tmp_path / "cache" / "manifest.json").read_text())["skipped_pairs"] == 30
@@ -277,11 +277,11 @@ def test_what_the_builder_needs(key: str, folder: Path) -> None:
 
 
 def test_changed_data_are_not_found(folder: Path, tmp_path: Path) -> None:
-    """The error names table, row, picture and caption, and how to build the cache again."""
+    """The error names table, row, image and caption, and how to build the cache again."""
     write_vg(tmp_path, broken=(), captions=4)
     epic, datamodule = attached(config_of(folder, data_root=str(tmp_path), teacher_path=""))
     samples = datamodule.sets["train"]
-    assert len(samples) == 4 * PICTURES
+    assert len(samples) == 4 * IMAGES
     for index, message in (
         (
             4 * 2 + 3,

@@ -6,25 +6,28 @@ Source: docs/official/meter.md §7.2, §7.3, §7.4.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import lightning as L
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import DataLoader
 
 from meter.modules.checkpoints import load_checkpoint
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
+from tests.launch.launcher import address
 from tests.unit.meter.small import Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.small_parts import gradients, save
 from vlp.losses.total import total_loss
-from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step, soft_score
+from vlp.sacred_dialect.task_metrics import soft_score
 
 ANSWERS = 7
 TASKS = ("vqa", "nlvr2", "snli")
@@ -114,33 +117,46 @@ def test_questions_without_answers_have_logits_and_no_loss() -> None:
 QUESTIONS = [[31, 7, 5], [9, 31]]  # of two ranks; the sampler's padding gave one to both
 
 
-@torch.no_grad()
-def answered(batches: list[list[int]]) -> dict[int, int]:
-    """Question id -> answer id after a test epoch of this process, whose model always has the same weights."""
+def run_of(**options: Any) -> L.Trainer:
+    """Of one epoch, which leaves nothing behind."""
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    return L.Trainer(**{"accelerator": "cpu", "devices": 1, "max_epochs": 1, **quiet, **options})
+
+
+def loader(batches: Sequence[Batch]) -> DataLoader[Any]:
+    return DataLoader(list(batches), batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+
+
+def answered(batches: list[list[int]], trainer: L.Trainer) -> dict[int, int]:
+    """Question id -> answer id after a test of this process, whose model always has the same weights."""
     torch.manual_seed(0)
-    model = model_of("vqa")
-    for i, questions in enumerate(batches):
+    model, asked = model_of("vqa"), list[Batch]()
+    for questions in batches:
         each = [batch_of([3 + question % 5], padded_to=8, seed=question) for question in questions]
         batch: Batch = {key: torch.cat([b[key] for b in each]) for key in each[0] if key.startswith("text_")}
         images = [torch.cat([b["image"][0] for b in each])]
         unanswered: list[list[int]] = [[]] * len(each)
-        model.test_step(
-            {**batch, "image": images, "qid": questions, "vqa_labels": unanswered, "vqa_scores": unanswered}, i
-        )
-    model.on_test_epoch_end()
+        asked.append({**batch, "image": images, "qid": questions, "vqa_labels": unanswered, "vqa_scores": unanswered})
+    trainer.test(model, loader(asked), verbose=False)
     return model.vqa_predictions.of_question
 
 
-def answer(rank: int, folder: str) -> None:
+def answer(rank: int, folder: str, meet: dict[str, str]) -> None:
     """Take the place of rank ``rank`` of two."""
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    torch.save(answered([QUESTIONS[rank]]), f"{folder}/{rank}.pt")
+    os.environ.update({**meet, "NODE_RANK": str(rank)})
+    trainer = run_of(strategy="ddp", num_nodes=2, use_distributed_sampler=False)
+    torch.save(answered([QUESTIONS[rank]], trainer), f"{folder}/{rank}.pt")
 
 
 def test_two_ranks_answer_together_what_one_process_answers(tmp_path: Path) -> None:
-    expected = answered(QUESTIONS)
+    expected = answered(QUESTIONS, run_of())
     assert len(set(expected.values())) > 1
-    mp.start_processes(answer, (str(tmp_path),), nprocs=2, start_method="fork")
+    mp.start_processes(answer, (str(tmp_path), address()), nprocs=2, start_method="fork")
     for rank in range(2):
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found == expected and list(found) == [5, 7, 9, 31]
@@ -199,13 +215,13 @@ def test_a_fine_tuned_checkpoint_is_restored_whole(task: str, tmp_path: Path) ->
 
 
 def logged(model: METERTransformerSS, batches: Sequence[Batch]) -> dict[str, float]:
-    """What an epoch over ``batches`` logs at its end."""
-    found: dict[str, float] = {}
-    with patch.object(model, "log", lambda name, value, **_: found.update({name: float(value)})):
-        for batch in batches:
-            log_step(model, model(batch), batch)
-        epoch_wrapup(model)
-    return found
+    """What an epoch over ``batches`` logs, of training or evaluation as the model is in the one mode or the other."""
+    trainer = run_of()
+    if model.training:
+        trainer.fit(model, loader(batches))
+    else:
+        trainer.validate(model, loader(batches), verbose=False)
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
 
 
 @pytest.mark.parametrize("task", ["nlvr2", "snli"])
@@ -234,9 +250,8 @@ def test_evaluation_tells_dev_from_test_by_the_name_of_the_table(task: str) -> N
 
 
 @pytest.mark.parametrize(("task", "quantity"), [("vqa", "score"), ("nlvr2", "accuracy"), ("snli", "accuracy")])
-@torch.no_grad()
 def test_training_logs_the_official_tags_and_means_over_samples(task: str, quantity: str) -> None:
-    model = model_of(task).train()
+    model = model_of(task, learning_rate=1e-12).train()  # which changes nothing
     model.text_transformer.eval()  # the one part with dropout
     batches = [asked(task), asked(task, (6, 4, 3, 8, 5, 7, 4))]
     alone = [logged(model, [batch]) for batch in batches]

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
+import lightning as L
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
-from tests.unit.meter.small import IMAGE_SIZE, config_of, stirred, text_tower, vision_tower
+from tests.unit.meter.small import IMAGE_SIZE, batch_of, config_of, stirred, text_tower, vision_tower
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import recalls
+from vlp.evaluation.retrieval import score_pairs
 from vlp.sacred_dialect import retrieval
-from vlp.sacred_dialect.task_metrics import epoch_wrapup
 
 TOKENIZER = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
 CAPTIONS = [" ".join(f"w{(7 * i + j) % 40}" for j in range(1 + 4 * i % 9)) for i in range(7)]
@@ -34,27 +35,48 @@ class Images(list[dict[str, Any]]):
 
 
 def retrieval_model(vision: str) -> METERTransformerSS:
+    torch.manual_seed(0)
     size = {"vocab_size": len(TOKENIZER), "max_text_len": 12}
-    config = config_of(vision, ("itm", "irtr"), datasets=["coco"], **size)
+    config = config_of(vision, ("itm", "irtr"), datasets=["coco"], get_recall_metric=True, **size)
     text = text_tower("bert", vocab_size=len(TOKENIZER), pad_token_id=TOKENIZER.pad_token_id)
     return stirred(METERTransformerSS(config, Encoders(vision_tower(vision), text)))
 
 
-def attach(
-    model: METERTransformerSS, images: torch.Tensor, testing: bool = True, world: int = 1, rank: int = 0
-) -> list[Any]:
-    """What the scores ask of a trainer; returns the list of the splits that were read."""
-    asked: list[Any] = []
+class Retrieval(L.LightningDataModule):
+    """An evaluation of ``images``, with the splits that it was asked for."""
 
-    def dataset(key: str, split: str, image_only: bool = False, false_draws: bool = True) -> Images:
-        asked.append((key, split, false_draws))
-        return Images({"image": [image]} for image in (images if image_only else images[ROWS]))
+    tokenizer = TOKENIZER
 
-    datamodule = SimpleNamespace(dataset=dataset, tokenizer=TOKENIZER)
-    model._trainer = SimpleNamespace(
-        datamodule=datamodule, testing=testing, sanity_checking=False, world_size=world, global_rank=rank
-    )  # type: ignore[assignment]
-    return asked
+    def __init__(self, images: torch.Tensor) -> None:
+        super().__init__()
+        self.images, self.asked = images, list[Any]()
+
+    def dataset(self, key: str, split: str, image_only: bool = False, false_draws: bool = True) -> Images:
+        self.asked.append((key, split, false_draws))
+        return Images({"image": [image]} for image in (self.images if image_only else self.images[ROWS]))
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        batches: Any = [batch_of([5, 4, 6], image_size=self.images.shape[-1], false_texts=2)]
+        return DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)
+
+    train_dataloader = test_dataloader = val_dataloader
+
+
+def run_of(**options: Any) -> L.Trainer:
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    return L.Trainer(accelerator="cpu", max_epochs=1, **quiet, **options)  # type: ignore[arg-type]
+
+
+def evaluated(model: METERTransformerSS, data: Retrieval, testing: bool = True) -> dict[str, float]:
+    """What an evaluation run logs."""
+    trainer = run_of()
+    (found,) = (trainer.test if testing else trainer.validate)(model, datamodule=data, verbose=False)
+    return dict(found)
+
+
+def scores_of(model: METERTransformerSS, images: torch.Tensor, rank: int = 0, world: int = 1) -> torch.Tensor:
+    captions = retrieval.tokenized(TOKENIZER, CAPTIONS, 12)
+    return score_pairs(model, images.__getitem__, len(images), captions, rank, world)
 
 
 @torch.no_grad()
@@ -75,49 +97,42 @@ def every_pair(model: METERTransformerSS, images: torch.Tensor) -> torch.Tensor:
 def test_scores_are_those_of_every_pair(vision: str, caption_batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retrieval, "CAPTION_BATCH", caption_batch)
     model, images = retrieval_model(vision), torch.randn(4, 3, *2 * [IMAGE_SIZE[vision]])
-    attach(model, images)
-    with torch.no_grad():
-        scores, caption_image = retrieval.retrieval_scores(model)
     expected = every_pair(model, images)
-    assert torch.allclose(scores, expected, atol=2e-5)
+    assert torch.allclose(scores_of(model, images), expected, atol=2e-5)
     assert min(expected.std(dim=0).min(), expected.std(dim=1).min()) > 1e-3  # pairs differ both ways
-    assert caption_image.tolist() == ROWS
-    assert retrieval.compute_irtr_recall(model) == recalls(expected, torch.tensor(ROWS))
+    found = evaluated(model, Retrieval(images))
+    for name, value in recalls(expected, torch.tensor(ROWS))._asdict().items():
+        assert found[f"recalls/{name}"] == pytest.approx(value), name
 
 
 def test_ranks_share_the_images() -> None:
     """Each rank fills its own rows; the sum over ranks is the whole matrix."""
     model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
-    parts = []
-    for rank in range(3):
-        attach(model, images, world=3, rank=rank)
-        with torch.no_grad():
-            parts.append(retrieval.retrieval_scores(model)[0])
-        assert [i for i in range(4) if parts[-1][i].any()] == list(range(rank, 4, 3))
+    parts = [scores_of(model, images, rank, world=3) for rank in range(3)]
+    for rank, part in enumerate(parts):
+        assert [i for i in range(4) if part[i].any()] == list(range(rank, 4, 3))
     assert torch.allclose(sum(parts), every_pair(model, images), atol=2e-5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("testing", [True, False])
 def test_the_split_follows_the_stage_and_draws_nothing(testing: bool) -> None:
-    model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
-    asked = attach(model, images, testing)
-    retrieval.compute_irtr_recall(model)
-    assert asked == 2 * [("coco", "test" if testing else "val", False)]
+    data = Retrieval(torch.randn(4, 3, 32, 32))
+    evaluated(retrieval_model("clip"), data, testing)
+    assert data.asked == 2 * [("coco", "test" if testing else "val", False)]
 
 
 def test_the_metric_has_both_directions() -> None:
-    model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
-    model.config["get_recall_metric"] = True
-    attach(model, images)
-    recalled = retrieval.compute_irtr_recall(model)
-    assert 0 < recalled.ir_r1 != recalled.tr_r1 > 0
-    found: dict[str, float] = {}
-    accuracy: Any = model.get_submodule("val_itm_accuracy")
-    accuracy.update(0.25)
-    with patch.object(model, "log", lambda name, value, **_: found.update({name: float(value)})):
-        epoch_wrapup(model)
-    assert {name: found[f"recalls/{name}"] for name in recalled._fields} == recalled._asdict()
-    assert found["val/the_metric"] == pytest.approx(0.25 + recalled.ir_r1 + recalled.tr_r1)
+    found = evaluated(retrieval_model("clip"), Retrieval(torch.randn(4, 3, 32, 32)))
+    recalled = (found["recalls/ir_r1"], found["recalls/tr_r1"])
+    assert 0 < recalled[0] != recalled[1] > 0
+    assert found["val/the_metric"] == pytest.approx(found["itm/val/accuracy_epoch"] + sum(recalled))
+
+
+def test_the_sanity_check_ranks_nothing() -> None:
+    """It would rank every pair before the first step of a run."""
+    data = Retrieval(torch.randn(4, 3, 32, 32))
+    run_of(num_sanity_val_steps=1).fit(retrieval_model("clip").train(), datamodule=data)
+    assert data.asked == 2 * [("coco", "val", False)]  # by the validation at the epoch's end
 
 
 def test_the_sanity_check_ranks_nothing() -> None:
@@ -136,7 +151,6 @@ def test_the_sanity_check_ranks_nothing() -> None:
 
 def test_towers_run_once_per_image_and_per_caption() -> None:
     model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
-    attach(model, images)
     seen: dict[str, int] = {"images": 0, "tokens": 0}
 
     def images_in(_: Any, args: tuple[Any, ...]) -> None:
@@ -147,6 +161,6 @@ def test_towers_run_once_per_image_and_per_caption() -> None:
 
     model.vit_model.register_forward_pre_hook(images_in)
     model.text_transformer.get_submodule("embeddings").register_forward_pre_hook(tokens_in, with_kwargs=True)
-    retrieval.compute_irtr_recall(model)
+    scores_of(model, images)
     tokens = sum(map(sum, encode(TOKENIZER, CAPTIONS, 12).masks))
     assert seen == {"images": 4, "tokens": tokens}

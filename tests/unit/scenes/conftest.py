@@ -1,4 +1,4 @@
-"""Scenes without pictures (fast, many) and one small data set on disk."""
+"""Scenes without images (fast, many) and one small data set on disk."""
 
 from __future__ import annotations
 

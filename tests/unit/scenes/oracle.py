@@ -146,7 +146,7 @@ def answer(question: str, scene: Record) -> str:
 
 
 def statement_holds(sentence: str, left: Record, right: Record) -> bool:
-    """Judge a statement about two pictures."""
+    """Judge a statement about two images."""
     said = sentence.lower()
     nouns = [word for word in words(said) if word in KIND_OF]
     if said.startswith(("the left image", "the right image")):

@@ -45,8 +45,8 @@ def test_layout_is_the_official_one(root: Path) -> None:
         assert int(image["filename"][-16:-4]) == image["cocoid"]
         assert [sentence["sentid"] for sentence in image["sentences"]] == image["sentids"]
         assert len({sentence["raw"] for sentence in image["sentences"]}) == REQUEST.captions
-        with Image.open(root / folder / image["filename"]) as picture:
-            assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (64, 64))
+        with Image.open(root / folder / image["filename"]) as opened:
+            assert (opened.format, opened.mode, opened.size) == ("JPEG", "RGB", (64, 64))
     on_disk = {path.name for folder in ("train2014", "val2014") for path in (root / folder).iterdir()}
     assert on_disk == {image["filename"] for image in images}
     sentids = [sentid for image in images for sentid in image["sentids"]]

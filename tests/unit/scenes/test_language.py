@@ -1,4 +1,4 @@
-"""The captions' statistics: which words the sentence gives away, and which only the picture tells."""
+"""The captions' statistics: which words the sentence gives away, and which only the image tells."""
 
 from __future__ import annotations
 

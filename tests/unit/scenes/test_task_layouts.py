@@ -81,15 +81,15 @@ def test_questions(arrow: Path, truth: list[dict[str, Any]]) -> None:
     assert len(train) > 100
 
 
-def test_both_pictures_of_a_pair_are_the_scenes(root: Path, arrow: Path, truth: list[dict[str, Any]]) -> None:
+def test_both_images_of_a_pair_are_the_scenes(root: Path, arrow: Path, truth: list[dict[str, Any]]) -> None:
     dataset, transform = samples(arrow, "nlvr2", "test"), build_transform("clip", 32)
     of_id = {record["cocoid"]: record for record in truth}
     left = next(record for record in truth if record["split"] == "val")
     statement = left["statements"][0]
     sample = next(s for i in range(len(dataset)) if (s := dataset[i])["text"] == statement["sentence"])
     for key, record in (("image_0", left), ("image_1", of_id[statement["right_cocoid"]])):
-        with Image.open(root / record["filepath"] / record["filename"]) as picture:
-            assert torch.equal(sample[key][0], transform(picture.convert("RGBA"), None)), key
+        with Image.open(root / record["filepath"] / record["filename"]) as image:
+            assert torch.equal(sample[key][0], transform(image.convert("RGBA"), None)), key
 
 
 def test_the_command(root: Path, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def test_the_official_position_ids_are_written_and_read_over(tmp_path: Path) -> 
     assert same_tensors(source, target)
 
 
-def test_a_checkpoint_serves_pictures_of_any_size(tmp_path: Path) -> None:
-    """The position table is interpolated at run time: no config key of a picture's size touches the tensors."""
+def test_a_checkpoint_serves_images_of_any_size(tmp_path: Path) -> None:
+    """The position table is interpolated at run time: no config key of an image's size touches the tensors."""
     source, target = vilt(), vilt(image_size=96, max_image_len=5)
     load_checkpoint(target, save(source, tmp_path))
     assert same_tensors(source, target)

@@ -1,4 +1,4 @@
-"""Which tables ViLT's data module opens, and what it refuses of pictures."""
+"""Which tables ViLT's data module opens, and what it refuses of images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from meter.datamodules.multitask_datamodule import MTDataModule as MeterDataModule
-from tests.unit.data.raw import picture, write_table
+from tests.unit.data.raw import image_bytes, write_table
 from vilt.datamodules.multitask_datamodule import MTDataModule, check_images
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.writer import vqa_schema
@@ -62,11 +62,11 @@ def config(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def write_vqa(folder: Path, name: str, *answers: tuple[str, int]) -> None:
-    """A table of one picture for each answer; without one, of an unlabelled picture."""
+    """A table of one image for each answer; without one, of an unlabelled image."""
     split = name.rpartition("_")[2]
     rows = [
         {
-            "image": picture(label, size=(120, 60)),
+            "image": image_bytes(label, size=(120, 60)),
             "questions": ["what?"],
             "answers": [[answer]],
             "answer_labels": [[label]],
@@ -78,7 +78,7 @@ def write_vqa(folder: Path, name: str, *answers: tuple[str, int]) -> None:
         for answer, label in answers
     ]
     unlabelled: dict[str, list[Any]] = {key: [] for key in ("answers", "answer_labels", "answer_scores")}
-    rows = rows or [{"image": picture(), "questions": ["what?"], "image_id": 9, "question_id": [9], **unlabelled}]
+    rows = rows or [{"image": image_bytes(), "questions": ["what?"], "image_id": 9, "question_id": [9], **unlabelled}]
     write_table(folder / f"{name}.arrow", rows, vqa_schema(bool(answers)))
 
 
@@ -108,7 +108,7 @@ def test_an_answer_beyond_the_head_is_named(tmp_path: Path) -> None:
         MTDataModule(config(tmp_path))
 
 
-def test_pictures_that_leave_a_patch_are_accepted() -> None:
+def test_images_that_leave_a_patch_are_accepted() -> None:
     check_images(CONFIG)
     check_images({**CONFIG, "image_size": 32, "max_image_len": 1})
     check_images({**CONFIG, "image_size": 400, "max_image_len": -1})  # sides are cut to multiples of 32, officially
@@ -128,7 +128,7 @@ def test_what_leaves_none_is_refused_by_its_key(change: dict[str, Any], named: s
         check_images({**CONFIG, **change})
 
 
-def test_a_picture_too_thin_for_a_patch_is_named(tmp_path: Path) -> None:
+def test_an_image_too_thin_for_a_patch_is_named(tmp_path: Path) -> None:
     write_vqa(tmp_path, "vqav2_train", ("yes", 0))
     write_vqa(tmp_path, "vqav2_trainable_val", ("no", 1))
     write_vqa(tmp_path, "vqav2_rest_val", ("two", 2))

@@ -102,7 +102,7 @@ def test_a_teacher_sees_all_patches_whatever_the_student_draws() -> None:
 
 @torch.no_grad()
 def test_the_scores_of_a_pair_do_not_depend_on_its_batch() -> None:
-    """A saliency cache needs it: alone, a small picture is padded less, a short sentence not at all."""
+    """A saliency cache needs it: alone, a small image is padded less, a short sentence not at all."""
     teacher, sizes = teacher_of(), [GRID, (1, 2), (2, 2)]
     together = batch_of([9, 5, 7], sizes=sizes)
     scores = scores_of(teacher, together)
