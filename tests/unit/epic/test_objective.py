@@ -240,6 +240,18 @@ def test_ranks_draw_different_numbers() -> None:
     assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
 
 
+@pytest.mark.parametrize("preset", VARIANTS)
+def test_masked_positions_and_replacements_come_from_epics_stream_alone(preset: str) -> None:
+    batch, model, drawn = batch_of(*[12] * 8), student().eval(), []
+    for seed in (1, 2):
+        epic = epic_of(preset, generator_dropout=False)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(step(epic, model, batch)[1])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn[0].masked, drawn[1].masked) and torch.equal(drawn[0].input_ids, drawn[1].input_ids)
+
+
 def test_evaluation_repeats_its_draws_and_keeps_its_own_metrics() -> None:
     epic, model, batch = epic_of("epic"), student(), batch_of(9, 4)
     step(epic, model, batch)
