@@ -195,7 +195,7 @@ def test_the_fit_is_adamw_with_a_warm_up_and_clipped_gradients(
         for parameter in model.parameters():
             parameter.grad /= norms[-1].clamp(min=1)
         optimiser.step()
-    assert max(norms) > 1 and f"20/20, loss {float(loss):.3f}" in capsys.readouterr().out
+    assert max(norms) > 1 and f"20/20, loss {loss.item():.3f}" in capsys.readouterr().out
     fitted, start = (AutoModelForMaskedLM.from_pretrained(tmp_path / name) for name in ("fitted-0", "start"))
     for name, value in model.named_parameters():
         if "key.bias" not in name:  # it cancels in the softmax: its gradient is rounding
