@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result, address
+from tests.unit.data.raw import image_bytes, write_table
+from vlp.data.arrow.writer import CAPTION
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,14 @@ def test_two_processes_train_epic_on_the_cpu(launcher: Launcher, one_node: Resul
     assert one_node.output.count(f"run directory: {one_node.directory}") == 1 and one_node.checkpoint.exists()
 
 
-@OTHERS_SLOW
-def test_every_rank_has_random_states_of_its_own(one_node: Result) -> None:
-    """Dropout and ITM labels come from the global state, M and replacements from EPIC's."""
-    checkpoint = torch.load(one_node.checkpoint, weights_only=True)
-    ranks, epic = [rank["random_state"]["torch"] for rank in checkpoint["ranks"]], checkpoint["epic"]["rng"]
-    assert len(ranks) == len(epic) == 2
-    assert not torch.equal(*ranks) and not torch.equal(*epic)
+@SHARED_CODE
+def test_every_rank_draws_masked_positions_and_replacements_of_its_own(launcher: Launcher, tmp_path: Path) -> None:
+    """All pairs are equal, so that both ranks draw as many numbers: states that began alike would end alike."""
+    row = {"image": image_bytes(), "caption": ["a man on a red horse"], "image_id": "x.jpg", "split": "train"}
+    write_table(tmp_path / "vg.arrow", [row] * 16, CAPTION)
+    own = (f"data_root={tmp_path}", "datasets=['vg']", "epic_itc_rand", "max_steps=1", "num_gpus=2", "batch_size=16")
+    states = torch.load(launcher.pretrain(*own).checkpoint, weights_only=True)["epic"]["rng"]
+    assert len(states) == 2 and not torch.equal(*states)
 
 
 @VILT_ALONE

@@ -115,6 +115,22 @@ def test_a_run_that_max_steps_ended_goes_on_with_more(
     assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut}
 
 
+@SHARED_CODE
+def test_an_interrupted_log_interval_and_a_snapshot_of_the_student_go_on(launcher: Launcher) -> None:
+    """EPIC's metrics are logged every third step, with all batches since; an epoch, 4 steps, renews the snapshot."""
+    changes = ("epic_vlm_sas", launcher.teacher[1], "val_check_interval=8", "log_every_n_steps=3")
+    items = (*ITEMS, *changes, "max_steps=6", "warmup_steps=7")
+    whole, half = launcher.pretrain(*items), launcher.pretrain(*items, "max_steps=5")
+    resumed = launcher.pretrain(*items, f"resume_from={half.checkpoint}")
+    assert lines(resumed) == lines(whole)[-len(lines(resumed)) :]
+    of_epic = [[line for line in lines(run) if '"epic/train/' in line] for run in (whole, half, resumed)]
+    assert list(map(len, of_epic)) == [2, 1, 1] and of_epic[0] == of_epic[1] + of_epic[2]
+    same_end(resumed, whole)
+    assert torch.load(resumed.checkpoint, weights_only=True)["epic"]["snapshot"]["refreshed_at"] == 4
+    each = launcher.pretrain(*items, "log_every_n_steps=1", "max_steps=3").values("epic/train/epic_itc")
+    assert len(each) == 3 and whole.values("epic/train/epic_itc")[0] == pytest.approx(sum(each) / 3, rel=1e-6)
+
+
 @OTHERS_SLOW
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.slow)])
 def test_a_signal_to_the_group_stops_after_the_step(

@@ -109,3 +109,13 @@ def test_the_dense_head_has_one_more_layer() -> None:
     states = torch.randn(2, 4, 6)
     hidden = torch.nn.functional.gelu(head.dense(states))
     torch.testing.assert_close(head(states), head.beta(hidden).squeeze(-1))
+
+
+def test_the_head_starts_as_the_baselines_heads_do() -> None:
+    """Weights from N(0, 0.02), biases 0."""
+    torch.manual_seed(0)
+    head = ConsistencyHead(768, dense=True)
+    assert head.dense is not None
+    for layer in (head.dense, head.beta):
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.1)
+        assert not layer.bias.any()

@@ -280,6 +280,18 @@ def test_the_vision_language_generator_asks_the_snapshot_with_the_masked_sentenc
     assert torch.equal(input_ids[~masked], ids[~masked])
 
 
+def test_the_vision_language_generator_draws_words_of_the_baseline_alone() -> None:
+    """Its head may have columns that are no token, as an official METER's has."""
+    ids, mask = sentences(*[9] * 20)
+    masked = every_other(ids, mask)
+    logits = torch.zeros(int(masked.sum()), SIZE + 24)
+    logits[:, : MASK + 1] = logits[:, SIZE:] = 20.0
+    for special, lowest in ((False, MASK + 1), (True, 0)):
+        generator = VisionLanguageGenerator(VOCABULARY, config_of("vlm_sas", draw_special_tokens=special))
+        tokens = generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).tokens
+        assert tokens.min() == lowest and tokens.max() < SIZE
+
+
 def test_l_gen_is_float32_under_autocast() -> None:
     generator = lm_generator().eval()
     ids, mask = sentences(6, 3)

@@ -117,6 +117,15 @@ def test_a_head_that_says_the_same_of_every_token_has_an_auroc_of_one_half() -> 
     assert metrics.compute()["epic_itc_auroc"] == 0.5
 
 
+def test_an_undecided_head_calls_no_token_replaced() -> None:
+    """D_i = 1/2 at logit 0."""
+    _, corruption = example(0)
+    metrics = EpicMetrics()
+    metrics.update(torch.zeros(4, 9), corruption, torch.zeros(()))
+    values = metrics.compute()
+    assert values["epic_itc_recall"] == 0 and "epic_itc_precision" not in values
+
+
 def test_the_share_of_masked_tokens_on_salient_words() -> None:
     metrics = EpicMetrics()
     _, corruption = example(0)

@@ -107,6 +107,39 @@ def test_the_losses_are_weighted_once_and_the_raw_values_are_metrics() -> None:
     assert values["epic_gen"] == pytest.approx(corruption.generator_loss.item(), rel=1e-5)
 
 
+def test_head_and_reduction_are_those_of_the_configuration() -> None:
+    dense, plain = epic_of("epic", itc_head="dense"), epic_of("epic", itc_head_bias=False)
+    assert dense.head.dense is not None and plain.head.dense is None
+    assert dense.head.beta.bias is not None and plain.head.beta.bias is None
+    model, batch = student().eval(), batch_of(9, 4, 6)
+    (mean, corruption), (summed, _) = (
+        step(epic_of("epic", itc_reduction=reduction).eval(), model, batch)
+        for reduction in ("mean_tokens", "sum_per_sentence")
+    )
+    torch.testing.assert_close(summed["epic_itc_loss"], mean["epic_itc_loss"] * corruption.valid.sum() / 3)
+
+
+@pytest.mark.parametrize("preset", ["epic", "lm_cond", "vlm_sas"])
+def test_near_zero_every_model_draws_its_likeliest_token(preset: str) -> None:
+    """Each seed the same replacements, and other ones at the temperature of Eq. 5."""
+    batch, model = batch_of(*[9] * 8), student().eval()
+
+    def drawn(seed: int, temperature: float) -> Tensor:
+        settings: dict[str, Any] = {"mask_ratio": 1.0, "sampling_temperature": temperature}
+        return step(epic_of(preset, seed=seed, **settings).eval(), model, batch)[1].input_ids
+
+    assert torch.equal(drawn(0, 1e-4), drawn(1, 1e-4)) and not torch.equal(drawn(0, 1.0), drawn(1, 1.0))
+
+
+def test_the_truth_about_salient_words_reaches_the_metrics() -> None:
+    epic, model, batch = epic_of("epic"), student(), batch_of(9, 4)
+    corruption = step(epic, model, batch)[1]
+    assert "epic_masked_salient_share" not in epic.metrics.compute()
+    epic.losses(model.fuse(corruption.input_ids, batch["mask"], batch["image"]), corruption, corruption.masked)
+    values = epic.metrics.compute()
+    assert values["epic_masked_salient_share"] == 1 and values["epic_salient_share"] == pytest.approx(6 / 13)
+
+
 def test_alpha_is_the_teachers_eq_8() -> None:
     epic, batch = epic_of("epic"), batch_of(9, 4)
     teacher: Any = epic.teacher
@@ -234,10 +267,23 @@ def test_a_resumed_run_draws_the_same_numbers() -> None:
     assert not torch.equal(rest[0].masked, rest[1].masked)
 
 
-def test_ranks_draw_different_numbers() -> None:
+def test_ranks_and_seeds_draw_different_numbers() -> None:
     batch = batch_of(*[12] * 8)
-    drawn = [epic_of("epic", rank=rank).corruption_of(batch).masked for rank in range(3)]
-    assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+    for key in ("rank", "seed"):
+        drawn = [epic_of("epic", **{key: number}).corruption_of(batch).masked for number in range(3)]
+        assert not torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[1], drawn[2])
+
+
+@pytest.mark.parametrize("preset", VARIANTS)
+def test_masked_positions_and_replacements_come_from_epics_stream_alone(preset: str) -> None:
+    batch, model, drawn = batch_of(*[12] * 8), student().eval(), []
+    for seed in (1, 2):
+        epic = epic_of(preset, generator_dropout=False)
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        drawn.append(step(epic, model, batch)[1])
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(drawn[0].masked, drawn[1].masked) and torch.equal(drawn[0].input_ids, drawn[1].input_ids)
 
 
 def test_evaluation_repeats_its_draws_and_keeps_its_own_metrics() -> None:

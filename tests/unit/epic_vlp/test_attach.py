@@ -56,3 +56,13 @@ def test_nothing_is_attached_when_epic_is_off(tmp_path: Path) -> None:
     model = METERTransformerSS(config)
     attach_epic(METER, model, loaders(tmp_path), rank=0)
     assert model.epic is None
+
+
+def test_a_runs_seed_and_the_rank_decide_what_is_drawn(tmp_path: Path) -> None:
+    config = small_run(tmp_path, epic={"enabled": True, "masking": "uniform", "replacement": "uniform"})
+    drawn, ids = [], torch.full((4, 20), 50)
+    for seed, rank in ((0, 0), (0, 1), (1, 0), (0, 0)):
+        model = METERTransformerSS({**config, "seed": seed})
+        attach_epic(METER, model, loaders(tmp_path), rank)
+        drawn.append(model.epic.corrupt(ids, torch.ones_like(ids), scores=None).input_ids.tolist())
+    assert drawn[0] == drawn[3] and drawn[0] not in drawn[1:3] and drawn[1] != drawn[2]

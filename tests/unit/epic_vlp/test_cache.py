@@ -95,6 +95,25 @@ def test_scores_are_the_teachers(folder: Path) -> None:
     assert len(seen) == (IMAGES - 1) * 3
 
 
+def test_scores_of_two_data_sets_are_kept_apart(folder: Path, tmp_path: Path) -> None:
+    """Equal captions and row numbers in both; the last row that is read of the first is the first of the second."""
+    for table, numbers in (("sbu_0", [20]), ("vg", [0, 1, 2])):
+        rows = [{"image": image_bytes(i), "caption": WORDS[:3], "image_id": "x.jpg", "split": "train"} for i in numbers]
+        write_table(tmp_path / f"{table}.arrow", rows, CAPTION)
+    changes = {"data_root": str(tmp_path), "datasets": ["sbu", "vg"], "saliency_cache": str(tmp_path / "cache")}
+    build_cache(METER, config := config_of(folder, **changes))
+    epic, datamodule = attached(config)
+    assert len(epic.teacher.cache) == 4 * 3
+    teacher = load_teacher(METER, config, EpicConfig(enabled=True), datamodule.tokenizer)
+    samples = datamodule.sets["train"]
+    batch = trimmed(datamodule.collate([samples[i] for i in range(len(samples))]))
+    assert len(set(zip(batch["origin"], batch["text"], strict=True))) == 12
+    ours, theirs = epic.teacher.saliency(batch), teacher.saliency(batch)
+    words = batch["text_masks"].bool()
+    torch.testing.assert_close(ours[words], theirs[words], rtol=1e-5, atol=1e-6)
+    assert len(theirs[:, 1].unique()) == 12  # every pair has scores of its own
+
+
 def test_what_the_manifest_says(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     build_cache(METER, config_of(folder))  # complete: nothing is computed
     printed = capsys.readouterr().out
@@ -157,6 +176,25 @@ def test_a_killed_build_goes_on(folder: Path, tmp_path: Path, capfd: pytest.Capt
     build_cache(METER, config)
     assert "9 of 12 chunks are there already" in capfd.readouterr().out
     same_files(tmp_path, folder / "cache")
+
+
+def test_a_build_of_changed_data_or_another_precision_begins_anew(folder: Path, tmp_path: Path) -> None:
+    """As many pairs under the same names: neither a complete cache nor complete chunks of a killed build serve."""
+    config = config_of(folder, data_root=str(tmp_path), saliency_cache=str(tmp_path / "cache"))
+    write_vg(tmp_path)
+    build_cache(METER, config)
+    killed_build({**config, "precision": "bf16"}, 4)
+    rows = [
+        {"image": image_bytes(40 + i), "caption": WORDS[:3], "image_id": "", "split": "train"} for i in range(IMAGES)
+    ]
+    write_table(tmp_path / "vg.arrow", rows, CAPTION)
+    for precision in ("bf16", 32):
+        build_cache(METER, {**config, "precision": precision})
+        assert json.loads((tmp_path / "cache" / "manifest.json").read_text())["precision"] == precision
+        epic, datamodule = attached(config)
+        samples = datamodule.sets["train"]
+        batch = trimmed(datamodule.collate([samples[i] for i in range(len(samples))]))
+        assert len(epic.teacher.cache) == 3 * IMAGES and bool(epic.teacher.saliency(batch).isfinite().all())
 
 
 def same_files(ours: Path, theirs: Path) -> None:

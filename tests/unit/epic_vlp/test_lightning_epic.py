@@ -68,6 +68,26 @@ def test_parts_that_do_not_fit_are_refused() -> None:
             build(preset, **parts)
 
 
+@every("epic", "lm_cond")
+@pytest.mark.parametrize("own", [{}, {"itc_head_lr_mult": 2.5, "generator_lr_mult": 0.5}])
+def test_epics_parameters_learn_at_the_rates_that_are_asked_for(kit: Kit, preset: str, own: dict[str, float]) -> None:
+    """The ITC head as fast as the pre-training heads: METER multiplies theirs by ``lr_mult_head``, ViLT by nothing."""
+    model = kit.epic_model(preset, **own)
+    model.config |= {"max_steps": 10, "lr_mult": 11.0, "lr_mult_head": 7.0, "lr_mult_cross_modal": 3.0}
+    (optimizer,), _ = kit.set_schedule(model)
+    rates = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    base = model.config["learning_rate"]
+    of_heads = base * {"roberta": 7.0, "bert": 1.0}[kit.baseline.text_family]
+    expected = {
+        "itm_score": of_heads,
+        "epic.head": base * own["itc_head_lr_mult"] if own else of_heads,
+        "epic.generator": base * own.get("generator_lr_mult", 1.0),
+    }
+    for part, rate in expected.items():
+        found = {rates[id(p)] for p in model.get_submodule(part).parameters()}
+        assert list(found) == [pytest.approx(rate)], part
+
+
 @every("epic")
 @torch.no_grad()
 @settings(max_examples=10, deadline=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -29,34 +30,52 @@ def test_the_teacher_is_no_part_of_the_student(kit: Kit, preset: str) -> None:
     assert {name.split(".")[1] for name in student.state_dict() if name.startswith("epic.")} == {"head", "generator"}
 
 
-def plain_epic_losses(kit: Kit, model: Any, batch: Batch) -> dict[str, Tensor]:
-    """docs/method.md §2, steps 7-9, from a full pass over the sentence that the step draws (in eval mode the same)."""
-    epic = model.epic
-    image_cls = model.encode_image(batch["image"][0])[:, 0] if kit.parts.image_encoder else None
-    corruption = epic.corruption_of(batch["text_ids"], batch["text_masks"], batch, image_cls)
-    states = model.infer({**batch, "text_ids": corruption.input_ids})["text_feats"]
-    d = torch.sigmoid(epic.head(states)).double()
-    terms = [
-        -torch.log(1 - d[b, i] if corruption.replaced[b, i] else d[b, i])
-        for b, i in corruption.valid.nonzero().tolist()
-    ]
-    return {"epic_itc_loss": 8 * torch.stack(terms).mean(), "epic_gen_loss": corruption.generator_loss}
+def corruptions_of(epic: Any) -> list[Any]:
+    """What ``epic`` makes of its sentences from now on."""
+    made, corrupt = list[Any](), epic.corrupt
+
+    def watched(*args: Any, **options: Any) -> Any:
+        made.append(corrupt(*args, **options))
+        return made[-1]
+
+    epic.corrupt = watched
+    return made
+
+
+@torch.no_grad()
+def plain_epic_losses(kit: Kit, model: Any, batch: Batch, masked: Tensor, corrupted: Tensor) -> dict[str, float]:
+    """docs/method.md §2, steps 5-9, token by token from full passes over the sentence that the step drew."""
+    ids, mask, generator = batch["text_ids"], batch["text_masks"], model.epic.generator
+    words = generator.language_model.get_input_embeddings()(ids.masked_fill(masked, kit.vocabulary.mask_id))
+    if model.epic.config.image_conditioned:
+        words[:, 0] = model.encode_image(batch["image"][0])[:, 0]
+    log_p = generator.language_model(inputs_embeds=words, attention_mask=mask).logits.log_softmax(-1)
+    gen = [-float(log_p[b, i, ids[b, i]]) for b, i in masked.nonzero().tolist()]
+    states = model.infer({**batch, "text_ids": corrupted})["text_feats"]
+    d, itc = torch.sigmoid(model.epic.head(states)).double(), []
+    for b, i in mask.nonzero().tolist():
+        if int(ids[b, i]) not in kit.vocabulary.special_ids:
+            itc.append(-math.log(d[b, i] if corrupted[b, i] == ids[b, i] else 1 - d[b, i]))
+    return {"epic_itc_loss": 8 * sum(itc) / len(itc), "epic_gen_loss": sum(gen) / len(gen)}
 
 
 @every("epic", "itc_lm", "lm_cond")
 def test_the_step_adds_the_losses_of_the_method(kit: Kit, preset: str) -> None:
     model, itm_labels = kit.epic_model(preset), torch.tensor([0, 1, 0])
-    batch = kit.batch_of([7, 5, 9])
-    outputs, expected = model(batch, itm_labels), plain_epic_losses(kit, model, batch)
+    batch, made = kit.batch_of([7, 5, 9]), corruptions_of(model.epic)
+    outputs = model(batch, itm_labels)
+    (corruption,) = made
+    expected = plain_epic_losses(kit, model, batch, corruption.masked, corruption.input_ids)
     for key, value in expected.items():
-        assert float(outputs[key].detach()) == pytest.approx(float(value.detach()), rel=1e-5), key
+        assert float(outputs[key].detach()) == pytest.approx(value, rel=1e-5), key
     epic, model.epic = model.epic, None  # the baseline's own losses are those without EPIC
     vanilla = model(batch, itm_labels)
     assert all(torch.equal(outputs[key], vanilla[key]) for key in kit.own_losses)
     guard = {"epic_teacher_guard_loss"} if epic.teacher is not None else set()
     assert outputs.keys() - vanilla.keys() == {"epic_itc_loss", "epic_gen_loss", *guard}
     assert all(outputs[key] == 0 for key in guard)
-    assert epic.metrics.compute()["epic_itc"] > 0
+    assert epic.metrics.compute()["epic_itc"] == pytest.approx(expected["epic_itc_loss"] / 8, rel=1e-5)
+    assert epic.metrics.compute()["epic_gen"] == pytest.approx(expected["epic_gen_loss"], rel=1e-5)
 
 
 @every("epic")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from epic_common.saliency import saliency_scores
 from meter.modules.epic_meter import MeterTeacher
+from tests.unit.epic_vlp.kits import METER_KIT
 from tests.unit.meter.small import HEADS, IMAGE_SIZE, LAYERS, WIDTH, batch_of, meter
 from vlp.nn.attention import CoAttentionLayer
 
@@ -85,3 +88,26 @@ def test_nothing_beyond_the_scores_is_computed(vision: str) -> None:
     teacher.query_key(batch, -2)
     with pytest.raises(pytest.fail.Exception, match="not needed"):
         teacher.infer(batch)
+
+
+# LM (cond.) ----------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("vision", ["clip", "swin"])
+def test_the_generator_is_given_the_pooled_image(vision: str) -> None:
+    """CLIP's class token and no other; of Swin, which has none, the mean over all tokens."""
+    kit = replace(METER_KIT, student=partial(meter, vision), teacher=partial(teacher_of, vision))
+    model, batch = kit.epic_model("lm_cond"), batch_of([7, 5, 9], image_size=IMAGE_SIZE[vision])
+    image = model.encode_image(batch["image"][0])
+    first, rest = image[:, :1], image[:, 1:]
+
+    def loss(*parts: Tensor) -> float:
+        return float(model.epic.step(model, batch, torch.cat(parts, dim=1))["epic_gen_loss"])
+
+    expected, other = loss(first, rest), torch.randn(WIDTH)
+    changed = [loss(first + other, rest) != expected, loss(first, rest + other) != expected]
+    assert changed == [True, vision == "swin"]
+    if vision == "swin":
+        same = [loss(rest, first), loss(first + other, rest[:, :1] - other, rest[:, 1:])]
+        assert same == pytest.approx([expected, expected], rel=1e-5)

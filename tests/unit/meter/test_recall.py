@@ -135,20 +135,6 @@ def test_the_sanity_check_ranks_nothing() -> None:
     assert data.asked == 2 * [("coco", "val", False)]  # by the validation at the epoch's end
 
 
-def test_the_sanity_check_ranks_nothing() -> None:
-    """It would rank every pair before the first step of a run."""
-    model = retrieval_model("clip")
-    model.config["get_recall_metric"] = True
-    attach(model, torch.randn(4, 3, 32, 32))
-    found: list[str] = []
-    with (
-        patch.object(model.trainer, "sanity_checking", True),
-        patch.object(model, "log", lambda name, value, **_: found.append(name)),
-    ):
-        epoch_wrapup(model)
-    assert "val/the_metric" in found and not any(name.startswith("recalls/") for name in found)
-
-
 def test_towers_run_once_per_image_and_per_caption() -> None:
     model, images = retrieval_model("clip"), torch.randn(4, 3, 32, 32)
     seen: dict[str, int] = {"images": 0, "tokens": 0}
