@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,11 @@ def compare(settings: Settings) -> Comparison:
 def _recall(runs: dict[str, Any], settings: Settings, way: str, k: int) -> Score:
     images = settings.test_images
     # A random order finds one of an image's captions among k of all captions, or a caption's image among k images.
-    chance = k / images
+    chance = min(k, images) / images
     if way == "tr":
         captions = images * CAPTIONS_PER_IMAGE
-        miss = 1.0
-        for j in range(CAPTIONS_PER_IMAGE):
-            miss *= (captions - k - j) / (captions - j)
-        chance = 1 - miss
+        misses = math.comb(max(captions - k, 0), CAPTIONS_PER_IMAGE)
+        chance = 1 - misses / math.comb(captions, CAPTIONS_PER_IMAGE)
     values = {name: 100 * run["retrieval"][f"recalls/{way}_r{k}"] for name, run in runs.items()}
     return Score(f"{way.upper()} R@{k}", values["vanilla"], values["epic"], chance=100 * chance)
 

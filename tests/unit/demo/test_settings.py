@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,21 @@ def test_commands_are_official_ones_of_the_baseline(name: str, tmp_path: Path) -
     assert "max_steps=7" in commands[pretrain_command]
     teacher = f"teacher_path={settings.checkpoint('vanilla')}"
     assert teacher in commands[pretrain_command] and teacher not in pretrain_command(settings, 99, "vanilla")
+
+
+@pytest.mark.parametrize("build", [pretrain_command, masked_token_command, retrieval_command])
+@pytest.mark.parametrize("name", BASELINES)
+def test_the_runs_differ_by_epic_alone(name: str, build: Callable[..., list[str]], tmp_path: Path) -> None:
+    settings = parse(["--baseline", name, "--output", str(tmp_path), "--batch", "6", "--processes", "3", "--seed", "5"])
+    vanilla, epic = (build(settings, 99, run) for run in ("vanilla", "epic"))
+    added = [] if build is retrieval_command else ["epic", f"teacher_path={settings.checkpoint('vanilla')}"]
+    own = [item.replace(str(tmp_path / "vanilla"), str(tmp_path / "epic")) for item in vanilla]
+    assert epic == [*own, *added] and own != vanilla
+    assert {"num_gpus=3", "per_gpu_batchsize=6", "batch_size=18", "seed=5"} <= set(epic)
+    evaluates = {"test_only=True", f"load_path={settings.checkpoint('epic')}"} <= set(epic)
+    assert evaluates == (build is not pretrain_command) and f"log_dir={tmp_path / 'epic'}" in epic
+    assert ("eval_split=val" in epic) == (build is masked_token_command)
+    assert ("get_recall_metric=True" in epic) == (build is retrieval_command)
 
 
 def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
