@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from demo.stages import Stage, StageError, run_command, run_stages
 
 
 def stages_of(folder: Path, ran: list[int], count: int = 4) -> list[Stage]:
-    def run(number: int) -> Callable[[], None]:
-        return lambda: (ran.append(number), (folder / str(number)).touch())[0]
+    def run(number: int) -> None:
+        ran.append(number)
+        (folder / str(number)).touch()
 
-    return [Stage(f"stage {number}", 10, folder / str(number), run(number)) for number in range(1, count + 1)]
+    return [Stage(f"stage {n}", 10, folder / str(n), partial(run, n)) for n in range(1, count + 1)]
 
 
 def test_a_stage_whose_result_is_there_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -174,7 +174,13 @@ def test_the_fit_is_adamw_with_a_warm_up_and_clipped_gradients(
     """Replayed from the masked sentences, with the rate of a model that is fitted further."""
     (tmp_path / "captions.txt").write_text("a black cat on a sofa sleeps\n" * 10)
     fit_language_model(captions, tmp_path / "start", FitSettings(steps=1, **SMALL))
-    settings: dict[str, Any] = {"init": str(tmp_path / "start"), "steps": 20, "batch_size": 4, "max_length": 16, "mlm_prob": ALL}
+    settings: dict[str, Any] = {
+        "init": str(tmp_path / "start"),
+        "steps": 20,
+        "batch_size": 4,
+        "max_length": 16,
+        "mlm_prob": ALL,
+    }
     drawn = []
     for seed in (1, 0):
         with passes() as seen:
