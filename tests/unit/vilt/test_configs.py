@@ -1,4 +1,4 @@
-"""The official configuration, which is read from the tables of docs/official/vilt.md §2, and the order of §1."""
+"""The official configuration, read from the tables of docs/official/vilt.md §2, and the order in which keys count."""
 
 from __future__ import annotations
 
