@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokeni
 from transformers.models.roberta.modeling_roberta import RobertaLMHead
 
 from epic_common.generator import Vocabulary
+from epic_common.language_models import progress
 from epic_common.language_models.fit import FitSettings, fit_language_model, main
 from epic_common.language_models.load import load_language_model
 from epic_common.language_models.small import FAMILIES, train_wordpiece
@@ -73,7 +74,8 @@ def test_the_folder_loads_with_every_auto_class(fitted: Path, family: str) -> No
     assert tokenizer.decode(ids[0], skip_special_tokens=True) == "a black cat"
     assert AutoModel.from_pretrained(fitted)(ids).last_hidden_state.shape == (1, ids.shape[1], 32)
     assert AutoModelForMaskedLM.from_pretrained(fitted)(ids).logits.shape == (1, ids.shape[1], len(tokenizer))
-    assert tokenizer("word " * 99, truncation=True)["input_ids"].__len__() == 16
+    longest = tokenizer("word " * 99, truncation=True, return_tensors="pt")["input_ids"]
+    assert AutoModel.from_pretrained(fitted)(longest).last_hidden_state.shape == (1, 16, 32)
 
 
 def test_it_learns_what_goes_together(fitted: Path) -> None:
@@ -234,9 +236,12 @@ def test_it_serves_as_the_trained_generator(fitted: Path) -> None:
 @pytest.mark.parametrize("text", ["A Man, a plan: CAFÉ", "unheard-of zyzzyvas"])
 def test_a_new_wordpiece_tokenizer_is_that_of_an_uncased_bert(text: str) -> None:
     """Its pieces are BERT's greedy longest matches over lower-cased words without accents; ids in no fixed order."""
-    tokenizer = train_wordpiece(["a man a plan a cafe", "zebras and unheard-of heavy pianos"] * 3, 60, 12)
+    tokenizer = train_wordpiece(["a man a plan a cafe", "Zebras and UNHEARD-OF heavy pianos"] * 3, 60, 12)
     assert tokenizer.convert_ids_to_tokens(list(range(5))) == ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     vocabulary = tokenizer.get_vocab()
+    letters = [piece for piece in sorted(vocabulary, key=vocabulary.__getitem__) if re.fullmatch("##.", piece)]
+    assert letters == sorted(letters)  # whatever the process's hash seed
+    assert all(piece == piece.lower() for piece in vocabulary if not piece.startswith("["))
     words = re.findall(r"[a-z]+|[^a-z ]", text.lower().replace("é", "e"))
     assert tokenizer.tokenize(text) == [piece for word in words for piece in longest_matches(word, vocabulary)]
 
@@ -321,6 +326,19 @@ def test_a_bad_caption_file_is_named(text: bytes, message: str, tmp_path: Path) 
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         FitSettings(**bad)
+
+
+def test_the_time_left_is_that_of_the_steps_that_are_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with progress.steps_with_time_left("fitting", 20) as steps:
+        for number in range(20):
+            clock[0] += 3.0
+            steps.advance(torch.tensor(float(number)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"fitting: {n}/20, loss {n - 1:.3f}, {3 * (20 - n)} s left" for n in range(2, 21, 2)]
 
 
 def test_the_command_line_reports_progress_with_the_time_left(

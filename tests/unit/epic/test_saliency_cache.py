@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from epic_common.generator import build_generator
-from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key, tokenizer_fingerprint
+from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, fingerprint, pair_key, tokenizer_fingerprint
 from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
@@ -89,7 +90,8 @@ def test_what_was_written_is_read(
     for key in [*(pair_key(digest(i), text) for chunk in pairs for i, text in chunk), *map(b"".join, odd_keys)]:
         content.setdefault(key, torch.randn(int(torch.randint(0, 7, (), generator=rng)), generator=rng))
     chunks = [[(key, content[key]) for key in (pair_key(digest(i), text) for i, text in chunk)] for chunk in pairs]
-    chunks[0] += [(key, content[key]) for key in map(b"".join, odd_keys)]
+    for chunk in (chunks[0], chunks[-1]):
+        chunk += [(key, content[key]) for key in map(b"".join, odd_keys)]
     cache = write(tmp_path_factory.mktemp("cache"), chunks)
     assert len(cache) == len(content)
     for scores, expected in zip(cache.scores(list(content)), content.values(), strict=True):
@@ -121,6 +123,26 @@ def test_files_are_as_readable_as_others(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     assert {path.stat().st_mode for path in tmp_path.iterdir()} == {(tmp_path / "plain").stat().st_mode}
     assert cache.manifest["pairs"] == 3
+
+
+def test_every_file_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not synced may come back as an empty file after a machine that stops."""
+    synced, named = set[Path](), list[str]()
+    sync, replace = os.fsync, os.replace
+
+    def noted_sync(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        sync(descriptor)
+
+    def noted_replace(source: Path, target: Path) -> None:
+        assert source in synced and source.stat().st_size > 0
+        named.append(target.name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    cache = write(tmp_path, [some(3), some(3, seed=1)])
+    assert named == ["000000.safetensors", "000001.safetensors", cache.manifest["file"], "manifest.json"]
 
 
 # Building it --------------------------------------------------------------------------------------------------
@@ -344,6 +366,12 @@ def test_the_teacher_is_known_by_its_hash(tmp_path: Path) -> None:
 
 
 # The tokenizer ------------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
+    """Which versions of tokenizers write differently."""
+    assert fingerprint({"a": 1, "b": [2, {"c": 3, "d": 4}]}) == fingerprint({"b": [2, {"d": 4, "c": 3}], "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
 
 
 def test_a_tokenizers_fingerprint_is_what_decides_its_ids(tmp_path: Path) -> None:

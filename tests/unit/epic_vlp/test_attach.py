@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from epic_common.config import EpicConfig
+from epic_common.saliency import saliency_scores
 from epic_vlp.attach import attach_epic
 from epic_vlp.frozen_teacher import load_teacher
 from meter.baseline import BASELINE as METER
@@ -44,6 +45,18 @@ def test_a_teacher_is_built_from_its_own_config(form: str, tmp_path: Path) -> No
     assert not module.training and not any(p.requires_grad for p in module.parameters())
 
 
+@torch.no_grad()
+def test_a_teacher_answers_from_the_layer_that_is_asked_for(tmp_path: Path) -> None:
+    config = small_run(tmp_path, teacher_path=str(saved_teacher(tmp_path)))
+    ids = torch.arange(10, 22).view(2, 6)
+    batch = {"text_ids": ids, "text_masks": torch.ones_like(ids), "image": [torch.randn(2, 3, 64, 64)]}
+    for layer in (-1, -2):
+        settings = EpicConfig(enabled=True, saliency_layer=layer)
+        teacher = load_teacher(METER, config, settings, load_tokenizer(tmp_path))
+        expected = saliency_scores(*teacher.model.query_key(batch, layer))
+        assert torch.equal(teacher.saliency(batch), expected) and expected.unique().numel() > 6
+
+
 @pytest.mark.parametrize("variant", [{}, {"replacement": "vlm"}])
 def test_a_teacher_has_the_mlm_head_only_where_it_proposes_words(variant: dict[str, Any], tmp_path: Path) -> None:
     config = small_run(tmp_path, teacher_path=str(saved_teacher(tmp_path)))
@@ -60,7 +73,7 @@ def test_nothing_is_attached_when_epic_is_off(tmp_path: Path) -> None:
 
 def test_a_runs_seed_and_the_rank_decide_what_is_drawn(tmp_path: Path) -> None:
     config = small_run(tmp_path, epic={"enabled": True, "masking": "uniform", "replacement": "uniform"})
-    drawn, ids = [], torch.full((4, 20), 50)
+    drawn, ids = [], torch.full((4, 20), 10)
     for seed, rank in ((0, 0), (0, 1), (1, 0), (0, 0)):
         model = METERTransformerSS({**config, "seed": seed})
         attach_epic(METER, model, loaders(tmp_path), rank)
