@@ -71,6 +71,6 @@ EPIC = EpicExtension(
     fusion_layers="num_top_layer",
     image_encoder=True,
     text_ends_with_sep=True,
-    # square: a picture is the same tensor whatever stands beside it
+    # square: an image is the same tensor whatever stands beside it
     fixed_views=("clip", "imagenet", "vit"),
 )
