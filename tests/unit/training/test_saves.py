@@ -20,16 +20,21 @@ from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 __all__ = ["on_the_cpu"]
 
 
+# From within the first accumulation, through validations in its middle and after its step, into the second epoch.
+HOOKS = range(13, 50, 2)
+
+
 class Saves(Callback):
-    """Of every save of last.ckpt how many batches have been accumulated for a step that is not made yet."""
+    """The step of every save of last.ckpt, and how many batches had been accumulated for the next one by then."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.waiting, self.seen = 0, list[int]()
+        self.waiting, self.steps, self.waited = 0, list[int](), list[int]()
         save = AtomicCheckpointIO.save_checkpoint
 
         def noted(disk: AtomicCheckpointIO, checkpoint: dict[str, Any], path: Path, **options: Any) -> None:
             if Path(path).name == "last.ckpt":
-                self.seen.append(self.waiting)
+                self.steps.append(checkpoint["global_step"])
+                self.waited.append(self.waiting)
             save(disk, checkpoint, path, **options)
 
         monkeypatch.setattr(AtomicCheckpointIO, "save_checkpoint", noted)
@@ -51,14 +56,26 @@ def test_a_signal_at_any_hook_saves_between_two_steps_and_nothing_is_done_twice(
     run = {"batches": 5, "accumulate": 3, "max_steps": 3, "interval": 1, "validate": True, "save_every_n_steps": 1}
     config, n = configured(run, tmp_path / "whole")
     expected = fit(config, n)
-    saves, hooks = Saves(monkeypatch), range(2, 60, 3)
-    for hook in hooks:
+    saves = Saves(monkeypatch)
+    for hook in HOOKS:
         broken = {**config, "log_dir": str(tmp_path / str(hook))}
         assert fit(broken, n, saves, Breaker(hook, ask)) + fit(broken, n, saves) == expected, hook
-    assert len(saves.seen) > 2 * len(hooks) and set(saves.seen) == {0}
+    assert set(saves.waited) == {0}
 
 
-def test_a_sigterm_while_the_loaders_are_built_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("every", "steps"), [(0, [2, 4, 6, 7]), (3, [2, 3, 4, 6, 7]), (1, [1, 2, 3, 4, 5, 6, 7])])
+def test_the_last_checkpoint_is_saved_after_validations_and_every_so_many_steps(
+    every: int, steps: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of epochs of four steps, each with two validations; the last one is cut."""
+    saves = Saves(monkeypatch)
+    fit(*configured({**SMALL, "interval": 2, "max_steps": 7, "save_every_n_steps": every}, tmp_path), saves)
+    assert saves.steps == steps
+
+
+def test_a_sigterm_while_the_loaders_are_built_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Lightning's handler gets it, which by itself would end the run with status 0."""
     config, n = configured({**SMALL, "validate": False}, tmp_path)
     build = Numbers.train_dataloader
@@ -70,6 +87,7 @@ def test_a_sigterm_while_the_loaders_are_built_is_not_lost(tmp_path: Path, monke
     with monkeypatch.context() as patched:
         patched.setattr(Numbers, "train_dataloader", stopped)
         assert fit(config, n) == []
+    assert "stopped by a signal after step 0; status 75: start it again" in capfd.readouterr().out
     assert len(fit(config, n)) > SMALL["max_steps"]
 
 
