@@ -42,10 +42,13 @@ def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     logs, begun = tmp_path_factory.mktemp("runs"), list[Launcher]()
 
     @cache
-    def launcher(name: str) -> Launcher:
-        family = get_baseline(name).text_family
+    def fit(family: str) -> None:
         sizes = FitSettings(family=family, steps=3, batch_size=8, layers=1, width=128, vocab_size=300)
         fit_language_model(data / "captions.txt", data / f"{family}-tiny", sizes)
+
+    @cache
+    def launcher(name: str) -> Launcher:
+        fit(get_baseline(name).text_family)
         (logs / name).mkdir()
         begun.append(Launcher(name, data, logs / name))
         return begun[-1]
