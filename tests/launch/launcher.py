@@ -36,8 +36,8 @@ OTHERS_SLOW = pytest.mark.parametrize(
     indirect=True,
 )
 VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)
-# One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
 IMPORTED_LATER = ("vlp.sacred_dialect.run", "torch.utils.tensorboard")  # by every run
+# One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
 
 
