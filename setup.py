@@ -11,6 +11,8 @@ CORE = [
     "numpy>=1.26",
     "pillow>=10.3",
     "rich>=13",
+    "pydantic>=2.9,<3",
+    "annotated-types>=0.6",
 ]
 # sacred 0.8 imports pkg_resources, which setuptools 81 starts to remove.
 ARROW = [  # the launchers of METER and ViLT

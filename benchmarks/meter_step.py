@@ -9,10 +9,11 @@ from transformers import AutoModel, RobertaConfig
 
 from benchmarks.arrow_steps import ArrowSteps, Size
 from meter.baseline import BASELINE
-from meter.modules.clip_model import CLIP_SIZES, ClipVisualTower
+from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import TEXT_CONFIGS, Encoders
 from meter.modules.epic_meter import MeterEpic, MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
+from meter.modules.sizes import CLIP_SIZES
 from vlp.sacred_dialect.baseline import SacredBaseline
 
 _TINY_TEXT = RobertaConfig(

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import Annotated, Any, Literal, TypeVar
+
+from annotated_types import Ge, Gt, Le
+from pydantic import ConfigDict, ValidationError
+from pydantic.dataclasses import dataclass
 
 C = TypeVar("C", bound="EpicConfig")
 
 
-@dataclass(frozen=True)
+# An unknown name, a number where a word is wanted, infinity or NaN is refused.
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Share = Annotated[float, Ge(0), Le(1)]
+Amount = Annotated[float, Ge(0)]
+Temperature = Annotated[float, Gt(0)]
+Reduction = Literal["mean_tokens", "sum_per_sentence"]
+
+
+@dataclass(frozen=True, config=_STRICT)
 class EpicConfig:
     """All settings of EPIC; the defaults are the paper's EPIC, switched off. ``docs/choices.md`` gives the reasons.
 
@@ -24,74 +35,59 @@ class EpicConfig:
 
     # -- which tokens are masked (docs/method.md §2, steps 1-3)
     # "saliency" (Eq. 8) or "uniform": how M is drawn
-    masking: str = "saliency"
-    # m = ceil(mask_ratio * len(sentence)), in [0, 1]; the paper's 0.35
-    mask_ratio: float = 0.35
+    masking: Literal["saliency", "uniform"] = "saliency"
+    # m = ceil(mask_ratio * len(sentence)); the paper's 0.35
+    mask_ratio: Share = 0.35
     # fusion layer whose own q and k give Eq. 8; -2 = the penultimate
     saliency_layer: int = -2
     # divides q·k before the softmax; 1.0 as Eq. 8 is printed, sqrt(d_h) = the attention's own scale
-    saliency_temperature: float = 1.0
+    saliency_temperature: Temperature = 1.0
     # True: [CLS]/<s> and [SEP]/</s> count in len(sentence) and can be masked
     mask_special_tokens: bool = False
 
     # -- what replaces them (steps 4-6)
     # "lm" (Eq. 4-5), "uniform" over the vocabulary, or "vlm" = an earlier snapshot of the student (SAS)
-    replacement: str = "lm"
+    replacement: Literal["lm", "uniform", "vlm"] = "lm"
     # name or folder of the Hugging Face masked LM; "" = the name of the baseline's own text encoder
     generator: str = ""
     # "finetune" by L_GEN during pre-training, "fixed" as released, "trained" = fitted to the captions before and frozen
-    generator_training: str = "finetune"
+    generator_training: Literal["finetune", "fixed", "trained"] = "finetune"
     # True = "LM (cond.)": the LM's first input embedding is the student's image [CLS] feature
     image_conditioned: bool = False
     # True: the trained generator runs with dropout, in the one forward that serves sampling and L_GEN
     generator_dropout: bool = True
     # temperature of the softmax that replacements are drawn from; 1.0 = the full softmax of Eq. 5
-    sampling_temperature: float = 1.0
+    sampling_temperature: Temperature = 1.0
     # True: special tokens can be drawn as replacements
     draw_special_tokens: bool = False
     # True for text layouts without [SEP] (ALBEF, X-VLM): one is appended for the generator alone
     append_sep: bool = False
     # steps between two snapshots of the student (replacement "vlm"); 0 = one epoch
-    sas_refresh_steps: int = 0
+    sas_refresh_steps: Annotated[int, Ge(0)] = 0
 
     # -- the losses (steps 6-9)
     # lambda, the weight of L_ITC; the paper's 8
-    itc_weight: float = 8.0
+    itc_weight: Amount = 8.0
     # "mean_tokens" = over the batch's valid tokens, "sum_per_sentence" = Eq. 2's sum, averaged over sentences
-    itc_reduction: str = "mean_tokens"
+    itc_reduction: Reduction = "mean_tokens"
     # "linear" = Eq. 1's one vector, "dense" = ELECTRA's dense + activation + vector
-    itc_head: str = "linear"
+    itc_head: Literal["linear", "dense"] = "linear"
     # True adds a bias to Eq. 1's beta·h_i
     itc_head_bias: bool = True
     # True: special tokens are judged in L_ITC too (padding never is)
     itc_special_tokens: bool = False
     # weight of L_GEN; 1 by Eq. 7
-    generator_weight: float = 1.0
+    generator_weight: Amount = 1.0
     # "mean_tokens" = over all masked tokens of the batch, "sum_per_sentence" = Eq. 7's sum, averaged over sentences
-    generator_reduction: str = "mean_tokens"
+    generator_reduction: Reduction = "mean_tokens"
 
     # -- what only a baseline can apply
     # learning-rate multiplier of the ITC head; 0 = that of the baseline's other heads
-    itc_head_lr_mult: float = 0.0
+    itc_head_lr_mult: Amount = 0.0
     # learning-rate multiplier of the generator
-    generator_lr_mult: float = 1.0
+    generator_lr_mult: Amount = 1.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            _check_type(field.name, getattr(self, field.name), type(field.default))
-        for name, allowed in _OPTIONS.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(_wrong(name, getattr(self, name), "one of " + ", ".join(map(repr, allowed))))
-        for name, (low, high, open_below) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high or (open_below and value == low):
-                bounds = f"{'above' if open_below else 'at least'} {low:g}" + (
-                    f", at most {high:g}" if high < math.inf else ""
-                )
-                raise ValueError(_wrong(name, value, bounds))
-        self._check_combinations()
-
-    def _check_combinations(self) -> None:
         is_lm = self.replacement == "lm"
         rules = (
             (self.image_conditioned and not is_lm, "image_conditioned=True", "replacement='lm'"),
@@ -154,7 +150,10 @@ class EpicConfig:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
                 raise ValueError(f"epic.{name} is not a field of EpicConfig; the nearest is epic.{near}")
-        return cls(**mapping)
+        try:
+            return cls(**mapping)
+        except ValidationError as error:
+            raise ValueError("; ".join(map(_in_words, error.errors(include_url=False)))) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-ready; the inverse of :meth:`from_dict`."""
@@ -163,40 +162,13 @@ class EpicConfig:
 
 # Fields that older configs hold, with the one value that means what their absence means.
 _RETIRED = (("on_regions", False),)
-_REDUCTIONS = ("mean_tokens", "sum_per_sentence")
-_OPTIONS = {
-    "masking": ("saliency", "uniform"),
-    "replacement": ("lm", "uniform", "vlm"),
-    "generator_training": ("finetune", "fixed", "trained"),
-    "itc_reduction": _REDUCTIONS,
-    "itc_head": ("linear", "dense"),
-    "generator_reduction": _REDUCTIONS,
-}
-# field: (lowest, highest, whether the lowest itself is excluded)
-_RANGES = {
-    "mask_ratio": (0.0, 1.0, False),
-    "saliency_temperature": (0.0, math.inf, True),
-    "sampling_temperature": (0.0, math.inf, True),
-    "sas_refresh_steps": (0, math.inf, False),
-    "itc_weight": (0.0, math.inf, False),
-    "generator_weight": (0.0, math.inf, False),
-    "itc_head_lr_mult": (0.0, math.inf, False),
-    "generator_lr_mult": (0.0, math.inf, False),
-}
 
 
-def _check_type(name: str, value: object, wanted: type) -> None:
-    """A bool is no number and a whole number is a fine float; everything else must match."""
-    if wanted is float:
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    else:
-        fits = type(value) is wanted
-    if not fits:
-        raise ValueError(_wrong(name, value, f"a {'finite number' if wanted is float else wanted.__name__}"))
-
-
-def _wrong(name: str, value: object, wanted: str) -> str:
-    return f"epic.{name} is {value!r}; it must be {wanted}"
+def _in_words(error: Any) -> str:
+    """A line for one of pydantic's errors."""
+    if error["type"] == "value_error":  # a contradiction, which names the fields itself
+        return str(error["ctx"]["error"])
+    return f"epic.{error['loc'][0]} is {error['input']!r}; {error['msg'].replace('Input should be', 'it must be')}"
 
 
 # The variants of Tables 4 and 5 (docs/method.md §4), as what differs from the defaults.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import lightning as L
 
 from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
+from epic_vlp.notices import odd_settings
 from epic_vlp.parts import EpicParts
 from vlp.baseline import Baseline
 
@@ -19,6 +20,10 @@ class EpicExtension(EpicParts):
     def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
         """:func:`check_epic`."""
         check_epic(baseline, config)
+
+    def odd_settings(self, config: Mapping[str, Any]) -> Iterator[str]:
+        """:func:`odd_settings`."""
+        return odd_settings(config)
 
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from meter.baseline import BASELINE
+from meter.config import MeterKeys, ex
 from vlp.sacred_dialect.command_line import launch
-from vlp.sacred_dialect.run import run
-from vlp.training.mpi import OpenMPIEnvironment
 
 
-def run_under_mpi(config: dict[str, Any]) -> None:
-    """One process that OpenMPI has started."""
+def main(config: dict[str, Any]) -> None:
+    """One process that OpenMPI has started; imports the model only for a configuration that can run."""
+    from meter.baseline import BASELINE
+    from vlp.sacred_dialect.run import run
+    from vlp.training.mpi import OpenMPIEnvironment
+
     try:
         environment = OpenMPIEnvironment()
     except RuntimeError as error:
@@ -25,4 +27,4 @@ def run_under_mpi(config: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    launch(BASELINE.experiment, run_under_mpi)
+    launch(ex, MeterKeys, main)

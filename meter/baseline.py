@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meter.config import ex
+from meter.config import MeterKeys, ex
 from meter.datamodules.multitask_datamodule import MTDataModule
 from meter.modules.checkpoints import LAYOUT
 from meter.modules.meter_module import METERTransformerSS
@@ -21,10 +21,7 @@ BASELINE = SacredBaseline(
     heads=tuple(HEAD_NAMES),
     text_family="roberta",
     experiment=ex,
-    task_data={
-        **{"mlm": "caption", "itm": "caption", "irtr": "caption"},
-        **{"vqa": "vqa", "nlvr2": "nlvr2", "snli": "snli"},
-    },
+    schema=MeterKeys,
     pretraining=("task_mlm_itm_clip_bert",),
     finetuning="task_finetune_{}_clip_bert",
     small=("clip16", "text_roberta", "tiny"),

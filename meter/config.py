@@ -1,118 +1,84 @@
 """METER's configuration: the official base keys and named configs, for ``python run.py with …``.
 
-Keys below "ours" and those of ``vlp.sacred_dialect.config`` are not official.
+Keys below "ours" and the last ones of ``vlp.sacred_dialect.keys`` are not official.
 
 Source: docs/official/meter.md §2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from vlp.sacred_dialect.config import add_named_configs, loss_names, new_experiment
+from annotated_types import Ge, Le
+
+from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
+from vlp.config.kinds import Amount, Choices, Name, Positive, PositiveAmount
+from vlp.config.schema import Schema, key, with_defaults
+from vlp.sacred_dialect.config import new_experiment
+from vlp.sacred_dialect.keys import SacredKeys, loss_names
 
 # EPIC >
-from epic_common.config import EpicConfig, named_configs
+from epic_common.config import named_configs
+from epic_vlp.keys import with_epic_keys
 # < EPIC
-
-ex = new_experiment("METER")
 
 TASKS = ("itm", "mlm", "mpp", "vqa", "vcr", "vcr_qar", "nlvr2", "irtr", "contras", "snli")
 _loss_names = partial(loss_names, TASKS)  # only "> 0" matters, the number is never a weight
 
 
-@ex.config
-def config() -> None:
-    exp_name = "meter"
-    seed = 0
-    datasets = ["coco", "vg", "sbu", "gcc"]
-    loss_names = _loss_names(itm=1, mlm=1)
-    batch_size = 4096  # wanted per optimiser step; accumulation makes up for per_gpu_batchsize
+class Init(Schema):
+    """What each encoder starts from: pretrained, random, or a hub name or local file."""
+
+    vision: Name = key("pretrained", "image encoder")
+    text: Name = key("pretrained", "text encoder")
+
+
+# EPIC >
+@with_epic_keys
+# < EPIC
+@with_defaults(
+    exp_name="meter",
+    loss_names=_loss_names(itm=1, mlm=1),
+    train_transform_keys=["clip"],
+    val_transform_keys=["clip"],
+    learning_rate=1e-5,
+    num_gpus=8,
+)
+class MeterKeys(SacredKeys):
+    """Every key with its default."""
+
+    task_data: ClassVar[Mapping[str, str]] = {
+        **{"mlm": "caption", "itm": "caption", "irtr": "caption"},
+        **{"vqa": "vqa", "nlvr2": "nlvr2", "snli": "snli"},
+    }
+
     # Image
-    train_transform_keys = ["clip"]
-    val_transform_keys = ["clip"]
-    image_size = 224
-    patch_size = 32
-    draw_false_image = 1
-    image_only = False
-    resolution_before = 224
-    # Text
-    vqav2_label_size = 3129
-    max_text_len = 40
-    tokenizer = "bert-base-uncased"  # also the text encoder's name, or a local folder
-    vocab_size = 30522
-    whole_word_masking = False
-    mlm_prob = 0.15
-    draw_false_text = 0
+    resolution_before: Positive = key(224, "image size of a Swin's released weights")
+    vit: Annotated[str, Choices([*CLIP_SIZES, *SWIN_SIZES])] = key("ViT-B/32", "the image encoder")
     # Fusion
-    num_top_layer = 6
-    input_image_embed_size = 768
-    input_text_embed_size = 768
-    vit = "ViT-B/32"
-    hidden_size = 768
-    num_heads = 12
-    num_layers = 6
-    mlp_ratio = 4
-    drop_rate = 0.1
+    num_top_layer: Annotated[int, Ge(1), Le(1000)] = key(6, "co-attention layers of each stream")
+    input_image_embed_size: Positive = key(768, "width of the image encoder")
+    input_text_embed_size: Positive = key(768, "width of the text encoder")
+    num_layers: Positive = key(6, "official, without effect")
+    mlp_ratio: PositiveAmount = key(4, "width of a feed-forward layer, in hidden_size")
     # Optimiser
-    optim_type = "adamw"
-    learning_rate = 1e-5
-    weight_decay = 0.01
-    decay_power = 1
-    max_epoch = 100
-    max_steps = 100000
-    warmup_steps = 10000  # a float is a fraction of the total
-    end_lr = 0
-    lr_mult_head = 5
-    lr_mult_cross_modal = 5
-    # Run
-    get_recall_metric = False
-    resume_from = None  # a checkpoint, or "auto": the newest last.ckpt of this run's name, if any
-    fast_dev_run = False
-    val_check_interval = 1.0
-    test_only = False
-    # Machine
-    data_root = ""
-    log_dir = "result"
-    per_gpu_batchsize = 0  # must be given
-    num_gpus = 8  # processes per node
-    num_nodes = 1
-    load_path = ""
-    num_workers = 8
-    precision = 32  # 32, "bf16" or 16
+    lr_mult_head: Amount = key(5, "learning-rate factor of the heads")
+    lr_mult_cross_modal: Amount = key(5, "learning-rate factor of the fusion layers")
     # Ours
-    init = {"vision": "pretrained", "text": "pretrained"}  # pretrained, random, or a hub name or local file
-    # EPIC >
-    epic = EpicConfig().to_dict()
-    teacher_path = ""  # checkpoint of the frozen teacher, a METER pre-trained without EPIC
-    saliency_cache = ""  # folder of its scores, built by epic_saliency_cache.py, instead of the teacher itself
-    # < EPIC
+    init: Init | Literal["pretrained", "random"] = key(Init(), "what the encoders start from")
 
-
-@ex.named_config
-def task_mlm_itm_clip_bert() -> None:
-    exp_name = "mlm_itm"
-    datasets = ["coco", "vg", "sbu", "gcc"]
-    loss_names = _loss_names(itm=1, mlm=1)
-    batch_size = 4096
-    max_epoch = 10
-    max_steps = 100000
-    warmup_steps = 0.1
-    whole_word_masking = True
-    vocab_size = 30522
-    max_text_len = 50
-    image_size = 224
-    tokenizer = "bert-base-uncased"
-    train_transform_keys = ["clip"]
-    val_transform_keys = ["clip"]
-    learning_rate = 1e-5
-    val_check_interval = 1.0
-    lr_mult_head = 5
-    lr_mult_cross_modal = 5
-    num_top_layer = 6
-    hidden_size = 768
-    num_heads = 12
+    def relations(self) -> Iterator[str]:
+        yield from super().relations()
+        if self.vit in CLIP_SIZES:
+            kind, width, step = "the patch size", CLIP_SIZES[self.vit].width, CLIP_SIZES[self.vit].patch_size
+        else:
+            kind, width, step = "Swin's", SWIN_SIZES[self.vit].width, 32
+        if self.image_size % step:
+            yield f"image_size={self.image_size} is not a multiple of {kind} {step} (vit={self.vit})"
+        if self.input_image_embed_size != width:
+            yield f"vit={self.vit} gives {width} channels, input_image_embed_size={self.input_image_embed_size}"
 
 
 _FINETUNE: dict[str, Any] = {
@@ -138,6 +104,29 @@ _RETRIEVAL: dict[str, Any] = {
     "image_size": 384,
 }
 NAMED_CONFIGS: dict[str, dict[str, Any]] = {
+    "task_mlm_itm_clip_bert": {
+        "exp_name": "mlm_itm",
+        "datasets": ["coco", "vg", "sbu", "gcc"],
+        "loss_names": _loss_names(itm=1, mlm=1),
+        "batch_size": 4096,
+        "max_epoch": 10,
+        "max_steps": 100000,
+        "warmup_steps": 0.1,
+        "whole_word_masking": True,
+        "vocab_size": 30522,
+        "max_text_len": 50,
+        "image_size": 224,
+        "tokenizer": "bert-base-uncased",
+        "train_transform_keys": ["clip"],
+        "val_transform_keys": ["clip"],
+        "learning_rate": 1e-5,
+        "val_check_interval": 1.0,
+        "lr_mult_head": 5,
+        "lr_mult_cross_modal": 5,
+        "num_top_layer": 6,
+        "hidden_size": 768,
+        "num_heads": 12,
+    },
     "task_finetune_nlvr2_clip_bert": {
         **_FINETUNE,
         "exp_name": "finetune_nlvr2",
@@ -251,4 +240,4 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
 # EPIC >
 NAMED_CONFIGS |= named_configs()
 # < EPIC
-add_named_configs(ex, NAMED_CONFIGS)
+ex = new_experiment("METER", MeterKeys, NAMED_CONFIGS)

@@ -15,8 +15,19 @@ Zero-shot retrieval of a pre-trained checkpoint:
 
 from __future__ import annotations
 
-from meter.baseline import BASELINE
-from vlp.sacred_dialect.run import launch
+from typing import Any
+
+from meter.config import MeterKeys, ex
+from vlp.sacred_dialect.command_line import launch
+
+
+def main(config: dict[str, Any]) -> None:
+    """Import the model only for a configuration that can run."""
+    from meter.baseline import BASELINE
+    from vlp.sacred_dialect.run import run
+
+    run(BASELINE, config)
+
 
 if __name__ == "__main__":
-    launch(BASELINE)
+    launch(ex, MeterKeys, main)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vilt.config import ex
-from vilt.datamodules.multitask_datamodule import MTDataModule, check_images
+from vilt.config import ViltKeys, ex
+from vilt.datamodules.multitask_datamodule import MTDataModule
 from vilt.modules.checkpoints import LAYOUT
 from vilt.modules.vilt_module import ViLTransformerSS
 from vlp.sacred_dialect.baseline import SacredBaseline
@@ -20,11 +20,7 @@ BASELINE = SacredBaseline(
     heads=("mlm_score", "itm_score", "mpp_score", "vqa_classifier", "nlvr2_classifier"),
     text_family="bert",
     experiment=ex,
-    task_data={
-        **{"mlm": "caption", "itm": "caption", "mpp": "caption", "irtr": "caption"},
-        **{"vqa": "vqa", "nlvr2": "nlvr2"},
-    },
-    check_own=check_images,
+    schema=ViltKeys,
     pretraining=("task_mlm_itm", "whole_word_masking=True"),
     finetuning="task_finetune_{}",
     small=("tiny",),

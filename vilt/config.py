@@ -1,89 +1,94 @@
 """ViLT's configuration: the official base keys and named configs, for ``python run.py with …``.
 
-Keys below "ours" and those of ``vlp.sacred_dialect.config`` are not official.
+Keys below "ours" and the last ones of ``vlp.sacred_dialect.keys`` are not official.
 
-Source: docs/official/vilt.md §2.
+Source: docs/official/vilt.md §2, §3.3.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from vlp.sacred_dialect.config import add_named_configs, loss_names, new_experiment
+from annotated_types import Ge, Le, MinLen
+
+from vilt.datamodules.tables import SPECS
+from vilt.modules.sizes import VIT_SIZES
+from vlp.config.kinds import Amount, Choices, Name, Positive, PositiveAmount
+from vlp.config.schema import Schema, key, with_defaults
+from vlp.data.arrow.registry import DatasetSpec
+from vlp.data.transform_keys import PIXELBERT, PIXELBERT_STEP
+from vlp.sacred_dialect.config import new_experiment
+from vlp.sacred_dialect.keys import SacredKeys, loss_names
 
 # EPIC >
-from epic_common.config import EpicConfig, named_configs
+from epic_common.config import named_configs
+from epic_vlp.keys import with_epic_keys
 # < EPIC
-
-ex = new_experiment("ViLT")
 
 # A task's head is built from any value > 0, its objective is trained from 1 on; the number is never a weight.
 _loss_names = partial(loss_names, ("itm", "mlm", "mpp", "vqa", "nlvr2", "irtr"))
+Datasets = Annotated[list[Annotated[str, Choices(SPECS)]], MinLen(1)]
+Transforms = Annotated[list[Annotated[str, Choices(PIXELBERT)]], MinLen(1)]
 
 
-@ex.config
-def config() -> None:
-    exp_name = "vilt"
-    seed = 0
-    datasets = ["coco", "vg", "sbu", "gcc"]
-    loss_names = _loss_names(itm=1, mlm=1)
-    batch_size = 4096  # wanted per optimiser step; accumulation makes up for per_gpu_batchsize
+class Init(Schema):
+    """What the transformer starts from: pretrained, random, or a local file."""
+
+    vision: Name = key("pretrained", "the transformer; embeddings of text are random")
+
+
+# EPIC >
+@with_epic_keys
+# < EPIC
+@with_defaults(
+    exp_name="vilt",
+    loss_names=_loss_names(itm=1, mlm=1),
+    max_steps=25000,
+    warmup_steps=2500,
+    precision=16,
+)
+class ViltKeys(SacredKeys):
+    """Every key with its default."""
+
+    task_data: ClassVar[Mapping[str, str]] = {
+        **{"mlm": "caption", "itm": "caption", "mpp": "caption", "irtr": "caption"},
+        **{"vqa": "vqa", "nlvr2": "nlvr2"},
+    }
+    specs: ClassVar[Mapping[str, DatasetSpec]] = SPECS
+
+    datasets: Datasets = key(["coco", "vg", "sbu", "gcc"], "the tables to read")
     # Image
-    train_transform_keys = ["pixelbert"]
-    val_transform_keys = ["pixelbert"]
-    image_size = 384  # of the shorter side; the longer one has at most 1333/800 of it
-    max_image_len = -1  # patches that are kept of an image; negative: all
-    patch_size = 32
-    draw_false_image = 1
-    image_only = False
-    # Text
-    vqav2_label_size = 3129
-    max_text_len = 40
-    tokenizer = "bert-base-uncased"  # a name or a local folder
-    vocab_size = 30522
-    whole_word_masking = False
-    mlm_prob = 0.15
-    draw_false_text = 0
+    train_transform_keys: Transforms = key(["pixelbert"], "views of a training image, one each")
+    val_transform_keys: Transforms = key(["pixelbert"], "views of an evaluated image, one each")
+    image_size: Annotated[int, Ge(PIXELBERT_STEP), Le(4096)] = key(
+        384, "pixels of the shorter side, which is cut to a multiple of 32; the longer one has at most 1333/800 of it"
+    )
+    max_image_len: Annotated[int, Ge(-1)] = key(-1, "patches that are kept of an image; -1: all")
     # Transformer
-    vit = "vit_base_patch32_384"
-    hidden_size = 768
-    num_heads = 12
-    num_layers = 12
-    mlp_ratio = 4
-    drop_rate = 0.1
+    vit: Annotated[str, Choices(VIT_SIZES)] = key("vit_base_patch32_384", "the transformer")
+    num_layers: Positive = key(12, "its layers")
+    mlp_ratio: PositiveAmount = key(4, "width of a feed-forward layer, in hidden_size")
     # Optimiser
-    optim_type = "adamw"
-    learning_rate = 1e-4
-    weight_decay = 0.01
-    decay_power = 1
-    max_epoch = 100
-    max_steps = 25000
-    warmup_steps = 2500  # a float is a fraction of the total
-    end_lr = 0
-    lr_mult = 1  # of the heads of VQAv2 and NLVR2
-    # Run
-    get_recall_metric = False
-    resume_from = None  # a checkpoint, or "auto": the newest last.ckpt of this run's name, if any
-    fast_dev_run = False
-    val_check_interval = 1.0
-    test_only = False
-    # Machine
-    data_root = ""
-    log_dir = "result"
-    per_gpu_batchsize = 0  # must be given
-    num_gpus = 1  # processes per node
-    num_nodes = 1
-    load_path = ""
-    num_workers = 8
-    precision = 16  # 32, "bf16" or 16
+    lr_mult: Amount = key(1, "learning-rate factor of the heads of VQAv2 and NLVR2")
     # Ours
-    init = {"vision": "pretrained"}  # the transformer: pretrained, random, or a local file
-    # EPIC >
-    epic = EpicConfig().to_dict()
-    teacher_path = ""  # checkpoint of the frozen teacher, a ViLT pre-trained without EPIC
-    saliency_cache = ""  # folder of its scores, built by epic_saliency_cache.py, instead of the teacher itself
-    # < EPIC
+    init: Init | Literal["pretrained", "random"] = key(Init(), "what the transformer starts from")
+
+    def relations(self) -> Iterator[str]:
+        yield from super().relations()
+        if self.max_image_len == 0:
+            yield "max_image_len=0 keeps no patch of an image: a number of patches, or -1 for all of them"
+        size = VIT_SIZES[self.vit]
+        wanted = {
+            "hidden_size": size.width,
+            "num_layers": size.layers,
+            "num_heads": size.heads,
+            "patch_size": size.patch_size,
+        }
+        for name, value in wanted.items():
+            if getattr(self, name) != value:
+                yield f"vit={self.vit} has {name}={value} (here {getattr(self, name)})"
 
 
 _PRETRAIN: dict[str, Any] = {
@@ -178,4 +183,4 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
 # EPIC >
 NAMED_CONFIGS |= named_configs()
 # < EPIC
-add_named_configs(ex, NAMED_CONFIGS)
+ex = new_experiment("ViLT", ViltKeys, NAMED_CONFIGS)

@@ -9,11 +9,19 @@ it stopped. The run then needs saliency_cache=<FOLDER> and no teacher_path.
 
 from __future__ import annotations
 
-from functools import partial
+from typing import Any
 
-from epic_vlp.cache_build import build_or_exit
-from vilt.baseline import BASELINE
+from vilt.config import ViltKeys, ex
 from vlp.sacred_dialect.command_line import launch
 
+
+def main(config: dict[str, Any]) -> None:
+    """Import the model only for a configuration that can run."""
+    from epic_vlp.cache_build import build_or_exit
+    from vilt.baseline import BASELINE
+
+    build_or_exit(BASELINE, config)
+
+
 if __name__ == "__main__":
-    launch(BASELINE.experiment, partial(build_or_exit, BASELINE))
+    launch(ex, ViltKeys, main)

@@ -15,8 +15,19 @@ Zero-shot retrieval of a pre-trained checkpoint:
 
 from __future__ import annotations
 
-from vilt.baseline import BASELINE
-from vlp.sacred_dialect.run import launch
+from typing import Any
+
+from vilt.config import ViltKeys, ex
+from vlp.sacred_dialect.command_line import launch
+
+
+def main(config: dict[str, Any]) -> None:
+    """Import the model only for a configuration that can run."""
+    from vilt.baseline import BASELINE
+    from vlp.sacred_dialect.run import run
+
+    run(BASELINE, config)
+
 
 if __name__ == "__main__":
-    launch(BASELINE)
+    launch(ex, ViltKeys, main)

@@ -7,7 +7,7 @@ how to write one.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -59,6 +59,9 @@ class Extension(Protocol):
         Raises:
             ValueError: naming the key and what to do.
         """
+
+    def odd_settings(self, config: Mapping[str, Any]) -> Iterable[str]:
+        """A line for each of its settings that is legal and hardly meant."""
 
     def join(self, baseline: Any, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """Add its parts to what is built, before any checkpoint is loaded; nothing where the config has it off."""

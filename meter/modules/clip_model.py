@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from meter.modules.sizes import ClipSize
 from meter.modules.vision_tower import VisionTower
 from vlp.nn.attention import init_std, init_weights
 from vlp.nn.official_names import use_official_names
-
-
-class ClipSize(NamedTuple):
-    """Sizes of a CLIP visual tower; ``layers`` counts CLIP's own blocks, of which METER drops the last."""
-
-    width: int
-    layers: int
-    heads: int
-    patch_size: int
-    pretrained: str | None  # timm's name of the official weights
-    text_positions: int = 77
-    text_width: int = 512
-
-
-CLIP_SIZES = {
-    "ViT-B/32": ClipSize(768, 12, 12, 32, "vit_base_patch32_clip_quickgelu_224.openai"),
-    "ViT-B/16": ClipSize(768, 12, 12, 16, "vit_base_patch16_clip_quickgelu_224.openai"),
-    "ViT-Tiny/16": ClipSize(128, 5, 4, 16, None, text_positions=9, text_width=32),
-}
 
 _RENAMES = [
     (r"^patch_embed\.proj\.", "conv1."),

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import timm
 from torch import Tensor, nn
 
+from meter.modules.sizes import SwinSize
 from meter.modules.vision_tower import VisionTower
 from vlp.nn.official_names import use_official_names
 
-
-class SwinSize(NamedTuple):
-    """Sizes of a Swin; the window is always image_size // 32, whatever the name says."""
-
-    embed_dim: int
-    depths: tuple[int, ...]
-    heads: tuple[int, ...]
-    pretrained: str | None  # timm's name of the official weights
-    drop_path: float = 0.1
-
-    @property
-    def width(self) -> int:
-        """Channels of the output tokens."""
-        return self.embed_dim * 2 ** (len(self.depths) - 1)
-
-
-_BASE = (128, (2, 2, 18, 2), (4, 8, 16, 32))
-_LARGE = (192, (2, 2, 18, 2), (6, 12, 24, 48))
-SWIN_SIZES = {
-    "swin_base_patch4_window7_224_in22k": SwinSize(*_BASE, "swin_base_patch4_window7_224.ms_in22k"),
-    "swin_base_patch4_window12_384_in22k": SwinSize(*_BASE, "swin_base_patch4_window12_384.ms_in22k"),
-    "swin_large_patch4_window12_384_in22k": SwinSize(*_LARGE, "swin_large_patch4_window12_384.ms_in22k"),
-}
 # Where the official Swin registers its parts in another order than timm.
 _ORDER = (
     *("patch_embed", "layers", "blocks", "downsample", "attn_mask", "norm1", "attn", "norm2", "mlp"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fifth.config import TASKS, ex
+from tests.fifth.config import FifthKeys, ex
 from tests.fifth.model import FifthModel
 from vlp.checkpoint.layout import CheckpointLayout
 from vlp.data.arrow.datamodule import ArrowDataModule
@@ -26,7 +26,7 @@ BASELINE = SacredBaseline(
     heads=("mlm_score", "itm_score"),
     text_family="bert",
     experiment=ex,
-    task_data=dict.fromkeys(TASKS, "caption"),
+    schema=FifthKeys,
     pretraining=("task_pretrain",),
     finetuning="task_finetune_{}",
     small=(),

@@ -9,10 +9,11 @@ from typing import Any
 from sacred import Experiment
 from sacred.initialize import create_run
 
-from vlp.sacred_dialect.config import OUR_KEYS
-
 # Keys of both launchers that are not official.
-OURS = {*OUR_KEYS, "init", "epic", "teacher_path", "saliency_cache"}
+OURS = {
+    *("eval_split", "zero_shot_protocol", "gradient_checkpointing", "compile", "shard_optimizer"),
+    *("log_every_n_steps", "save_every_n_steps", "init", "epic", "teacher_path", "saliency_cache"),
+}
 
 
 def resolve(experiment: Experiment, named_configs: Sequence[str] = (), **updates: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ Source: docs/official/vilt.md §4.3, §8.
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,16 +16,13 @@ from typing import Any
 import timm
 from torch import Tensor
 
-from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vilt.modules.sizes import VIT_SIZES
+from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.nn.positions import interpolate_vit_positions
 
 log = logging.getLogger(__name__)
 
-VIT_SIZES = {
-    "vit_base_patch32_384": VitSize(768, 12, 12, 32, (12, 12)),
-    "vit_tiny_patch16_64": VitSize(128, 4, 4, 16, (4, 4)),  # ours: a CPU trains it on images of 64 pixels
-}
 # timm's names of pre-trained weights of these sizes.
 PRETRAINED = {"vit_base_patch32_384": "vit_base_patch32_384.augreg_in21k_ft_in1k"}
 ORIGINAL = "jx_vit_base_p32_384-830016f5.pth"
@@ -36,34 +32,16 @@ def build_transformer(config: dict[str, Any]) -> VisionTransformer:
     """The transformer of a resolved config, with its pre-trained weights unless a checkpoint will bring others.
 
     Raises:
-        ValueError: unknown ``vit``, or sizes that contradict it.
+        ValueError: ``init`` is neither of its words.
         WeightsError: weights that cannot be had or do not fit.
     """
     transformer = VisionTransformer(
-        vit_size(config), config["mlp_ratio"], config["drop_rate"], mask_token=config["loss_names"]["mpp"] > 0
+        VIT_SIZES[config["vit"]], config["mlp_ratio"], config["drop_rate"], mask_token=config["loss_names"]["mpp"] > 0
     )
     init = resolve_init(config["init"])
     if init != "random" and not (config["load_path"] or config["resume_from"]):
         load_imagenet(transformer, init, config["vit"])
     return transformer
-
-
-def vit_size(config: Mapping[str, Any]) -> VitSize:
-    """The sizes of ``vit``, which the config's own must equal."""
-    name = config["vit"]
-    if name not in VIT_SIZES:
-        near = difflib.get_close_matches(str(name), VIT_SIZES, 1, cutoff=0)[0]
-        raise ValueError(f"vit={name!r} is unknown; did you mean {near!r}? Known: {', '.join(VIT_SIZES)}")
-    size = VIT_SIZES[name]
-    wanted = {
-        "hidden_size": size.width,
-        "num_layers": size.layers,
-        "num_heads": size.heads,
-        "patch_size": size.patch_size,
-    }
-    if wrong := [f"{key}={value} (here {config[key]})" for key, value in wanted.items() if config[key] != value]:
-        raise ValueError(f"vit={name} has {', '.join(wrong)}")
-    return size
 
 
 def resolve_init(init: str | Mapping[str, str]) -> str:

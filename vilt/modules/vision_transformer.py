@@ -14,18 +14,9 @@ from timm.models import vision_transformer as timm_vit
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vilt.modules.sizes import VitSize
 from vlp.nn.attention import attention_weights, init_std, init_weights
 from vlp.nn.padding import PaddedLayout, QuerySubset
-
-
-class VitSize(NamedTuple):
-    """Sizes of a transformer; ``grid`` is that of its position table, in patches."""
-
-    width: int
-    layers: int
-    heads: int
-    patch_size: int
-    grid: tuple[int, int]
 
 
 class ImageTokens(NamedTuple):

@@ -16,11 +16,11 @@ from torchvision import transforms
 from torchvision.transforms import InterpolationMode
 
 from vlp.data.randaugment import RandAugment
+from vlp.data.transform_keys import KEYS, PIXELBERT_STEP
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
-PIXELBERT_STEP = 32  # sides after the pixelbert resize are multiples of it
 
 _NORMALIZE = {
     "clip": (CLIP_MEAN, CLIP_STD),
@@ -28,7 +28,6 @@ _NORMALIZE = {
     "vit": (HALF, HALF),
     "pixelbert": (HALF, HALF),
 }
-KEYS: tuple[str, ...] = tuple(key + suffix for key in _NORMALIZE for suffix in ("", "_randaug"))
 
 
 class Transform:

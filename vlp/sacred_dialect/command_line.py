@@ -1,8 +1,7 @@
-"""Run a sacred command line, and check it before sacred does, so that a typo gets the nearest known name."""
+"""Run a sacred command line: its names are checked before sacred resolves it, its values before anything is loaded."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,12 +13,24 @@ from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
+from vlp.config.nearest import did_you_mean
+from vlp.config.schema import ConfigError, check
+from vlp.sacred_dialect.config import base_config
+from vlp.sacred_dialect.keys import SacredKeys
 
-def launch(experiment: Experiment, run: Callable[[dict[str, Any]], None]) -> None:
-    """Resolve this process's command line and ``run`` the config."""
+
+def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict[str, Any]], None]) -> None:
+    """Resolve this process's command line and ``run`` the config if it can; else a line for each wrong key, status 1.
+
+    ``run`` is to import the model: a wrong command line then gets its answer at once.
+    """
 
     @experiment.main
     def main(_config: dict[str, Any]) -> None:
+        try:
+            check(schema, _config)
+        except ConfigError as error:
+            sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
         run(_config)
 
     check_command_line(experiment, sys.argv)
@@ -45,11 +56,10 @@ def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
     """
     # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
     _, _, usage = experiment.get_usage()
-    updates, named = get_config_updates(docopt(usage, list(argv[1:]), False)["UPDATE"])
-    base: dict[str, Any] = {}
-    for scope in experiment.configurations:
-        base.update(scope())
-    problems = []
+    items = docopt(usage, list(argv[1:]), False)["UPDATE"]
+    updates, named = get_config_updates(items)
+    base = base_config(experiment)
+    problems = [_short_block(item, base) for item in items]
     for name in named:
         if Path(name).is_file():
             problems += _wrong_in_file(Path(name), base)
@@ -74,7 +84,10 @@ def _wrong_in_file(path: Path, known: Mapping[str, Any]) -> list[str]:
         return [f"config file {path}: {' '.join(str(error).split())}"]
     if not isinstance(values, dict):
         return [f"config file {path}: expected keys with values"]
-    return [f"config file {path}: {problem}" for problem in _unknown_keys(values, known) if problem]
+    problems = _unknown_keys(values, known)
+    if isinstance(switches := values.get(SWITCHES), dict):
+        problems.append(_short(switches, known))
+    return [f"config file {path}: {problem}" for problem in problems if problem]
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -94,50 +107,24 @@ def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: 
 
 def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:
     known = list(known)
-    if name in known:
+    return "" if name in known else f"unknown {kind} {prefix + name!r}{did_you_mean(name, known, prefix)}"
+
+
+SWITCHES = "loss_names"
+
+
+def _short_block(item: str, known: Mapping[str, Any]) -> str:
+    """``loss_names={'mlm': 1}``: sacred would leave the tasks that it does not name as they were."""
+    updates, _ = get_config_updates([item])
+    value = updates.get(SWITCHES)
+    return _short(value, known) if item.startswith(f"{SWITCHES}=") and isinstance(value, dict) else ""
+
+
+def _short(switches: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    lacking = [task for task in known.get(SWITCHES, ()) if task not in switches]
+    if not lacking:
         return ""
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-    return f"unknown {kind} {prefix + name!r}; did you mean {prefix + nearest[0]!r}?" if nearest else f"unknown {kind}"
-
-
-# What may stand for a number or a switch: a named alternative, no limit, several of it.
-ALTERNATIVES: dict[str, type | tuple[type, ...]] = {
-    "precision": str,
-    "compile": str,
-    "decay_power": str,
-    "max_steps": type(None),
-    "num_gpus": (list, tuple),
-}
-
-
-def check_types(config: Mapping[str, Any], base: Mapping[str, Any], prefix: str = "") -> None:
-    """Refuse values whose type contradicts the base config's (``image_size=abc``).
-
-    A base value of None accepts anything, and int and float stand for each other (``warmup_steps=0.1``);
-    :data:`ALTERNATIVES` lists the other exceptions.
-
-    Raises:
-        ValueError: naming the key, the value and the expected type.
-    """
-    for key, value in config.items():
-        default = base.get(key)
-        if isinstance(default, dict) and isinstance(value, dict):
-            check_types(value, default, f"{prefix}{key}.")
-        elif not (_fits(value, default) or isinstance(value, ALTERNATIVES.get(key, ()))):
-            raise ValueError(f"{prefix}{key}={value!r}: expected {_type_name(default)}, like {default!r}")
-
-
-def _fits(value: Any, default: Any) -> bool:
-    if default is None:
-        return True
-    if isinstance(default, bool):
-        return isinstance(value, bool | int)
-    if isinstance(default, int | float):
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, list):
-        return isinstance(value, list | tuple)
-    return isinstance(value, str | dict)
-
-
-def _type_name(default: Any) -> str:
-    return {bool: "True or False", int: "a number", float: "a number", list: "a list"}.get(type(default), "text")
+    return (
+        f"{SWITCHES}={dict(switches)} lacks {', '.join(lacking)}, which would stay as they are: write every task, or "
+        f"{SWITCHES}.{lacking[0]}=0 for one"
+    )

@@ -1,4 +1,4 @@
-"""What the launchers of METER and ViLT do with a resolved config.
+"""What the launchers of METER and ViLT do with a resolved config that their schema allows.
 
 Source: docs/official/meter.md §1.3, docs/official/vilt.md §1.
 """
@@ -19,19 +19,17 @@ from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from vlp.checkpoint.loading import freeze_itm_head, load_into
 from vlp.checkpoint.weights import WeightsError
+from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
-from vlp.sacred_dialect.command_line import launch as launch_config
+from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
 from vlp.sacred_dialect.resume import resolve_resume
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.trainer import prepare_process
 
-
-def launch(baseline: SacredBaseline) -> None:
-    """``run.py``: resolve this process's command line and run the config."""
-    launch_config(baseline.experiment, partial(run, baseline))
+log = logging.getLogger(__name__)
 
 
 def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEnvironment | None = None) -> None:
@@ -63,8 +61,10 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
     transformers.logging.disable_progress_bar()
     L.seed_everything(config["seed"], verbose=False)
     datamodule = baseline.datamodule(config)
-    model = baseline.model(config)
     trainer = build_trainer(config, datamodule.has_validation, environment)
+    if not config["test_only"]:
+        check_schedule(baseline, config, datamodule, trainer.is_global_zero)
+    model = baseline.model(config)
     if baseline.extension is not None:
         baseline.extension.join(baseline, model, datamodule, trainer)
     if config["load_path"]:
@@ -75,6 +75,23 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
     if {"irtr", "itm"} <= set(model.heads):
         freeze_itm_head(model)
     return Run(trainer, model, datamodule)
+
+
+def check_schedule(
+    baseline: SacredBaseline, config: Mapping[str, Any], datamodule: ArrowDataModule, is_global_zero: bool
+) -> None:
+    """Say on rank 0 what is hardly meant.
+
+    Raises:
+        ValueError: a validation that no epoch reaches.
+    """
+    batches = batches_per_epoch(config, len(datamodule.sets["train"]))
+    check_validation(config, batches)
+    odd = [*odd_settings(config, batches)]
+    if baseline.extension is not None:
+        odd += baseline.extension.odd_settings(config)
+    for line in odd if is_global_zero else ():
+        log.warning("[notice] %s", line)
 
 
 def write_results(baseline: SacredBaseline, built: Run, config: Mapping[str, Any], directory: Path) -> None:

@@ -16,10 +16,11 @@ from transformers import AutoModel, BertConfig, RobertaConfig
 from epic_common.saliency import log_saliency
 from meter.config import ex
 from meter.modules.checkpoints import load_checkpoint
-from meter.modules.clip_model import ClipSize, ClipVisualTower
+from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.swin_transformer import SwinSize, SwinTower
+from meter.modules.sizes import ClipSize, SwinSize
+from meter.modules.swin_transformer import SwinTower
 from tests.parity.replays import Fixture
 from tests.parity.replays.filling import filled, texts
 from vlp.data.trim import trimmed

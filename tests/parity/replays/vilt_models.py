@@ -18,8 +18,9 @@ from tests.parity.replays.filling import filled, texts
 from vilt.config import ex
 from vilt.modules import vision_transformer
 from vilt.modules.checkpoints import load_checkpoint
+from vilt.modules.sizes import VitSize
 from vilt.modules.vilt_module import ViLTransformerSS
-from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vilt.modules.vision_transformer import VisionTransformer
 from vlp.sacred_dialect.config import base_config
 
 Batch = dict[str, Any]

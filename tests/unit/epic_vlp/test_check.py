@@ -19,19 +19,27 @@ from meter.baseline import BASELINE as METER
 from tests.unit.configs import resolve
 from tests.unit.meter.small import saved_teacher, small_run
 from vilt.baseline import BASELINE as VILT
+from vilt.modules.sizes import VIT_SIZES
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.tokenizers import load_tokenizer
 from vlp.sacred_dialect.baseline import SacredBaseline
 
 BASELINES = pytest.mark.parametrize("baseline", [METER, VILT], ids=lambda baseline: baseline.name)
+GIVEN: dict[str, Any] = {"data_root": "nowhere", "per_gpu_batchsize": 4}
+SMALL = "vit_tiny_patch16_64"
 LAYERS = {"meter": "num_top_layer", "vilt": "num_layers"}
+
+
+@pytest.fixture(autouse=True)
+def three_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ViLT's small model has as many fusion layers as METER's here."""
+    monkeypatch.setitem(VIT_SIZES, SMALL, VIT_SIZES[SMALL]._replace(layers=3))
 
 
 def run_of(baseline: SacredBaseline, **changes: Any) -> dict[str, Any]:
     """The config of a small pre-training run with EPIC and three fusion layers, whose tables are nowhere."""
     named = [baseline.pretraining[0], *baseline.small, "epic"]
-    sizes = {LAYERS[baseline.name]: 3, "per_gpu_batchsize": 4}
-    return resolve(baseline.experiment, named, **{"data_root": "nowhere", **sizes, **changes})
+    return resolve(baseline.experiment, named, **{**GIVEN, LAYERS[baseline.name]: 3, **changes})
 
 
 def file_of(baseline: SacredBaseline, path: Path, **changes: Any) -> str:
@@ -118,7 +126,7 @@ def test_what_is_wrong_is_named(baseline: SacredBaseline, what: str) -> None:
     ids=lambda value: getattr(value, "name", value),
 )
 def test_fine_tuning_is_refused(baseline: SacredBaseline, task: str) -> None:
-    config = resolve(baseline.experiment, [baseline.finetuning.format(task), "epic"], data_root="nowhere")
+    config = resolve(baseline.experiment, [baseline.finetuning.format(task), "epic"], **GIVEN)
     with pytest.raises(ValueError, match=r"epic\.enabled: EPIC is a pre-training objective; fine-tune its checkpoint"):
         baseline.check(config)
 

@@ -11,10 +11,11 @@ import torch
 from transformers import BertConfig, BertModel, PreTrainedModel, RobertaConfig, RobertaModel
 
 from meter.config import ex
-from meter.modules.clip_model import ClipSize, ClipVisualTower
+from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
-from meter.modules.swin_transformer import SwinSize, SwinTower
+from meter.modules.sizes import ClipSize, SwinSize
+from meter.modules.swin_transformer import SwinTower
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.configs import resolve

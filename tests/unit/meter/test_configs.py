@@ -44,9 +44,11 @@ def test_a_later_named_config_overrides_an_earlier_one_and_updates_override_both
 
 def test_a_task_that_the_official_code_declares_and_does_not_build_is_refused() -> None:
     with pytest.raises(ValueError, match=r"loss_names\.vcr: only mlm, itm, irtr, vqa, nlvr2, snli can"):
-        BASELINE.check(resolved(["task_mlm_itm_clip_bert"], data_root="arrow", loss_names={"vcr": 1}))
+        BASELINE.check(
+            resolved(["task_mlm_itm_clip_bert"], data_root="arrow", per_gpu_batchsize=8, loss_names={"vcr": 1})
+        )
 
 
 @pytest.mark.parametrize("named", ["task_mlm_itm_clip_bert", "task_finetune_irtr_f30k_clip_bert"])
 def test_official_configs_of_built_tasks_are_accepted(named: str) -> None:
-    BASELINE.check(resolved([named, "clip16", "text_roberta"], data_root="arrow"))
+    BASELINE.check(resolved([named, "clip16", "text_roberta"], data_root="arrow", per_gpu_batchsize=8))

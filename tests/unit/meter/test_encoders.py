@@ -16,7 +16,8 @@ from transformers import AutoModelForMaskedLM, BertModel
 
 from meter.modules.clip_model import ClipVisualTower
 from meter.modules.encoders import Encoders, build_encoders
-from meter.modules.swin_transformer import SWIN_SIZES, SwinTower
+from meter.modules.sizes import SWIN_SIZES
+from meter.modules.swin_transformer import SwinTower
 from tests.unit.meter.clip_file import meter_tokens, save_archive, small_clip
 from tests.unit.meter.small import CLIP, SWIN, VOCAB, WIDTH, resolved, text_tower
 from vlp.checkpoint.weights import WeightsError, sha256_of_file, sha256_of_tensors

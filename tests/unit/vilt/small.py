@@ -12,8 +12,9 @@ from torch import Tensor
 from tests.unit.configs import resolve
 from tests.unit.small_parts import Batch, Words, stirred
 from vilt.config import ex
+from vilt.modules.sizes import VitSize
 from vilt.modules.vilt_module import ViLTransformerSS
-from vilt.modules.vision_transformer import VisionTransformer, VitSize
+from vilt.modules.vision_transformer import VisionTransformer
 from vlp.sacred_dialect.config import base_config
 
 Sizes = Sequence[tuple[int, int]]  # rows and columns of patches of every image

@@ -82,7 +82,7 @@ def test_a_later_named_config_overrides_an_earlier_one_and_updates_override_both
 
 @pytest.mark.parametrize("name", [name for name in OVERRIDES if name.startswith("task_")])
 def test_official_configs_of_built_tasks_are_accepted(name: str) -> None:
-    BASELINE.check(resolved([name], data_root="arrow"))
+    BASELINE.check(resolved([name], data_root="arrow", per_gpu_batchsize=8))
 
 
 def test_a_dotted_update_turns_on_one_task_more() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from meter.datamodules.multitask_datamodule import MTDataModule as MeterDataModule
 from tests.unit.data.raw import image_bytes, write_table
-from vilt.datamodules.multitask_datamodule import MTDataModule, check_images
+from vilt.datamodules.multitask_datamodule import MTDataModule
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.writer import vqa_schema
 from vlp.data.errors import DataError
@@ -106,26 +106,6 @@ def test_an_answer_beyond_the_head_is_named(tmp_path: Path) -> None:
     write_vqa(tmp_path, "vqav2_test")
     with pytest.raises(ValueError, match="vqav2_label_size=3, but the tables of vqa have 4"):
         MTDataModule(config(tmp_path))
-
-
-def test_images_that_leave_a_patch_are_accepted() -> None:
-    check_images(CONFIG)
-    check_images({**CONFIG, "image_size": 32, "max_image_len": 1})
-    check_images({**CONFIG, "image_size": 400, "max_image_len": -1})  # sides are cut to multiples of 32, officially
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"image_size": 31}, "image_size=31: .* at least 32"),
-        ({"max_image_len": 0}, "max_image_len=0 .* -1 for all"),
-        ({"train_transform_keys": ["clip"]}, "train_transform_keys=.*pixelbert or pixelbert_randaug"),
-        ({"val_transform_keys": []}, "val_transform_keys="),
-    ],
-)
-def test_what_leaves_none_is_refused_by_its_key(change: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named):
-        check_images({**CONFIG, **change})
 
 
 def test_an_image_too_thin_for_a_patch_is_named(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tests.unit.vilt.small import config_of, resolved, transformer_of
-from vilt.modules.initial_weights import VIT_SIZES, build_transformer
+from vilt.modules.initial_weights import build_transformer
+from vilt.modules.sizes import VIT_SIZES
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, sha256_of_file

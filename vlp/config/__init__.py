@@ -1,0 +1,1 @@
+"""Schemas of configurations, whatever the command line or file that they come from."""

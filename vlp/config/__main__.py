@@ -1,0 +1,25 @@
+"""Print docs/keys.md: ``python -m vlp.config > docs/keys.md``."""
+
+from __future__ import annotations
+
+from vlp.baseline import REGISTRY, get_baseline
+from vlp.config.table import key_table
+
+HEAD = """# Keys
+
+Every key of a command line, `python run.py with key=value`: its default, what is allowed, what it means. Anything else
+is refused before a file is opened, with a line that names the key, its value and what is allowed. Named configs set
+several keys at once: [meter.md](meter.md), [vilt.md](vilt.md). EPIC's own keys stand in [choices.md](choices.md).
+
+This page is printed by `python -m vlp.config` from the schemas that check the command lines:
+`vlp/sacred_dialect/keys.py`, `meter/config.py` and `vilt/config.py`.
+"""
+
+
+def main() -> None:
+    baselines = [get_baseline(name) for name in REGISTRY]
+    print(HEAD, *key_table({each.title: each.schema for each in baselines}), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
