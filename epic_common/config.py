@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -168,7 +168,18 @@ def _in_words(error: Any) -> str:
     """A line for one of pydantic's errors."""
     if error["type"] == "value_error":  # a contradiction, which names the fields itself
         return str(error["ctx"]["error"])
-    return f"epic.{error['loc'][0]} is {error['input']!r}; {error['msg'].replace('Input should be', 'it must be')}"
+    name = error["loc"][0]
+    bounds = EpicConfig.__pydantic_fields__[name].metadata
+    allowed = [f"{word} {limit:g}" for each in bounds for word, limit in _bounds(each)]
+    if error["type"] not in ("greater_than", "greater_than_equal", "less_than_equal"):
+        allowed.insert(0, error["msg"].removeprefix("Input should be "))
+    return f"epic.{name} is {error['input']!r}; it must be {', '.join(allowed)}"
+
+
+def _bounds(constraint: Any) -> Iterator[tuple[str, float]]:
+    for attribute, word in (("ge", "at least"), ("gt", "above"), ("le", "at most")):
+        if hasattr(constraint, attribute):
+            yield word, getattr(constraint, attribute)
 
 
 # The variants of Tables 4 and 5 (docs/method.md §4), as what differs from the defaults.
