@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Annotated, Any, Literal, TypeVar
 
-from annotated_types import Ge, Gt, Le
-from pydantic import ConfigDict, ValidationError
+from annotated_types import Ge
+from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
+
+from epic_common.strict import STRICT, Amount, PositiveAmount, Share, in_words
 
 C = TypeVar("C", bound="EpicConfig")
 
 
-# An unknown name, a number where a word is wanted, infinity or NaN is refused.
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-Share = Annotated[float, Ge(0), Le(1)]
-Amount = Annotated[float, Ge(0)]
-Temperature = Annotated[float, Gt(0)]
 Reduction = Literal["mean_tokens", "sum_per_sentence"]
 
 
-@dataclass(frozen=True, config=_STRICT)
+@dataclass(frozen=True, config=STRICT)
 class EpicConfig:
     """All settings of EPIC; the defaults are the paper's EPIC, switched off. ``docs/choices.md`` gives the reasons.
 
@@ -41,7 +38,7 @@ class EpicConfig:
     # fusion layer whose own q and k give Eq. 8; -2 = the penultimate
     saliency_layer: int = -2
     # divides q·k before the softmax; 1.0 as Eq. 8 is printed, sqrt(d_h) = the attention's own scale
-    saliency_temperature: Temperature = 1.0
+    saliency_temperature: PositiveAmount = 1.0
     # True: [CLS]/<s> and [SEP]/</s> count in len(sentence) and can be masked
     mask_special_tokens: bool = False
 
@@ -57,7 +54,7 @@ class EpicConfig:
     # True: the trained generator runs with dropout, in the one forward that serves sampling and L_GEN
     generator_dropout: bool = True
     # temperature of the softmax that replacements are drawn from; 1.0 = the full softmax of Eq. 5
-    sampling_temperature: Temperature = 1.0
+    sampling_temperature: PositiveAmount = 1.0
     # True: special tokens can be drawn as replacements
     draw_special_tokens: bool = False
     # True for text layouts without [SEP] (ALBEF, X-VLM): one is appended for the generator alone
@@ -153,7 +150,7 @@ class EpicConfig:
         try:
             return cls(**mapping)
         except ValidationError as error:
-            raise ValueError("; ".join(map(_in_words, error.errors(include_url=False)))) from None
+            raise ValueError(in_words(EpicConfig, error, "epic.")) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-ready; the inverse of :meth:`from_dict`."""
@@ -162,24 +159,6 @@ class EpicConfig:
 
 # Fields that older configs hold, with the one value that means what their absence means.
 _RETIRED = (("on_regions", False),)
-
-
-def _in_words(error: Any) -> str:
-    """A line for one of pydantic's errors."""
-    if error["type"] == "value_error":  # a contradiction, which names the fields itself
-        return str(error["ctx"]["error"])
-    name = error["loc"][0]
-    bounds = EpicConfig.__pydantic_fields__[name].metadata
-    allowed = [f"{word} {limit:g}" for each in bounds for word, limit in _bounds(each)]
-    if error["type"] not in ("greater_than", "greater_than_equal", "less_than_equal"):
-        allowed.insert(0, error["msg"].removeprefix("Input should be "))
-    return f"epic.{name} is {error['input']!r}; it must be {', '.join(allowed)}"
-
-
-def _bounds(constraint: Any) -> Iterator[tuple[str, float]]:
-    for attribute, word in (("ge", "at least"), ("gt", "above"), ("le", "at most")):
-        if hasattr(constraint, attribute):
-            yield word, getattr(constraint, attribute)
 
 
 # The variants of Tables 4 and 5 (docs/method.md §4), as what differs from the defaults.

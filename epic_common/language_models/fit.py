@@ -15,13 +15,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 import transformers
+from annotated_types import Ge, Lt
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -37,6 +40,7 @@ from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
 from epic_common.language_models.small import FAMILIES
 from epic_common.masking import mask_tokens, maskable_positions
+from epic_common.strict import STRICT, Amount, OpenShare, Positive, in_words
 from epic_common.teacher import file_sha256
 
 _SUMMARY = "fit_lm.json"
@@ -44,40 +48,36 @@ _SUMMARY = "fit_lm.json"
 _POOL = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class FitSettings:
-    """How :func:`fit_language_model` trains; family and sizes count only where no ``init`` is given."""
+    """How :func:`fit_language_model` trains; family and sizes count only where no ``init`` is given.
+
+    Raises:
+        ValueError: a value has the wrong type or range, or the width does not divide into the heads.
+    """
 
     # name or folder of the masked LM to start from; "" = a new tokenizer and model of the sizes below
     init: str = ""
     family: str = "roberta"  # or "bert"
-    steps: int = 1000
-    batch_size: int = 64
+    steps: Positive = 1000
+    batch_size: Positive = 64
     # peak of a linear warm-up over the first tenth and linear decay; 0 = 2e-3 from scratch, 5e-5 from ``init``
-    learning_rate: float = 0.0
-    weight_decay: float = 0.01
+    learning_rate: Amount = 0.0
+    weight_decay: Amount = 0.01
     # share of tokens that are predicted; of those 80 % become the mask token, 10 % a random one, 10 % stay
-    mlm_prob: float = 0.15
-    max_length: int = 50
-    layers: int = 2
-    width: int = 128
-    heads: int = 4
-    vocab_size: int = 1000
-    seed: int = 0
+    mlm_prob: OpenShare = 0.15
+    max_length: Annotated[int, Ge(3)] = 50  # tokens, two special ones and a word at least
+    layers: Positive = 2
+    width: Positive = 128
+    heads: Positive = 4
+    vocab_size: Positive = 1000
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     # share of the captions that is kept out of the fit and measured at the end
-    held_out: float = 0.02
+    held_out: OpenShare = 0.02
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ValueError(f"family is {self.family!r}; choose {' or '.join(FAMILIES)}")
-        for name in ("steps", "batch_size", "layers", "width", "heads", "vocab_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("mlm_prob", "held_out"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
-        if self.max_length < 3:
-            raise ValueError(f"max_length is {self.max_length}; two special tokens and one word need at least 3")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads")
 
@@ -152,6 +152,10 @@ def _read_captions(path: Path) -> list[str]:
 def _new_pair(lines: Sequence[str], settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     family, sizes = FAMILIES[settings.family], {"layers": settings.layers, "width": settings.width}
     tokenizer = family.train_tokenizer(lines, settings.vocab_size, settings.max_length)
+    if len(tokenizer) > settings.vocab_size:
+        raise ValueError(
+            f"vocab_size is {settings.vocab_size}; special tokens and single characters alone are {len(tokenizer)}"
+        )
     return family.new_model(tokenizer, settings.max_length, heads=settings.heads, **sizes), tokenizer
 
 
@@ -275,6 +279,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     captions, output, device = options.pop("captions"), options.pop("output"), options.pop("device")
     try:
         summary = fit_language_model(captions, output, FitSettings(**options), device)
+    except ValidationError as error:
+        parser.exit(2, f"{parser.prog}: {in_words(FitSettings, error)}\n")
     except (ValueError, OSError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(

@@ -321,11 +321,41 @@ def test_a_bad_caption_file_is_named(text: bytes, message: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "bad", [{"family": "gpt"}, {"steps": 0}, {"mlm_prob": 1.0}, {"held_out": 0.0}, {"max_length": 2}, {"width": 30}]
+    "bad",
+    [
+        *({"family": "gpt"}, {"steps": 0}, {"mlm_prob": 1.0}, {"held_out": 0.0}, {"max_length": 2}, {"width": 30}),
+        *({"seed": -1}, {"seed": 10**20}, {"learning_rate": -1.0}, {"learning_rate": float("nan")}, {"steps": 2.5}),
+    ],
 )
 def test_bad_settings_are_named(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         FitSettings(**bad)
+
+
+@pytest.mark.parametrize(("family", "least"), [("roberta", 261), ("bert", None)])
+def test_a_vocabulary_without_room_for_single_characters(
+    family: str, least: int | None, captions: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=rf"vocab_size is 3; special tokens and .* alone are {least or ''}"):
+        fit_language_model(captions, tmp_path / "lm", FitSettings(family=family, vocab_size=3))
+    assert not (tmp_path / "lm").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--vocab-size", "0"), "vocab_size is 0; it must be at least 1"),
+        (("--mlm-prob", "nan"), "mlm_prob is nan; it must be a finite number, above 0, below 1"),
+        (("--heads", "3"), "width 128 does not divide into 3 heads"),
+    ],
+)
+def test_the_command_line_says_what_is_wrong(
+    option: tuple[str, str], message: str, captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--captions", str(captions), "--output", str(tmp_path / "lm"), *option])
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"python -m epic_common.fit_lm: {message}\n"
 
 
 def test_the_time_left_is_that_of_the_steps_that_are_left(
