@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -15,7 +16,8 @@ import torch
 
 from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
-from tests.unit.data.raw import image_bytes, read_table, write_table
+from tests.unit.data.raw import image_bytes, read_table, write, write_table
+from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
@@ -96,6 +98,36 @@ def test_the_ends_of_the_mask_ratio(ratio: str, share: float, launcher: Launcher
     assert all(value > 0 for value in run.values("epic/train/epic_itc"))
     assert all((value > 0) == (share > 0) for value in run.values("epic/train/epic_gen"))
     assert all(math.isfinite(value) for value in run.values("epic/train/epic_gen"))
+
+
+# Names ----------------------------------------------------------------------------------------------------
+
+
+def renamed_raw(source: Path, target: Path) -> None:
+    """A copy of COCO's raw layout whose images have names as Flickr gives them, in the same order."""
+    content = json.loads((source / "karpathy" / "dataset_coco.json").read_text())
+    names = {}
+    for number, image in enumerate(content["images"]):
+        old = image["filename"]
+        image["filename"] = names[old] = f"{1000092795 + number}_{hashlib.md5(old.encode()).hexdigest()[:10]}.jpg"
+    for folder in ("train2014", "val2014"):
+        (target / folder).mkdir(parents=True)
+        for path in (source / folder).iterdir():
+            shutil.copy(path, target / folder / names[path.name])
+    write(target / "karpathy" / "dataset_coco.json", json.dumps(content))
+
+
+@OTHERS_SLOW
+def test_zero_shot_retrieval_of_images_of_any_name(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    """The recalls are those of the same images under COCO's names."""
+    renamed_raw(launcher.data / "raw", tmp_path / "raw")
+    make_arrow("coco", tmp_path / "raw", tmp_path / "arrow", quiet=True)
+    found, expected = (
+        json.loads((launcher.retrieve(vanilla.checkpoint, *items).directory / "results.json").read_text())["metrics"]
+        for items in ((f"data_root={tmp_path / 'arrow'}",), ())
+    )
+    names = [name for name in expected if name.startswith("recalls/")]
+    assert len(names) == 6 and [found[name] for name in names] == [expected[name] for name in names]
 
 
 # Images --------------------------------------------------------------------------------------------------

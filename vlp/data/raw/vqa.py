@@ -82,6 +82,8 @@ def join_images(source: Source, split: str, questions: Iterable[tuple[int, Quest
             source.skips.add("image whose name ends in no number", str(path))
         elif int(digits) not in by_image:
             source.skips.add(f"image without question of {split}", path.name)
+        elif int(digits) in seen:
+            source.skips.add("second image of the same number", path.name)
         else:
             paths.append(path)
             seen.add(int(digits))
