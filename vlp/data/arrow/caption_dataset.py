@@ -15,7 +15,6 @@ from vlp.data.arrow.dataset import ArrowDataset, Sample, Transform
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
 
-
 _COCO_TEST_NAME = re.compile(r"COCO_val2014_(\d{12})\.jpg", re.ASCII)
 
 

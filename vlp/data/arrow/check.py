@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from vlp.data.arrow.manifest import Manifest, footer_sha256, manifest_path
@@ -86,7 +87,7 @@ def check(root: Path, required: list[str], verify_images: bool = False) -> tuple
 def print_check(root: Path, required: list[str], verify_images: bool, console: Console) -> bool:
     """Print the result of :func:`check`; return whether all is well."""
     entries, problems = check(root, required, verify_images)
-    grid = Grid(title=str(root), title_justify="left")
+    grid = Grid(title=escape(str(root)), title_justify="left")
     for column in ("table", "files", "rows", "captions", "GB", "of published"):
         grid.add_column(column, justify="left" if column == "table" else "right")
     for tables in entries.values():
@@ -99,7 +100,7 @@ def print_check(root: Path, required: list[str], verify_images: bool, console: C
         if (manifest := Manifest.read(root, key)) is not None:
             print_omissions(key, manifest.not_written, manifest.all_skips(), console)
     for problem in problems:
-        console.print(f"[red]wrong[/]: {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[red]wrong[/]: {escape(problem)}", highlight=False, soft_wrap=True)
     console.print("all tables are complete" if not problems else f"{len(problems)} problems", highlight=False)
     return not problems
 

@@ -68,7 +68,7 @@ class Manifest:
         advice = f"delete {path} and convert {dataset} again"
         try:
             value = json.loads(path.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON ({error}); {advice}") from error
         known = {item.name for item in fields(cls)}
         if not isinstance(value, dict) or value.get("format") != FORMAT or set(value) != known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -130,11 +131,13 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
         if not isinstance(value, Path):
             continue
         try:
+            if not stat.S_ISREG(value.stat().st_mode):  # opening a FIFO would wait for a writer
+                return _Unusable("image is no regular file", f"{value}: {_kind(value.stat().st_mode)}")
             data = value.read_bytes()
         except FileNotFoundError:
             return _Unusable("annotation without image", str(value))
-        except OSError as error:
-            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
+            return _Unusable("image cannot be read", f"{value}: {getattr(error, 'strerror', None) or error}")
         if not data:
             return _Unusable("zero-byte image", str(value))
         if verify:
@@ -144,3 +147,8 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
                 return _Unusable("image does not decode", f"{value}: {error}")
         loaded[column] = data
     return loaded
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")
