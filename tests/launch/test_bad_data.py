@@ -166,11 +166,11 @@ def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, ar
 @VILT_ALONE
 def test_images_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
     """ViLT keeps the shape of an image, and cuts its sides to multiples of 32 pixels."""
-    thin = [{**row, "image": image_bytes(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
+    thin = [{**row, "image": image_bytes(1, size=(76, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
     write_table(arrow / TRAIN, thin, CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
     assert run.values("data/skipped/coco")[-1] > 0
-    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*an image of 200 x 4 is too thin for image_size=64", run.output)
+    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*an image of 76 x 4 is too thin for image_size=64", run.output)
 
 
 def test_nothing_is_said_where_nothing_was_skipped(vanilla: Result) -> None:

@@ -168,6 +168,20 @@ def test_a_name_that_no_file_can_have_is_counted(tmp_path: Path) -> None:
     }
 
 
+def test_an_extreme_shape_is_left_out_where_images_are_verified(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"COCO_train2014_{i:012d}.jpg" for i in range(2)]
+    write_coco(tmp_path / "raw", {name: ("train", ["x"]) for name in names})
+    write(tmp_path / "raw/train2014" / names[1], image_bytes(size=(1, 20_000)))
+    converted(tmp_path)
+    assert main(["check", str(tmp_path / "arrow"), "--verify-images"]) == 1
+    assert "image does not decode (1 x 20000 pixels: more than 20 times" in capsys.readouterr().out
+    manifest = convert("coco", tmp_path / "raw", tmp_path / "arrow", verify_images=True, quiet=True)
+    (example,) = manifest.tables[TRAIN].skipped["image does not decode"]["examples"]
+    assert f"{names[1]}: 1 x 20000 pixels" in example and manifest.tables[TRAIN].rows == 1
+
+
 # Texts -------------------------------------------------------------------------------------------------------
 
 
