@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
@@ -205,6 +206,12 @@ def no_images(path: Path) -> None:
     write_table(path, rows, CAPTION.remove(CAPTION.get_field_index("image")))
 
 
+def other_captions(path: Path) -> None:
+    rows = [{**row, "caption": [7]} for row in read_table(path)]
+    schema = CAPTION.set(CAPTION.get_field_index("caption"), pa.field("caption", pa.list_(pa.int64())))
+    write_table(path, rows, schema)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (Path.unlink, rf"lacks 1 of 2 tables: .*{TRAIN}; write them with: python -m vlp\.data\.arrow coco"),
     "half": (
@@ -212,6 +219,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         rf"{TRAIN} is not a complete Arrow file",
     ),
     "without images": (no_images, rf"{TRAIN} has no column 'image' \(it has caption, image_id, split\)"),
+    "without rows": (lambda path: write_table(path, [], CAPTION), rf"dataset coco \(train\) is empty: {TRAIN}, "),
+    "without captions": (
+        lambda path: write_table(path, [{**row, "caption": []} for row in read_table(path)], CAPTION),
+        rf"{TRAIN} has 24 rows and not one text in their 'caption'",
+    ),
+    "other captions": (other_captions, rf"{TRAIN}: column 'caption' is of type list<item: int64>, not list<.*string>"),
 }
 
 
@@ -223,6 +236,22 @@ def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: La
     run = launcher.pretrain(f"data_root={arrow}", check=False)
     refused(run, "error: ", status=1)
     stopped(run, message)
+
+
+@SHARED_CODE
+@pytest.mark.parametrize("column", ["image", "caption"])
+def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, tmp_path: Path) -> None:
+    """In the middle of an image that a loader worker reads, and in a caption."""
+    arrow = tmp_path / "arrow"
+    shutil.copytree(launcher.data / "arrow", arrow)
+    data = bytearray((arrow / TRAIN).read_bytes())
+    for row in read_table(arrow / TRAIN):
+        value = row["image"] if column == "image" else row["caption"][0].encode()  # type: ignore[index]
+        data[data.index(value) + len(value) // 2] ^= 1
+    (arrow / TRAIN).write_bytes(data)
+    run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", check=False)
+    where = r", row \d+ \(COCO_.*\): image" if column == "image" else ""
+    stopped(run, rf"{TRAIN}{where} is not as it was converted: .*checksum.* differs; copy {TRAIN} anew or convert")
 
 
 # Teachers ------------------------------------------------------------------------------------------------

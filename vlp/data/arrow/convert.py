@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlp.data.arrow.checksums import sums_path
 from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
 from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.writer import Table, write_table
@@ -124,6 +125,8 @@ def _finished(folder: Path, manifest: Manifest) -> dict[str, TableRecord]:
 
 
 def _unchanged(path: Path, record: TableRecord) -> bool:
+    if record.images_crc32 is not None and not sums_path(path).is_file():
+        return False
     return path.is_file() and path.stat().st_size == record.bytes and footer_sha256(path) == record.footer_sha256
 
 

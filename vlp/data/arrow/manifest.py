@@ -21,13 +21,20 @@ _MAGIC = b"ARROW1"
 
 @dataclass
 class TableRecord:
-    """One table file: ``rows``, ``captions`` (texts in all rows), ``bytes``, hash of its footer, what was skipped."""
+    """One table file: ``rows``, ``captions`` (texts in all rows), ``bytes``, hash of its footer, what was skipped.
+
+    ``sha256`` is that of the file, ``values_crc32`` that of everything but the images, ``images_crc32`` that of
+    ``{table}.crc32`` (:mod:`vlp.data.arrow.checksums`); older manifests have none of the three.
+    """
 
     rows: int
     captions: int
     bytes: int
     footer_sha256: str
     skipped: dict[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+    values_crc32: int | None = None
+    images_crc32: int | None = None
 
 
 @dataclass
