@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -10,12 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import torch
 
 from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
-from tests.unit.data.raw import image_bytes, read_table, write_table
+from tests.unit.data.raw import image_bytes, read_table, write, write_table
+from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
@@ -98,6 +101,36 @@ def test_the_ends_of_the_mask_ratio(ratio: str, share: float, launcher: Launcher
     assert all(math.isfinite(value) for value in run.values("epic/train/epic_gen"))
 
 
+# Names ----------------------------------------------------------------------------------------------------
+
+
+def renamed_raw(source: Path, target: Path) -> None:
+    """A copy of COCO's raw layout whose images have names as Flickr gives them, in the same order."""
+    content = json.loads((source / "karpathy" / "dataset_coco.json").read_text())
+    names = {}
+    for number, image in enumerate(content["images"]):
+        old = image["filename"]
+        image["filename"] = names[old] = f"{1000092795 + number}_{hashlib.md5(old.encode()).hexdigest()[:10]}.jpg"
+    for folder in ("train2014", "val2014"):
+        (target / folder).mkdir(parents=True)
+        for path in (source / folder).iterdir():
+            shutil.copy(path, target / folder / names[path.name])
+    write(target / "karpathy" / "dataset_coco.json", json.dumps(content))
+
+
+@OTHERS_SLOW
+def test_zero_shot_retrieval_of_images_of_any_name(launcher: Launcher, vanilla: Result, tmp_path: Path) -> None:
+    """The recalls are those of the same images under COCO's names."""
+    renamed_raw(launcher.data / "raw", tmp_path / "raw")
+    make_arrow("coco", tmp_path / "raw", tmp_path / "arrow", quiet=True)
+    found, expected = (
+        json.loads((launcher.retrieve(vanilla.checkpoint, *items).directory / "results.json").read_text())["metrics"]
+        for items in ((f"data_root={tmp_path / 'arrow'}",), ())
+    )
+    names = [name for name in expected if name.startswith("recalls/")]
+    assert len(names) == 6 and [found[name] for name in names] == [expected[name] for name in names]
+
+
 # Images --------------------------------------------------------------------------------------------------
 
 
@@ -134,11 +167,11 @@ def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, ar
 @VILT_ALONE
 def test_images_too_thin_for_a_patch_are_skipped(launcher: Launcher, rows: Rows, arrow: Path) -> None:
     """ViLT keeps the shape of an image, and cuts its sides to multiples of 32 pixels."""
-    thin = [{**row, "image": image_bytes(1, size=(200, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
+    thin = [{**row, "image": image_bytes(1, size=(76, 4))} if 1 <= i <= 3 else row for i, row in enumerate(rows)]
     write_table(arrow / TRAIN, thin, CAPTION)
     run = launcher.pretrain(f"data_root={arrow}")
     assert run.values("data/skipped/coco")[-1] > 0
-    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*an image of 200 x 4 is too thin for image_size=64", run.output)
+    assert re.search(rf"{TRAIN}, row [123] \(COCO_.*an image of 76 x 4 is too thin for image_size=64", run.output)
 
 
 def test_nothing_is_said_where_nothing_was_skipped(vanilla: Result) -> None:
@@ -173,6 +206,12 @@ def no_images(path: Path) -> None:
     write_table(path, rows, CAPTION.remove(CAPTION.get_field_index("image")))
 
 
+def other_captions(path: Path) -> None:
+    rows = [{**row, "caption": [7]} for row in read_table(path)]
+    schema = CAPTION.set(CAPTION.get_field_index("caption"), pa.field("caption", pa.list_(pa.int64())))
+    write_table(path, rows, schema)
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (Path.unlink, rf"lacks 1 of 2 tables: .*{TRAIN}; write them with: python -m vlp\.data\.arrow coco"),
     "half": (
@@ -180,6 +219,12 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         rf"{TRAIN} is not a complete Arrow file",
     ),
     "without images": (no_images, rf"{TRAIN} has no column 'image' \(it has caption, image_id, split\)"),
+    "without rows": (lambda path: write_table(path, [], CAPTION), rf"dataset coco \(train\) is empty: {TRAIN}, "),
+    "without captions": (
+        lambda path: write_table(path, [{**row, "caption": []} for row in read_table(path)], CAPTION),
+        rf"{TRAIN} has 24 rows and not one text in their 'caption'",
+    ),
+    "other captions": (other_captions, rf"{TRAIN}: column 'caption' is of type list<item: int64>, not list<.*string>"),
 }
 
 
@@ -191,6 +236,22 @@ def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: La
     run = launcher.pretrain(f"data_root={arrow}", check=False)
     refused(run, "error: ", status=1)
     stopped(run, message)
+
+
+@SHARED_CODE
+@pytest.mark.parametrize("column", ["image", "caption"])
+def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, tmp_path: Path) -> None:
+    """In the middle of an image that a loader worker reads, and in a caption."""
+    arrow = tmp_path / "arrow"
+    shutil.copytree(launcher.data / "arrow", arrow)
+    data = bytearray((arrow / TRAIN).read_bytes())
+    for row in read_table(arrow / TRAIN):
+        value = row["image"] if column == "image" else row["caption"][0].encode()  # type: ignore[index]
+        data[data.index(value) + len(value) // 2] ^= 1
+    (arrow / TRAIN).write_bytes(data)
+    run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", check=False)
+    where = r", row \d+ \(COCO_.*\): image" if column == "image" else ""
+    stopped(run, rf"{TRAIN}{where} is not as it was converted: .*checksum.* differs; copy {TRAIN} anew or convert")
 
 
 # Teachers ------------------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ from PIL import Image, UnidentifiedImageError
 
 # Pillow's other plugins are left out: bytes from the web must not reach a PostScript interpreter.
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")
+# How many times as long as wide an image may be. Panoramas end below it; at 384 pixels ViLT's transform cannot take
+# more, and one that makes the shorter side fit a square never makes more than this many squares of pixels.
+MAX_ASPECT = 20
 # What Pillow raises on broken bytes; MemoryError is left out on purpose.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, struct.error, zlib.error)
 
@@ -23,19 +26,27 @@ def decode_image(data: bytes, mode: str | None) -> Image.Image:
     """Decode ``data`` and convert it to ``mode``: "RGB", "RGBA", or None for RGBA if there is transparency, else RGB.
 
     Greyscale, palette, CMYK, 16-bit and alpha images work. 16-bit greyscale is scaled to 8 bits (Pillow alone would
-    clip it to white). Pillow's limit against decompression bombs stays on; the header alone is read to apply it.
+    clip it to white). The header alone is read to apply Pillow's limit against decompression bombs, which stays on,
+    and that of the shape, :data:`MAX_ASPECT`.
 
     Raises:
-        ImageError: the bytes are empty, none of :data:`FORMATS`, truncated, of 32-bit numbers, or decode to more
-            pixels than Pillow's limit.
+        ImageError: the bytes are empty, none of :data:`FORMATS`, truncated, of 32-bit numbers, decode to more pixels
+            than Pillow's limit, or are more than :data:`MAX_ASPECT` times as long as wide.
     """
     if not data:
         raise ImageError("zero bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise ImageError(
+                    f"{image.width} x {image.height} pixels: more than {MAX_ASPECT} times as long as wide is no photo"
+                )
             image.load()
             wanted = mode or ("RGBA" if image.has_transparency_data else "RGB")
-            return _to_8_bits(image).convert(wanted)
+            decoded = _to_8_bits(image)
+            return decoded if decoded.mode == wanted else decoded.convert(wanted)
+    except ImageError:
+        raise
     except UnidentifiedImageError as error:
         raise ImageError(f"no {', '.join(FORMATS)} image") from error
     except Image.DecompressionBombError as error:

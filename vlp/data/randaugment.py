@@ -21,7 +21,7 @@ def _posterize(image: Image.Image, value: float) -> Image.Image:
 
 
 def _solarize_add(image: Image.Image, value: float) -> Image.Image:
-    brighter = np.clip(np.asarray(image).astype(np.int64) + int(value), 0, 255).astype(np.uint8)
+    brighter = np.clip(np.asarray(image).astype(np.int16) + int(value), 0, 255).astype(np.uint8)
     return ImageOps.solarize(Image.fromarray(brighter), 128)
 
 

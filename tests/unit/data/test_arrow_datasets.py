@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import image_bytes, write_table
-from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
+from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws, official_id
 from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.registry import Split
@@ -157,6 +157,17 @@ def test_forced_draws_and_image_only(tmp_path: Path) -> None:
     assert set(only[1]) == {"image", "img_index", "cap_index", "raw_index", "_key"}
     with pytest.raises(IndexError):
         only[3]
+
+
+def test_an_image_is_known_by_its_image_id_whatever_it_looks_like(tmp_path: Path) -> None:
+    """COCO's names keep their official number; two names that end in the same number are two images."""
+    names = ["COCO_val2014_000000000042.jpg", "1000092795_d530dd478c.jpg", "a_42.jpg", "b_42.jpg", "", "٣_٤.jpg"]
+    rows = [{"image": image_bytes(i), "caption": ["a"], "image_id": name} for i, name in enumerate(names)]
+    write_table(tmp_path / "coco_caption_karpathy_test.arrow", rows, CAPTION)
+    for image_only in (False, True):
+        dataset = build(tmp_path, "coco", "test", image_only=image_only)
+        assert [dataset[i]["iid"] for i in range(len(names))] == [42, *names[1:]]
+    assert official_id(7) == 7 and official_id("COCO_train2014_000000000042.jpg") != 42
 
 
 def test_a_broken_image_gets_the_next_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

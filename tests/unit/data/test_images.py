@@ -120,6 +120,18 @@ def test_a_decompression_bomb_is_refused_by_its_header() -> None:
     assert Image.MAX_IMAGE_PIXELS is not None  # the upstreams switch the limit off for all of Pillow
 
 
+@pytest.mark.parametrize(("width", "height"), [(1, 20_000), (20_000, 1), (21, 1), (2, 41)])
+def test_an_extreme_shape_is_refused_by_its_header(width: int, height: int) -> None:
+    """Made as wide as a model's input, 1 x 20,000 pixels are 26 GB."""
+    with pytest.raises(ImageError, match=f"{width} x {height} pixels: more than 20 times as long as wide"):
+        decode_image(png(width, height, 8, 2, b""), None)  # which has no pixels to decode
+
+
+@pytest.mark.parametrize("size", [(20, 1), (1, 20), (2, 40), (1, 1)])
+def test_a_shape_within_the_bound_is_decoded(size: tuple[int, int]) -> None:
+    assert decode_image(saved(Image.new("RGB", size), "PNG"), None).size == size
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.sampled_from(sorted(IMAGES)), st.integers(0, 2**32))
 def test_damaged_bytes_raise_an_image_error_or_nothing(name: str, seed: int) -> None:

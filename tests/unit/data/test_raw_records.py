@@ -189,6 +189,11 @@ def test_vqa(tmp_path: Path) -> None:
     )
     assert source.skips == {"question of val without annotation": {"count": 1, "examples": ["92"]}}
 
+    write(tmp_path / "val2014/own_9.jpg", b"")  # the questions belong to one of the two
+    source = Source(tmp_path, seed=0)
+    assert len(join_images(source, "val", read_questions(source, "val", read))) == 1
+    assert source.skips["second image of the same number"]["count"] == 1
+
     write(tmp_path / "v2_OpenEnded_mscoco_test2015_questions.json", json.dumps({"questions": questions[:1]}))
     write(tmp_path / "test2015/COCO_test2015_000000000009.jpg", b"")
     (image,) = read_all(join_images(source, "test", read_questions(source, "test")))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vlp.data.arrow.dataset import ArrowDataset, Sample, Transform
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
+
+_COCO_TEST_NAME = re.compile(r"COCO_val2014_(\d{12})\.jpg", re.ASCII)
 
 
 class FalseDraws(NamedTuple):
@@ -27,7 +30,7 @@ class CaptionDataset(ArrowDataset):
 
     ``false_image_i`` (i < ``draw_false_image``) and ``false_text_i`` are uniform over the texts of this dataset, so an
     image with more captions is likelier and a draw may be a true match, as in the official code. COCO's test split
-    adds ``iid``, the number in the file name. ``image_only`` leaves out all texts. ``identify`` adds ``file_digest``,
+    adds ``iid`` (:func:`official_id`). ``image_only`` leaves out all texts. ``identify`` adds ``file_digest``,
     the BLAKE2b-128 of the stored image file in hexadecimal, and ``origin``, its table, row and name.
     ``forced`` fixes the draws of single samples, by flat index.
     """
@@ -48,7 +51,7 @@ class CaptionDataset(ArrowDataset):
         self.forced: dict[int, FalseDraws] = {}
         self._has_iid = spec.key == "coco" and split == "test"
         if self._has_iid:
-            tables.require(("image_id",))
+            tables.require({"image_id": None})
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample; the false indices are drawn before the transforms use the generator."""
@@ -64,8 +67,7 @@ class CaptionDataset(ArrowDataset):
         for i, false in enumerate(draws.texts):
             sample[f"false_text_{i}"] = self.tables.text(false)
         if self._has_iid:
-            name = self.tables.cell(row, "image_id")
-            sample["iid"] = int(name.split(".")[0].split("_")[-1])
+            sample["iid"] = official_id(self.tables.cell(row, "image_id"))
         if self.identify:
             digest = hashlib.blake2b(self.tables.cell(row, "image"), digest_size=16)
             sample |= {"file_digest": digest.hexdigest(), "origin": self.tables.describe(row)}
@@ -75,3 +77,13 @@ class CaptionDataset(ArrowDataset):
         images = [rng.randrange(len(self)) for _ in range(self.draw_false_image)]
         texts = [rng.randrange(self.tables.num_texts) for _ in range(self.draw_false_text)]
         return FalseDraws(images, texts)
+
+
+def official_id(image_id: Any) -> Any:
+    """The number in a name such as ``COCO_val2014_000000000042.jpg``; of any other image the ``image_id`` itself.
+
+    The official code takes whatever follows the last underscore for a number. Two images that share such a number are
+    two images: here no two values of ``image_id`` have the same id.
+    """
+    match = _COCO_TEST_NAME.fullmatch(image_id) if isinstance(image_id, str) else None
+    return int(match[1]) if match else image_id

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
+from vlp.data.arrow.checksums import MEGABYTE, advice, file_sha256
+from vlp.data.arrow.columns import columns_of
 from vlp.data.arrow.manifest import Manifest, footer_sha256, manifest_path
-from vlp.data.arrow.registry import SHARD, SPECS, DatasetSpec, shard_numbers
-from vlp.data.arrow.tables import open_table
+from vlp.data.arrow.registry import SHARD, SPECS, DatasetSpec, Split, shard_numbers
+from vlp.data.arrow.tables import ArrowTables
+from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.summary import print_omissions
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, check_image
@@ -53,8 +58,12 @@ class Entry:
     coverage: float | None  # share of the published size
 
 
-def check(root: Path, required: list[str], verify_images: bool = False) -> tuple[dict[str, list[Entry]], list[str]]:
+def check(
+    root: Path, required: list[str], verify_images: bool = False, advance: Callable[[], None] = lambda: None
+) -> tuple[dict[str, list[Entry]], list[str]]:
     """Check every dataset that has a manifest or a table in ``root``, and those in ``required``.
+
+    Every file that has a checksum is read to its end; ``advance`` is called for every megabyte.
 
     Returns:
         The entries by dataset key, and everything that is wrong.
@@ -78,15 +87,18 @@ def check(root: Path, required: list[str], verify_images: bool = False) -> tuple
         if manifest is not None and not manifest.complete:
             problems.append(f"the conversion of {key} was interrupted: run it again with --resume")
         names = _names(SPECS[key], manifest)
-        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images) for name in names]
+        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images, advance) for name in names]
         problems += [problem for entry in entries[key] for problem in entry.problems]
+        problems += _empty_splits(SPECS[key], entries[key])
     return entries, problems
 
 
 def print_check(root: Path, required: list[str], verify_images: bool, console: Console) -> bool:
     """Print the result of :func:`check`; return whether all is well."""
-    entries, problems = check(root, required, verify_images)
-    grid = Grid(title=str(root), title_justify="left")
+    megabytes = sum(-(-path.stat().st_size // MEGABYTE) for path in root.glob("*.arrow"))
+    with Progress("check", megabytes, quiet=False, unit="MB") as progress:
+        entries, problems = check(root, required, verify_images, progress.advance)
+    grid = Grid(title=escape(str(root)), title_justify="left")
     for column in ("table", "files", "rows", "captions", "GB", "of published"):
         grid.add_column(column, justify="left" if column == "table" else "right")
     for tables in entries.values():
@@ -99,7 +111,7 @@ def print_check(root: Path, required: list[str], verify_images: bool, console: C
         if (manifest := Manifest.read(root, key)) is not None:
             print_omissions(key, manifest.not_written, manifest.all_skips(), console)
     for problem in problems:
-        console.print(f"[red]wrong[/]: {problem}", highlight=False, soft_wrap=True)
+        console.print(f"[red]wrong[/]: {escape(problem)}", highlight=False, soft_wrap=True)
     console.print("all tables are complete" if not problems else f"{len(problems)} problems", highlight=False)
     return not problems
 
@@ -127,18 +139,28 @@ def _files(name: str, root: Path) -> list[Path]:
     return [path] if path.is_file() else []
 
 
-def _entry(name: str, spec: DatasetSpec, root: Path, manifest: Manifest | None, verify_images: bool) -> Entry:
+def _entry(
+    name: str,
+    spec: DatasetSpec,
+    root: Path,
+    manifest: Manifest | None,
+    verify_images: bool,
+    advance: Callable[[], None],
+) -> Entry:
     files = _files(name, root)
     entry = Entry(name, 0, 0, sum(path.stat().st_size for path in files), len(files), [], None)
     entry.problems += [f"{root / missing}.arrow is missing" for missing in _missing(name, root, files, manifest)]
     for path in files:
         try:
-            table = open_table(path, spec.text_column)
-            entry.rows += table.num_rows
-            entry.captions += sum(len(chunk.flatten()) for chunk in table[spec.text_column].chunks)
-            entry.problems += _differences(path, manifest)
+            differences = list(_differences(path, manifest, advance))
+            entry.problems += differences
+            records = {} if manifest is None or differences else manifest.tables
+            tables = ArrowTables([(path.stem, path)], spec.text_column, False, records)
+            entry.rows += tables.num_rows
+            entry.captions += tables.num_texts
+            tables.require(columns_of(spec.kind), labelled=not name.startswith("vqav2_test"))
             if verify_images:
-                entry.problems += _broken_images(path, table)
+                entry.problems += _broken_images(path, tables, spec)
         except DataError as error:
             entry.problems.append(str(error))
     if name in PUBLISHED:
@@ -159,7 +181,19 @@ def _missing(name: str, root: Path, files: list[Path], manifest: Manifest | None
     yield from (table for table in expected if table not in present)
 
 
-def _differences(path: Path, manifest: Manifest | None) -> Iterator[str]:
+def _empty_splits(spec: DatasetSpec, entries: list[Entry]) -> Iterator[str]:
+    """Yield a line for all tables that are there and of which a run would read nothing."""
+    by_name, empty = {entry.name: entry for entry in entries}, dict[tuple[str, ...], list[str]]()
+    for split in get_args(Split):
+        names = spec.tables(split)
+        if all(by_name[name].files for name in names) and not any(by_name[name].captions for name in names):
+            empty.setdefault(names, []).append(split)
+    for names, splits in empty.items():
+        if names:
+            yield f"{', '.join(names)}: not one caption, so {spec.key} has nothing to read for {', '.join(splits)}"
+
+
+def _differences(path: Path, manifest: Manifest | None, advance: Callable[[], None]) -> Iterator[str]:
     """Yield how a file differs from its record in the manifest."""
     if manifest is None:
         return
@@ -168,13 +202,15 @@ def _differences(path: Path, manifest: Manifest | None) -> Iterator[str]:
         yield f"{path} is not in the manifest of {manifest.dataset}: left from another conversion? Delete it"
     elif path.stat().st_size != record.bytes or footer_sha256(path) != record.footer_sha256:
         yield f"{path} is not the file that the manifest of {manifest.dataset} records: convert again"
+    elif record.sha256 is not None and file_sha256(path, advance) != record.sha256:
+        yield f"{path} is not as it was converted: its SHA-256 differs; {advice(path)}"
 
 
-def _broken_images(path: Path, table: pa.Table) -> Iterator[str]:
-    """Yield a line for every image of ``table`` that does not decode."""
-    for column in (name for name in table.column_names if name.startswith("image") and name != "image_id"):
-        for row in range(table.num_rows):
+def _broken_images(path: Path, tables: ArrowTables, spec: DatasetSpec) -> Iterator[str]:
+    """Yield a line for every image of a table that does not decode."""
+    for column in (name for name, kind in columns_of(spec.kind).items() if pa.types.is_binary(kind)):
+        for row in range(tables.num_rows):
             try:
-                check_image(table[column][row].as_py())
+                check_image(tables.cell(row, column))
             except ImageError as error:
                 yield f"{path}, row {row}: {column} does not decode ({error})"

@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlp.data.arrow.checksums import sums_path
 from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
 from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.writer import Table, write_table
+from vlp.data.conversion.output import held_output
 from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
 from vlp.data.errors import DataError
@@ -43,22 +45,27 @@ def convert(
         The manifest, as it was saved to ``{output}/{name}.manifest.json``.
 
     Raises:
-        DataError: raw files are missing or not in the expected layout (docs/data.md), or nothing could be written.
-        OSError: the disk is full or not writable.
+        DataError: raw files are missing or not in the expected layout (docs/data.md), nothing could be written, or
+            ``output`` is no folder to write to or held by another conversion of this dataset.
+        OSError: the disk is full.
     """
     if name not in PLANS:
         raise ValueError(f"unknown dataset {name!r}; known: {', '.join(PLANS)}")
-    folder = Path(output)
     source = Source(Path(root), seed)
     if not source.root.is_dir():
         raise DataError(f"--root {root} is not a directory")
+    with held_output(Path(output), name):
+        return _convert(name, source, Path(output), verify_images, resume, quiet)
+
+
+def _convert(name: str, source: Source, folder: Path, verify_images: bool, resume: bool, quiet: bool) -> Manifest:
+    """Convert into ``folder``, which no other process converts this dataset into meanwhile."""
     tables = PLANS[name](source, folder)
     if not tables:
         reasons = "; ".join(f"{what}: {why}" for what, why in source.not_written.items())
-        raise DataError(f"nothing to convert for {name} under {root}: {reasons}")
-    manifest = Manifest(
-        name, str(source.root.resolve()), source.layout, seed, _fingerprint(source, tables, verify_images)
-    )
+        raise DataError(f"nothing to convert for {name} under {source.root}: {reasons}")
+    plan = _fingerprint(source, tables, verify_images)
+    manifest = Manifest(name, str(source.root.resolve()), source.layout, source.seed, plan)
     manifest.found, manifest.skipped, manifest.not_written = source.found, dict(source.skips), source.not_written
     manifest.shards = _shards(tables)
     finished = _finished(folder, manifest) if resume else {}
@@ -118,6 +125,8 @@ def _finished(folder: Path, manifest: Manifest) -> dict[str, TableRecord]:
 
 
 def _unchanged(path: Path, record: TableRecord) -> bool:
+    if record.images_crc32 is not None and not sums_path(path).is_file():
+        return False
     return path.is_file() and path.stat().st_size == record.bytes and footer_sha256(path) == record.footer_sha256
 
 

@@ -37,7 +37,7 @@ class ArrowDataModule(RunDataModule):
         """Open what the run reads: all splits for training, the test split alone with ``test_only``.
 
         Raises:
-            DataError: a table is missing or broken.
+            DataError: a table is missing or broken, or the run would have nothing to train on or to evaluate.
         """
         super().__init__()
         self.config = config
@@ -88,7 +88,11 @@ class ArrowDataModule(RunDataModule):
 
     def _mixed(self, split: Split) -> MixedDataset:
         image_only = self.config["image_only"]
-        return MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
+        datasets = [self.dataset(key, split, image_only) for key in self.config["datasets"]]
+        if split == "train" or self.config["test_only"]:
+            for dataset in datasets:
+                dataset.refuse_empty()
+        return MixedDataset(datasets)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader("train", self.resumed_train_sampler(*self._processes()))

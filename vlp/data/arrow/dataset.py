@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
+from vlp.data.arrow.columns import columns_of
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
 from vlp.data.draws import SampleKey
@@ -44,7 +45,6 @@ class ArrowDataset(Dataset[Sample]):
     """
 
     image_columns: tuple[str, ...] = ("image",)
-    label_columns: tuple[str, ...] = ()  # what else every table must have
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class ArrowDataset(Dataset[Sample]):
         self.spec, self.split, self.tables, self.transforms = spec, split, tables, list(transforms)
         self.seed, self.image_only = seed, image_only
         self.identify = False  # True: a caption sample says which file its image is (file_digest, origin)
-        tables.require(self.image_columns + self.label_columns)
+        tables.require(columns_of(spec.kind), labelled=split != "test")
         self.guard = ReadGuard(f"{spec.key} ({split})", strict=split != "train")
         # Only transparency makes a difference to an RGBA transform, which costs a third more than an RGB one.
         self._mode = None if any(transform.mode == "RGBA" for transform in transforms) else "RGB"
@@ -82,6 +82,15 @@ class ArrowDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         """Make the draws those of ``epoch``."""
         self._epoch.fill_(epoch)
+
+    def refuse_empty(self) -> None:
+        """Raise a DataError that names the tables if there is not one sample."""
+        if not len(self):
+            names = ", ".join(f"{name}.arrow" for name in self.tables.names) or "no table"
+            raise DataError(
+                f"dataset {self.spec.key} ({self.split}) is empty: {names} without a sample; convert it again "
+                "(python -m vlp.data.arrow, see docs/data.md) or take it out of datasets"
+            )
 
     def row(self, index: int) -> int:
         """Return the row of sample ``index``."""

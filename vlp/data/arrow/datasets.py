@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vlp.data.arrow.caption_dataset import CaptionDataset
 from vlp.data.arrow.dataset import ArrowDataset, Transform
+from vlp.data.arrow.manifest import Manifest
 from vlp.data.arrow.registry import DatasetSpec, EvalSplit, Split, get_spec, table_files
 from vlp.data.arrow.tables import ArrowTables
 from vlp.data.arrow.task_datasets import Nlvr2Dataset, SnliDataset, VqaDataset
@@ -32,10 +33,12 @@ def build_dataset(
 
     Raises:
         ValueError: the key is unknown.
-        DataError: tables are missing or broken.
+        DataError: tables are missing, broken or not as they were converted.
     """
     spec = key if isinstance(key, DatasetSpec) else get_spec(key)
-    tables = ArrowTables(table_files(spec, split, data_root, eval_split), spec.text_column, spec.dedupe)
+    files = table_files(spec, split, data_root, eval_split)
+    manifest = Manifest.read(Path(data_root), spec.key) if files else None
+    tables = ArrowTables(files, spec.text_column, spec.dedupe, manifest.tables if manifest else {})
     if spec.kind == "caption":
         return CaptionDataset(spec, split, tables, transforms, seed, image_only, draw_false_image, draw_false_text)
     return _TASKS[spec.kind](spec, split, tables, transforms, seed, image_only)

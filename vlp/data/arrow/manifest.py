@@ -21,13 +21,20 @@ _MAGIC = b"ARROW1"
 
 @dataclass
 class TableRecord:
-    """One table file: ``rows``, ``captions`` (texts in all rows), ``bytes``, hash of its footer, what was skipped."""
+    """One table file: ``rows``, ``captions`` (texts in all rows), ``bytes``, hash of its footer, what was skipped.
+
+    ``sha256`` is that of the file, ``values_crc32`` that of everything but the images, ``images_crc32`` that of
+    ``{table}.crc32`` (:mod:`vlp.data.arrow.checksums`); older manifests have none of the three.
+    """
 
     rows: int
     captions: int
     bytes: int
     footer_sha256: str
     skipped: dict[str, Any] = field(default_factory=dict)
+    sha256: str | None = None
+    values_crc32: int | None = None
+    images_crc32: int | None = None
 
 
 @dataclass
@@ -68,7 +75,7 @@ class Manifest:
         advice = f"delete {path} and convert {dataset} again"
         try:
             value = json.loads(path.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON ({error}); {advice}") from error
         known = {item.name for item in fields(cls)}
         if not isinstance(value, dict) or value.get("format") != FORMAT or set(value) != known:

@@ -7,7 +7,8 @@ file: forked loader workers share both (a Python list of millions of captions wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vlp.data.arrow.checksums import advice, compare_file, compare_values, image_sums
+from vlp.data.arrow.columns import TEXTS, require_columns, require_texts
+from vlp.data.arrow.manifest import TableRecord
 from vlp.data.errors import DataError
-
-_ADVICE = "convert its dataset again (python -m vlp.data.arrow, see docs/data.md) or copy the file anew"
 
 
 class ArrowTables:
@@ -28,15 +30,32 @@ class ArrowTables:
     ``rows[j]`` and ``numbers[j]`` give text j's row and its number within the row. With ``dedupe`` a row's repeated
     texts count once, in the order of their first appearance: the same in every process and on every rank.
 
+    A table that ``records`` has checksums of (:mod:`vlp.data.arrow.checksums`) is compared with them: everything but
+    the images now, each image when it is read.
+
     Raises:
-        DataError: a file is not a complete Arrow file or lacks a column; with its name and what to do.
+        DataError: a file is not a complete Arrow file, is not as it was converted, or lacks lists of texts; with its
+            name and what to do.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Path]], text_column: str, dedupe: bool) -> None:
+    def __init__(
+        self,
+        files: Sequence[tuple[str, Path]],
+        text_column: str,
+        dedupe: bool,
+        records: Mapping[str, TableRecord] | None = None,
+    ) -> None:
         self.names = [name for name, _ in files]
         self._paths = [path for _, path in files]
         self._text_column = text_column
+        found = {path: (records or {}).get(name) for name, path in files}
+        self._records = {path: record for path, record in found.items() if record and record.sha256 is not None}
+        for path, record in self._records.items():
+            compare_file(path, record)
         texts = self._open()
+        for path, table in zip(self._paths, self._tables, strict=True):
+            if path in self._records:
+                compare_values(path, table, self._records[path])
         self._starts = np.cumsum([0] + [table.num_rows for table in self._tables])
         parts = [_index_texts(values, parents, dedupe) for values, parents in texts]
         self.rows = _concatenate([part[0] + start for part, start in zip(parts, self._starts[:-1], strict=True)])
@@ -49,20 +68,33 @@ class ArrowTables:
         columns = [table[self._text_column] for table in self._tables]
         texts = [_flatten(column, path) for column, path in zip(columns, self._paths, strict=True)]
         self._values = [values for values, _ in texts]
+        self._sums = [
+            image_sums(path, table, self._records[path]) if path in self._records else {}
+            for path, table in zip(self._paths, self._tables, strict=True)
+        ]
         return texts
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_values")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_tables", "_values", "_sums")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._open()  # a spawned worker maps the files itself instead of receiving their bytes
 
-    def require(self, columns: Sequence[str]) -> None:
-        """Raise a DataError that names the file if a table lacks one of ``columns``."""
+    def require(self, columns: Mapping[str, pa.DataType | None], labelled: bool = True) -> None:
+        """Raise a DataError that names the file if one of ``columns`` is absent or of another type in a table.
+
+        The same if a table has rows, but no text, or if a list has not an element for each text of its row; without
+        labels (``labelled``) lists of lists need not.
+        """
+        lists = [
+            name
+            for name, kind in columns.items()
+            if kind is not None and pa.types.is_list(kind) and (labelled or not pa.types.is_list(kind.value_type))
+        ]
         for table, path in zip(self._tables, self._paths, strict=True):
-            for column in columns:
-                _require(table, path, column)
+            require_columns(table, path, columns)
+            require_texts(table, path, self._text_column, lists)
 
     @property
     def num_rows(self) -> int:
@@ -85,9 +117,19 @@ class ArrowTables:
         return value if isinstance(value, str) else value[1].strip()
 
     def cell(self, row: int, column: str) -> Any:
-        """Return the value of ``column`` at ``row`` as Python objects (bytes for an image)."""
+        """Return the value of ``column`` at ``row`` as Python objects (bytes for an image).
+
+        Raises:
+            DataError: an image is not the one that was converted.
+        """
         table, local = self._locate(row)
-        return self._tables[table][column][local].as_py()
+        value = self._tables[table][column][local].as_py()
+        if column in self._sums[table] and zlib.crc32(value) != self._sums[table][column][local]:
+            raise DataError(
+                f"{self.describe(row)}: {column} is not as it was converted: its checksum differs; "
+                f"{advice(self._paths[table])}"
+            )
+        return value
 
     def distinct(self, *columns: str) -> Iterator[tuple[Any, ...]]:
         """Yield the distinct combinations of parallel values in nested list ``columns``, table by table."""
@@ -117,26 +159,24 @@ def open_table(path: Path, text_column: str) -> pa.Table:
     """Map an Arrow IPC file into memory.
 
     Raises:
-        DataError: it is absent, empty, cut off, no Arrow file, or lacks ``text_column``, a column of lists.
+        DataError: it is absent, empty, cut off, no Arrow file, has offsets that lead nowhere or texts that are no
+            Unicode, or lacks ``text_column``, lists of texts.
     """
     if not path.is_file():
-        raise DataError(f"{path} does not exist; {_ADVICE}")
+        raise DataError(f"{path} does not exist; {advice(path)}")
     if path.stat().st_size == 0:
-        raise DataError(f"{path} has zero bytes; {_ADVICE}")
+        raise DataError(f"{path} has zero bytes; {advice(path)}")
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} is not a complete Arrow file ({error}); {_ADVICE}") from error
-    _require(table, path, text_column)
-    kind = table.schema.field(text_column).type
-    if not any(is_kind(kind) for is_kind in (pa.types.is_list, pa.types.is_large_list, pa.types.is_null)):
-        raise DataError(f"{path}: column {text_column!r} is of type {kind}, not a list of texts in each row; {_ADVICE}")
+        _ = table.column_names  # decoded only now
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a complete Arrow file ({error}); {advice(path)}") from error
+    try:
+        table.validate(full=True)  # of an image its place, not its bytes
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is damaged ({error}); {advice(path)}") from error
+    require_columns(table, path, {text_column: TEXTS[text_column]})
     return table
-
-
-def _require(table: pa.Table, path: Path, column: str) -> None:
-    if column not in table.column_names:
-        raise DataError(f"{path} has no column {column!r} (it has {', '.join(table.column_names)}); {_ADVICE}")
 
 
 def _flatten(column: pa.ChunkedArray, path: Path) -> tuple[pa.ChunkedArray, np.ndarray]:

@@ -14,8 +14,6 @@ class VqaDataset(ArrowDataset):
     The answers are strings, their ids and soft scores; on the test split the three lists are empty.
     """
 
-    label_columns = ("answers", "answer_labels", "answer_scores", "question_id")
-
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample of question ``index``."""
         index, (views,) = self.read(index, rng)
@@ -46,7 +44,6 @@ class Nlvr2Dataset(ArrowDataset):
     """Samples with image_0, image_1, text, answers (bool: the statement is true), table_name."""
 
     image_columns = ("image_0", "image_1")
-    label_columns = ("answers",)
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample of statement ``index``."""
@@ -64,8 +61,6 @@ class Nlvr2Dataset(ArrowDataset):
 class SnliDataset(ArrowDataset):
     """Samples with image, text (the hypothesis, stripped), labels (0 contradiction, 1 neutral, 2 entailment),
     table_name. The premise is not used."""
-
-    label_columns = ("labels",)
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample of hypothesis ``index``."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import stat
+import zlib
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from vlp.data.arrow.checksums import HashedFile, image_columns, sums_bytes, sums_path, values_crc32
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
 from vlp.data.conversion.skips import Skips
 from vlp.data.images import ImageError, check_image
@@ -81,28 +85,47 @@ class Table:
 def write_table(table: Table, folder: Path, verify_images: bool, advance: Callable[[], None]) -> TableRecord:
     """Write ``{table.name}.arrow`` into ``folder`` in batches of about 32 MB; it appears only when complete.
 
-    Rows whose image cannot be read, is empty or (with ``verify_images``) does not decode are left out and counted.
+    Beside it ``{table.name}.crc32`` is written, with a checksum of each image. Rows whose image cannot be read, is
+    empty or (with ``verify_images``) does not decode are left out and counted.
     """
     skips, path = Skips(), folder / f"{table.name}.arrow"
     rows = captions = 0
+    images, sums = image_columns(table.schema), array("L")
     # Python file objects, not Arrow's: their errors carry the errno, and they can be synced.
-    with atomic_open(path) as handle, pa.ipc.new_file(handle, table.schema) as sink:
-        batch: list[Row] = []
-        size = 0
-        for row in _read_ahead(table.rows(skips), verify_images):
-            advance()
-            if isinstance(row, _Unusable):
-                skips.add(row.reason, row.example)
-                continue
-            batch.append(row)
-            rows, captions = rows + 1, captions + len(row[table.texts])
-            size += sum(len(value) for value in row.values() if isinstance(value, bytes))
-            if size >= BATCH_BYTES:
-                sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
-                batch, size = [], 0
-        if batch:
+    with atomic_open(path) as handle, pa.ipc.new_file(hashed := HashedFile(handle), table.schema) as sink:
+        for batch in _batches(_usable(table.rows(skips), skips, verify_images, advance), images):
+            rows, captions = rows + len(batch), captions + sum(len(row[table.texts]) for row in batch)
+            sums.extend(zlib.crc32(row[column]) for row in batch for column in images)
             sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
-    return TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
+    with atomic_open(sums_path(path)) as handle:
+        handle.write(content := sums_bytes(sums))
+    with pa.memory_map(str(path)) as file:
+        values = values_crc32(pa.ipc.open_file(file).read_all())
+    record = TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
+    return replace(record, sha256=hashed.sha256.hexdigest(), values_crc32=values, images_crc32=zlib.crc32(content))
+
+
+def _batches(rows: Iterable[Row], images: list[str]) -> Iterator[list[Row]]:
+    """Group ``rows`` by the size of their images."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(row[column]) for column in images)
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _usable(rows: Iterator[Row], skips: Skips, verify: bool, advance: Callable[[], None]) -> Iterator[Row]:
+    for row in _read_ahead(rows, verify):
+        advance()
+        if isinstance(row, _Unusable):
+            skips.add(row.reason, row.example)
+        else:
+            yield row
 
 
 @dataclass(frozen=True)
@@ -130,11 +153,13 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
         if not isinstance(value, Path):
             continue
         try:
+            if not stat.S_ISREG(value.stat().st_mode):  # opening a FIFO would wait for a writer
+                return _Unusable("image is no regular file", f"{value}: {_kind(value.stat().st_mode)}")
             data = value.read_bytes()
         except FileNotFoundError:
             return _Unusable("annotation without image", str(value))
-        except OSError as error:
-            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
+        except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
+            return _Unusable("image cannot be read", f"{value}: {getattr(error, 'strerror', None) or error}")
         if not data:
             return _Unusable("zero-byte image", str(value))
         if verify:
@@ -144,3 +169,8 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
                 return _Unusable("image does not decode", f"{value}: {error}")
         loaded[column] = data
     return loaded
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -14,10 +14,13 @@ _LINE_EVERY_S = 30.0
 
 
 class Progress:
-    """Rows done of ``total``: a bar on a terminal, a plain line every 30 s elsewhere, nothing if ``quiet``."""
+    """Rows done of ``total``: a bar on a terminal, a plain line every 30 s elsewhere, nothing if ``quiet``.
 
-    def __init__(self, name: str, total: int, quiet: bool) -> None:
-        self.name, self.total, self.done = name, total, 0
+    ``unit`` is what is counted if not rows.
+    """
+
+    def __init__(self, name: str, total: int, quiet: bool, unit: str = "rows") -> None:
+        self.name, self.total, self.unit, self.done = name, total, unit, 0
         self._start = self._last = time.monotonic()
         self._lines = not quiet and not sys.stderr.isatty()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -34,7 +37,7 @@ class Progress:
         self._bar.stop()
 
     def advance(self, rows: int = 1) -> None:
-        """Count ``rows`` more rows as done."""
+        """Count ``rows`` more rows (or ``unit``) as done."""
         self.done += rows
         self._bar.advance(self._task, rows)
         now = time.monotonic()
@@ -42,4 +45,5 @@ class Progress:
             self._last = now
             rate = self.done / (now - self._start)
             left = (self.total - self.done) / rate / 60
-            print(f"{self.name}: {self.done}/{self.total} rows, {rate:.0f}/s, {left:.0f} min left", file=sys.stderr)
+            done = f"{self.done}/{self.total} {self.unit}"
+            print(f"{self.name}: {done}, {rate:.0f}/s, {left:.0f} min left", file=sys.stderr)

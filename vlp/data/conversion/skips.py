@@ -16,7 +16,7 @@ class Skips(dict[str, dict[str, Any]]):
         entry = self.setdefault(reason, {"count": 0, "examples": []})
         entry["count"] += count
         if len(entry["examples"]) < _EXAMPLES:
-            entry["examples"].append(example)
+            entry["examples"].append(example.encode(errors="backslashreplace").decode())  # names may be no Unicode
 
 
 def merge_skips(parts: Iterable[Mapping[str, Mapping[str, Any]]]) -> Skips:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table as Grid
 
 
@@ -30,7 +31,7 @@ def print_written(
     dataset: str, folder: str, files: Mapping[str, WrittenFile], found: Mapping[str, int], console: Console
 ) -> None:
     """Print the files, by name, that the conversion of ``dataset`` wrote, and how much raw data it found."""
-    grid = Grid(title=f"{dataset} → {folder}", title_justify="left")
+    grid = Grid(title=escape(f"{dataset} → {folder}"), title_justify="left")
     for column, justify in (("table", "left"), ("rows", "right"), ("captions", "right"), ("MB", "right")):
         grid.add_column(column, justify=justify)  # type: ignore[arg-type]
     for name, file in files.items():
@@ -45,7 +46,8 @@ def print_omissions(
 ) -> None:
     """Print the splits of ``dataset`` that were not written, and what was left out of the others, by reason."""
     for what, why in not_written.items():
-        console.print(f"[yellow]{dataset}, not written[/]: {what} ({why})", highlight=False, soft_wrap=True)
+        text = escape(f"{what} ({why})")
+        console.print(f"[yellow]{dataset}, not written[/]: {text}", highlight=False, soft_wrap=True)
     for reason, entry in skipped.items():
-        text = f"{reason}: {entry['count']:,} (e.g. {', '.join(entry['examples'])})"
+        text = escape(f"{reason}: {entry['count']:,} (e.g. {', '.join(entry['examples'])})")
         console.print(f"[yellow]{dataset}, left out[/]: {text}", highlight=False, soft_wrap=True)

@@ -57,12 +57,16 @@ def _read_pairs(source: Source, split: str, annotation: str) -> dict[str, _Pair]
     pairs: dict[str, _Pair] = {}
     for number, line in iter_json_lines(path):
         try:
-            name = "-".join(line["identifier"].split("-")[:-1])
+            identifier = source.text(line["identifier"], f"{path.name}, line {number}")
+            name = "-".join(identifier.split("-")[:-1])
             folder = f"images/train/{line['directory']}" if split == "train" else split.rpartition("_")[2]
-            pair = pairs.setdefault(name, _Pair(folder))
-            pair.statements.append(Statement(line["sentence"], str(line["label"])))
-        except (KeyError, AttributeError) as error:
+            statement = Statement(source.text(line["sentence"], identifier), str(line["label"]))
+        except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path}, line {number}: not in NLVR2's format (identifier, sentence, label, directory): {error!r}"
             ) from error
+        if statement.label not in ("True", "False"):
+            source.skips.add(f"label {statement.label!r}", f"{path.name}, line {number}")
+            continue
+        pairs.setdefault(name, _Pair(folder)).statements.append(statement)
     return pairs

@@ -38,20 +38,17 @@ def _read_entailments(source: Source, split: str) -> dict[str, list[Entailment]]
     path = source.root / f"snli_ve_{split}.jsonl"
     by_image: dict[str, list[Entailment]] = {}
     for number, line in iter_json_lines(path):
+        place = f"{path.name}, line {number}"
         try:
-            image_id, premise, hypothesis, label = (
-                str(line["Flickr30K_ID"]),
-                line["sentence1"],
-                line["sentence2"],
-                line["gold_label"],
-            )
-        except KeyError as error:
+            image_id = source.text(str(line["Flickr30K_ID"]), place)
+            premise, hypothesis, label = (source.text(line[k], place) for k in ("sentence1", "sentence2", "gold_label"))
+        except (KeyError, TypeError) as error:
             raise DataError(
                 f"{path}, line {number}: not in SNLI-VE's format (Flickr30K_ID, sentence1, sentence2, gold_label): "
-                f"{error!r} is missing"
+                f"{error!r}"
             ) from error
         if label not in _LABELS:
-            source.skips.add(f"gold label {label!r}", f"{path.name}, line {number}")
+            source.skips.add(f"gold label {label!r}", place)
             continue
         by_image.setdefault(image_id, []).append(Entailment(premise, hypothesis, _LABELS[label]))
     return by_image

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
@@ -16,6 +17,8 @@ from vlp.data.errors import DataError
 T = TypeVar("T")
 _CHUNK = 1 << 20
 _DECODER = json.JSONDecoder()
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_TOO_DEEP = "is nested too deep to be an annotation file; download it again"
 
 
 @dataclass
@@ -41,13 +44,31 @@ class Source:
         """
         paths: list[Path] = []
         for folder in folders:
-            names = sorted(name for name in listing(self.root / folder) if name.endswith(".jpg"))
+            names = sorted(name for name in self.names(self.root / folder) if name.endswith(".jpg"))
             self.found[f"images in {folder}"] = len(names)
             paths += [self.root / folder / name for name in names]
         if not paths:
             expected = " or ".join(str(self.root / folder / "*.jpg") for folder in folders)
             raise DataError(f"no images found: expected {expected}; see docs/data.md for the raw layout")
         return self.shuffled(paths)
+
+    def names(self, folder: Path) -> list[str]:
+        """Return the names in ``folder`` in no particular order; a name that is no UTF-8 is left out and counted."""
+        names = listing(folder)
+        for name in names:
+            if not _is_unicode(name):
+                self.skips.add("file whose name is no UTF-8: rename it", str(folder / name))
+        return [name for name in names if _is_unicode(name)]
+
+    def text(self, value: Any, where: str) -> str:
+        """Return a text of an annotation, as :func:`storable` does.
+
+        Raises:
+            TypeError: ``value`` is no text.
+        """
+        if not isinstance(value, str):
+            raise TypeError(f"{str(value)[:80]} is no text")
+        return storable(value, where, self.skips)
 
     def shuffled(self, items: Sequence[T]) -> list[T]:
         """Return ``items`` in an order that depends on the seed and on their number alone."""
@@ -74,6 +95,14 @@ class Source:
         return not missing
 
 
+def storable(text: str, where: str, skips: Skips) -> str:
+    """Return ``text`` with U+FFFD for every lone surrogate: JSON can spell one, no table can hold it."""
+    if _is_unicode(text):
+        return text
+    skips.add("lone surrogate in a text, replaced by U+FFFD", where)
+    return _SURROGATE.sub("\ufffd", text)
+
+
 def listing(folder: Path) -> list[str]:
     """Return the names in ``folder`` in no particular order; an absent folder is empty."""
     try:
@@ -85,12 +114,21 @@ def listing(folder: Path) -> list[str]:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file; a missing or broken one raises a DataError that names it."""
+    require_file(path)
     try:
         return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise DataError(f"{path} not found; see docs/data.md for the raw layout") from None
+    except RecursionError:
+        raise DataError(f"{path} {_TOO_DEEP}") from None
     except ValueError as error:
         raise DataError(f"{path} is not valid JSON: {error}; download it again") from error
+
+
+def require_file(path: Path) -> None:
+    """Raise a DataError if ``path`` is missing or something that must not be read, such as a FIFO or a device."""
+    if not path.exists():
+        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    if not path.is_file():
+        raise DataError(f"{path} is not a regular file; see docs/data.md for the raw layout")
 
 
 def iter_json_list(path: Path) -> Iterator[Any]:
@@ -99,25 +137,34 @@ def iter_json_list(path: Path) -> Iterator[Any]:
     Raises:
         DataError: the file is missing, holds no list, or ends in the middle.
     """
-    if not path.is_file():
-        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
+    require_file(path)
     with open(path, encoding="utf-8") as handle:
-        text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        if not text.startswith("["):
-            raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
-        position = _past(text, 1, " \t\r\n")
-        while not text.startswith("]", position):
+        try:
+            yield from _list_elements(handle, path)
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not UTF-8: {error}; download it again") from error
+
+
+def _list_elements(handle: TextIO, path: Path) -> Iterator[Any]:
+    text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
+    if not text.startswith("["):
+        raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
+    position = _past(text, 1, " \t\r\n")
+    while not text.startswith("]", position):
+        try:
             found = _next_value(text, position)
-            if found is not None:
-                value, end = found
-                yield value
-                position = _past(text, end, " \t\r\n,")
-                continue
-            chunk = handle.read(max(_CHUNK, len(text) - position))
-            if not chunk:
-                raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
-            text = text[position:] + chunk
-            position = _past(text, 0, " \t\r\n,")
+        except RecursionError:
+            raise DataError(f"{path} {_TOO_DEEP}") from None
+        if found is not None:
+            value, end = found
+            yield value
+            position = _past(text, end, " \t\r\n,")
+            continue
+        chunk = handle.read(max(_CHUNK, len(text) - position))
+        if not chunk:
+            raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
+        text = text[position:] + chunk
+        position = _past(text, 0, " \t\r\n,")
 
 
 def _next_value(text: str, position: int) -> tuple[Any, int] | None:
@@ -143,16 +190,25 @@ def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         DataError: the file is missing or a line is not a JSON object; with the line number.
     """
-    if not path.is_file():
-        raise DataError(f"{path} not found; see docs/data.md for the raw layout")
-    with open(path, encoding="utf-8") as handle:
+    require_file(path)
+    with open(path, "rb") as handle:
         for number, line in enumerate(handle, 1):
             if not line.strip():
                 continue
             try:
-                value = json.loads(line)
+                value = json.loads(line.decode())
+            except RecursionError:
+                raise DataError(f"{path}, line {number}: {_TOO_DEEP}") from None
             except ValueError as error:
                 raise DataError(f"{path}, line {number}: not valid JSON ({error})") from error
             if not isinstance(value, dict):
                 raise DataError(f"{path}, line {number}: expected a JSON object")
             yield number, value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

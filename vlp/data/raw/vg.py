@@ -64,14 +64,15 @@ def _read_regions(source: Source) -> dict[str, _Regions]:
             number += 1
             for region in image["regions"]:
                 image_id = str(region["image_id"])
-                if not region["phrase"].strip():
+                phrase = source.text(region["phrase"], f"region of image {image_id}")
+                if not phrase.strip():
                     source.skips.add("empty caption", f"region of image {image_id}")
                     continue
                 regions = result.setdefault(image_id, _Regions())
-                regions.phrases.append(region["phrase"])
+                regions.phrases.append(phrase)
                 for side in ("width", "height", "x", "y"):
                     getattr(regions, side).append(int(region[side]))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path} is not in Visual Genome's format (list of regions[]: image_id, phrase, x, y, width, height): "
             f"{error!r} at element {number}"

@@ -45,9 +45,13 @@ def read_annotations(source: Source, split: str) -> dict[int, Annotation]:
     """Read the annotations of a labelled split: question id -> annotation, in file order."""
     path = source.root / annotation_file(split)
     result = {}
-    for entry in _entries(path, "annotations", ("question_id", "multiple_choice_answer", "answers")):
-        raw = tuple(sys.intern(answer["answer"]) for answer in entry["answers"])  # millions, few distinct ones
-        result[int(entry["question_id"])] = Annotation(entry["multiple_choice_answer"], raw)
+    for place, entry in _entries(path, "annotations", ("question_id", "multiple_choice_answer", "answers")):
+        try:
+            number, chosen = _number(entry["question_id"]), source.text(entry["multiple_choice_answer"], place)
+            texts = (source.text(answer["answer"], place) for answer in entry["answers"])
+            result[number] = Annotation(chosen, tuple(map(sys.intern, texts)))  # millions, few distinct ones
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}, {place} is not in VQA v2's format: {error!r}") from error
     return result
 
 
@@ -59,8 +63,12 @@ def read_questions(
     A question that ``annotations`` lacks is left out.
     """
     path = source.root / question_file(split)
-    for entry in _entries(path, "questions", ("image_id", "question_id", "question")):
-        image_id, number, text = int(entry["image_id"]), int(entry["question_id"]), entry["question"]
+    for place, entry in _entries(path, "questions", ("image_id", "question_id", "question")):
+        try:
+            image_id, number = _number(entry["image_id"]), _number(entry["question_id"])
+            text = source.text(entry["question"], place)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise DataError(f"{path}, {place} is not in VQA v2's format: {error!r}") from error
         if annotations is None:
             yield image_id, Question(number, text, ())
         elif number in annotations:
@@ -78,10 +86,12 @@ def join_images(source: Source, split: str, questions: Iterable[tuple[int, Quest
     seen: set[int] = set()
     for path in source.images(_IMAGES[split]):
         digits = _last_part(path)
-        if not digits.isdecimal():
+        if not (digits.isascii() and digits.isdecimal() and len(digits) < 19):
             source.skips.add("image whose name ends in no number", str(path))
         elif int(digits) not in by_image:
             source.skips.add(f"image without question of {split}", path.name)
+        elif int(digits) in seen:
+            source.skips.add("second image of the same number", path.name)
         else:
             paths.append(path)
             seen.add(int(digits))
@@ -101,13 +111,24 @@ def _last_part(path: Path) -> str:
     return path.stem.rpartition("_")[2]
 
 
-def _entries(path: Path, name: str, fields: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return the list ``name`` of a JSON file after checking that every entry has ``fields``."""
+def _number(value: Any) -> int:
+    """Return an id, which the tables hold in 64 bits."""
+    number = int(value)
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{number} has more than 64 bits")
+    return number
+
+
+def _entries(path: Path, name: str, fields: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the value of every entry of the list ``name`` of a JSON file; each has ``fields``."""
     content = read_json(path)
     entries = content.get(name) if isinstance(content, dict) else None
     if not isinstance(entries, list):
         raise DataError(f"{path} holds no list {name!r}; is it the VQA v2 file of that name?")
     for number, entry in enumerate(entries):
+        place = f"{name}[{number}]"
+        if not isinstance(entry, dict):
+            raise DataError(f"{path}, {place} is no object with {', '.join(fields)}")
         if missing := [field for field in fields if field not in entry]:
-            raise DataError(f"{path}, {name}[{number}] lacks {', '.join(missing)}")
-    return entries
+            raise DataError(f"{path}, {place} lacks {', '.join(missing)}")
+        yield place, entry

@@ -24,7 +24,7 @@ from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.records import CaptionedImage
-from vlp.data.raw.source import Source, iter_json_list, listing
+from vlp.data.raw.source import Source, iter_json_list, listing, require_file, storable
 
 _BATCH = 100_000
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -92,17 +92,18 @@ def _records(pairs: _Pairs, split: str, seed: int) -> LazyRecords[CaptionedImage
         if caption is None or not caption.strip():
             skips.add("empty caption", str(path))
             return None
-        return CaptionedImage(path, [caption], path.name, split)
+        return CaptionedImage(path, [storable(caption, str(path), skips)], path.name, split)
 
     return LazyRecords(range(len(order)), build)
 
 
 def _official(source: Source, annotation: Path, folder: Path) -> _Pairs:
     """Join ``folder/*/*`` with the annotation on the base name of the path."""
-    paths = _strings(f"{sub}/{name}" for sub in sorted(listing(folder)) for name in _listing(folder / sub))
+    subs = sorted(source.names(folder))
+    paths = _strings(f"{sub}/{name}" for sub in subs for name in _names(source, folder / sub))
     if not len(paths):
         raise DataError(f"no images found: expected {folder}/*/*; see docs/data.md for the raw layout")
-    names, captions = _read_captions(annotation)
+    names, captions = _read_captions(source, annotation)
     order = pc.index_in(_base_names(paths), value_set=names)
     found = pc.is_in(names, value_set=_base_names(paths))
     caption_of = order.fill_null(-1).to_numpy().astype(np.int64)
@@ -116,7 +117,7 @@ def _official(source: Source, annotation: Path, folder: Path) -> _Pairs:
     return _Pairs(folder, paths, captions, caption_of)
 
 
-def _read_captions(annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
+def _read_captions(source: Source, annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     """Read a list of [path, caption]: base names and captions."""
     names: list[pa.Array] = []
     captions: list[pa.Array] = []
@@ -130,7 +131,8 @@ def _read_captions(annotation: Path) -> tuple[pa.ChunkedArray, pa.ChunkedArray]:
     for number, entry in enumerate(iter_json_list(annotation)):
         if not (isinstance(entry, list) and len(entry) == 2 and all(isinstance(part, str) for part in entry)):
             raise DataError(f"{annotation}, element {number}: expected [path, caption], got {str(entry)[:100]}")
-        batch.append((entry[0].rpartition("/")[2], entry[1]))
+        name, caption = (source.text(part, f"{annotation.name}, element {number}") for part in entry)
+        batch.append((name.rpartition("/")[2], caption))
         if len(batch) == _BATCH:
             flush()
     flush()
@@ -141,8 +143,8 @@ def _img2dataset(source: Source, folder: Path) -> _Pairs:
     """List the images of an img2dataset download; captions are read from .json or .txt when a record is built."""
     with_caption: list[str] = []
     chunks: list[pa.Array] = []
-    for sub in sorted(listing(folder)):
-        names = _listing(folder / sub)
+    for sub in sorted(source.names(folder)):
+        names = _names(source, folder / sub)
         texts = {name.rpartition(".")[0] for name in names if name.endswith((".json", ".txt"))}
         for name in names:
             stem, _, _ = name.rpartition(".")
@@ -173,13 +175,15 @@ def _caption_beside(image: Path) -> str | None:
         if metadata.is_file():
             caption = json.loads(metadata.read_bytes()).get("caption")
             return caption if isinstance(caption, str) else None
-        return image.with_suffix(".txt").read_text(encoding="utf-8")
-    except (ValueError, AttributeError) as error:
+        text = image.with_suffix(".txt")
+        require_file(text)
+        return text.read_text(encoding="utf-8")
+    except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(f"the caption beside {image} cannot be read: {error}") from error
 
 
-def _listing(folder: Path) -> list[str]:
-    return sorted(listing(folder)) if folder.is_dir() else []
+def _names(source: Source, folder: Path) -> list[str]:
+    return sorted(source.names(folder)) if folder.is_dir() else []
 
 
 def _strings(values: Iterator[str]) -> pa.ChunkedArray:
