@@ -12,7 +12,7 @@ from epic_vlp.cache_identity import COMMAND, identity_in_config
 from epic_vlp.frozen_teacher import needs_weights, teacher_config
 from epic_vlp.parts import parts_of
 from vlp.baseline import Baseline
-from vlp.checkpoint.weights import existing_file
+from vlp.checkpoint.forms import existing_file
 
 
 def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:

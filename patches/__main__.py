@@ -14,7 +14,7 @@ import sys
 
 from patches.check import problems
 from patches.marks import PatchError, blocks
-from patches.tree import ROOT, Tree, is_epic_file, patch_path, present, read_tree, vanilla, write_tree
+from patches.tree import ROOT, is_epic_file, patch_path, present, read_tree, vanilla, write_tree
 from patches.unified import applied, difference
 
 
@@ -44,15 +44,20 @@ def check_patch(baseline: str) -> None:
 
 def write_patch(baseline: str) -> None:
     """Write the patch file from the tree."""
-    text = difference(_patched_tree(baseline))
+    text = difference(read_tree(baseline))
+    if not text:
+        raise PatchError(f"{baseline} is vanilla; bring EPIC back with: python -m patches apply {baseline}")
     path = patch_path(baseline)
     path.write_bytes(text.encode("utf-8"))
     print(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
 
 
 def remove_patch(baseline: str) -> None:
-    """Make the tree vanilla, if the patch file can bring back what is removed."""
-    tree = _patched_tree(baseline)
+    """Make the tree vanilla, if the patch file can bring back what is removed; a vanilla one stays as it is."""
+    tree = read_tree(baseline)
+    if not difference(tree):
+        print(f"{baseline} is vanilla already")
+        return
     wrong = problems(baseline)
     if wrong:
         raise PatchError("\n".join([*wrong, "nothing was removed: `apply` could not bring it back"]))
@@ -61,21 +66,21 @@ def remove_patch(baseline: str) -> None:
 
 
 def apply_patch(baseline: str) -> None:
-    """Insert EPIC into a vanilla tree."""
+    """Insert EPIC into a vanilla tree; one that has it stays as it is."""
     tree, path = read_tree(baseline), patch_path(baseline)
-    if difference(tree):
-        raise PatchError(f"{baseline} has EPIC already: python -m patches list {baseline}")
+    name, present_lines = path.relative_to(ROOT).as_posix(), difference(tree)
     if not path.is_file():
-        raise PatchError(f"{path.relative_to(ROOT)} is missing")
-    write_tree(tree, applied(path.read_bytes().decode("utf-8"), tree, str(path.relative_to(ROOT))))
+        raise PatchError(f"{name} is missing")
+    patch = path.read_bytes().decode("utf-8")
+    if present_lines == patch:
+        print(f"{baseline} has EPIC already")
+        return
+    if present_lines:
+        raise PatchError(
+            f"{baseline} has lines of EPIC, other ones than {name} inserts: python -m patches list {baseline}"
+        )
+    write_tree(tree, applied(patch, tree, name))
     print(f"{baseline} has EPIC; take it out with: python -m patches remove {baseline}")
-
-
-def _patched_tree(baseline: str) -> Tree:
-    tree = read_tree(baseline)
-    if not difference(tree):
-        raise PatchError(f"{baseline} is vanilla; bring EPIC back with: python -m patches apply {baseline}")
-    return tree
 
 
 COMMANDS = {

@@ -12,8 +12,9 @@ import json
 import sys
 
 from vlp.checkpoint.convert import convert
+from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.inspection import inspect, text
-from vlp.checkpoint.weights import WeightsError, sha256_of_file
+from vlp.checkpoint.weights import sha256_of_file
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
             found = inspect(options.file)
             print(json.dumps(found, indent=2, ensure_ascii=False, default=str) if options.json else text(found))
             return 1 if found["error"] else 0
-        done = convert(options.source, options.target, trust=options.trust, student=options.student)
+        wanted = {name: getattr(options, name) for name in ("trust", "student", "overwrite")}
+        done = convert(options.source, options.target, **wanted)
     except (WeightsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -47,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("target", metavar="OUT", help=".ckpt (the official layout, safe to load) or .safetensors")
     make.add_argument("--trust", action="store_true", help="accept pickled Python objects in IN, as plain data in OUT")
     make.add_argument("--student", action="store_true", help="leave out EPIC's weights and the state of the run")
+    make.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     return parser
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
+from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.foreign import plain, read_foreign
+from vlp.checkpoint.forms import command_message, existing_file, is_safetensors, is_torchscript
+from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.recognition import EPIC_PREFIX
+from vlp.checkpoint.safetensors_sums import safetensors_bytes
 from vlp.checkpoint.weights import (
-    WeightsError,
-    command_message,
-    existing_file,
-    is_torchscript,
     pickled_names,
     read_checkpoint,
     read_metadata,
@@ -41,23 +41,30 @@ class Converted(NamedTuple):
     pickled: list[str]
 
 
-def convert(source: str | Path, target: str | Path, *, trust: bool = False, student: bool = False) -> Converted:
+def convert(
+    source: str | Path, target: str | Path, *, trust: bool = False, student: bool = False, overwrite: bool = False
+) -> Converted:
     """Write ``source`` as ``target``, whose suffix says the form (.ckpt, .pt, .pth or .safetensors).
 
     ``trust`` takes the pickled objects of ``source`` over as plain data (nothing in them is run); ``student`` leaves
     out EPIC's weights and what only a resumed run needs, as .safetensors always does. Keys, dtypes and bytes of the
-    tensors stay; the SHA-256 of ``source`` is noted in ``target``.
+    tensors stay; the SHA-256 of ``source`` is noted in ``target``. The same ``source`` gives the same bytes.
 
     Raises:
-        WeightsError: unreadable, no tensors, pickled objects without ``trust`` (or that call a command, always).
+        WeightsError: unreadable, no tensors, pickled objects without ``trust`` (or that call a command, always), or a
+            ``target`` that is there, without ``overwrite``.
         OSError: ``target`` cannot be written.
     """
     source, target = existing_file(source), Path(target)
-    safetensors = target.suffix == ".safetensors"
+    safetensors = is_safetensors(target)
     if not safetensors and target.suffix not in (".ckpt", ".pt", ".pth"):
         raise WeightsError(f"{target}: give it the suffix .ckpt or .safetensors")
     if target.exists() and target.samefile(source):
         raise WeightsError(f"{target}: is the file that is read; give another name")
+    if target.is_dir():
+        raise WeightsError(f"{target}: is a folder; give the name of a file")
+    if os.path.lexists(target) and not overwrite:
+        raise WeightsError(f"{target}: is there already and is kept; give another name, or --overwrite")
     content, pickled = _read(source, trust)
     key = state_key(content) or "state_dict"
     state = tensors_of(source, content)
@@ -74,7 +81,8 @@ def convert(source: str | Path, target: str | Path, *, trust: bool = False, stud
 
 def _read(path: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
     """A checkpoint dictionary of plain data, whatever the form of the file, and the foreign classes in it."""
-    if path.suffix == ".safetensors":
+    whole_file(path)
+    if is_safetensors(path):
         metadata = read_metadata(path)
         config = {"hyper_parameters": {"config": metadata.pop("config")}} if "config" in metadata else {}
         described = {name: metadata[name] for name in _DESCRIPTION if name in metadata}
@@ -113,7 +121,5 @@ def _write_safetensors(path: Path, state: Mapping[str, Tensor], content: Mapping
     config = parameters.get("config") if isinstance(parameters, dict) else None
     described = {name: content.get(name) for name in ("epoch", "global_step", "versions", "source")}
     metadata = {name: json.dumps(value) for name, value in {**described, "config": config}.items() if value is not None}
-    # Tied tensors become equal ones: the format has no sharing.
-    whole = {name: t.detach().clone(memory_format=torch.contiguous_format) for name, t in state.items()}
     with atomic_open(path) as handle:
-        handle.write(save(whole, {"format": "pt", **metadata}))
+        handle.writelines(safetensors_bytes(state, {"format": "pt", **metadata}))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,13 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.foreign import plain, read_foreign
+from vlp.checkpoint.forms import command_message, existing_file, is_safetensors, is_torchscript
+from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.recognition import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.weights import (
-    WeightsError,
-    command_message,
-    existing_file,
-    is_torchscript,
     pickled_names,
     read_metadata,
     read_state_dict,
@@ -39,13 +37,13 @@ def inspect(path: str | Path) -> dict[str, Any]:
     """
     path = existing_file(path)
     found: dict[str, Any] = {"file": str(path), "bytes": path.stat().st_size, "sha256": sha256_of_file(path)}
-    found |= {"kind": "unknown", "pickled": pickled_names(path), "error": None}
+    found |= {"kind": "unknown", "pickled": [], "error": None}
     try:
-        _check_sums(path)
+        found["pickled"] = pickled_names(whole_file(path))
         kind, content, pickled = _read(path)
         state = tensors_of(path, content)
     except WeightsError as error:
-        return {**found, "error": str(error)}
+        return {**found, "error": command_message(path, found["pickled"]) or str(error)}
     return {
         **found,
         "error": command_message(path, pickled),
@@ -63,17 +61,9 @@ def inspect(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _check_sums(path: Path) -> None:
-    """torch writes check sums into its archives and does not read them."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if damaged := archive.testzip():
-                raise WeightsError(f"{path}: is damaged, the check sum of its part {damaged} is wrong")
-
-
 def _read(path: Path) -> tuple[str, dict[str, Any], list[str]]:
     """Kind of file, checkpoint dictionary, foreign classes."""
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         return "safetensors", {**read_metadata(path), "state_dict": read_state_dict(path)}, []
     if is_torchscript(path):
         return "TorchScript archive", {"state_dict": read_state_dict(path)}, []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import sys
 import types
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +28,7 @@ from vlp.checkpoint.weights import (
     sha256_of_file,
 )
 
+ROOT = Path(__file__).parents[3]
 RUN = ("optimizer_states", "lr_schedulers", "callbacks", "loops", "random_states", "epic", "MTDataModule")
 VERSIONS = {"torch": "2.13.0", "lightning": "2.6.6"}
 
@@ -114,13 +119,13 @@ def test_bare_weights_and_other_containers(suffix: str, tmp_path: Path) -> None:
     convert(tmp_path / "bare.pt", target)
     assert same(read_state_dict(target), state) and saved_config(target) == {}
     torch.save({"model": state, "epoch": 3}, tmp_path / "albef.pth")  # ALBEF's and X-VLM's container
-    convert(tmp_path / "albef.pth", target)
+    convert(tmp_path / "albef.pth", target, overwrite=True)
     assert same(read_state_dict(target), state)
     if suffix == ".ckpt":
         assert read_checkpoint(target).keys() == {"model", "epoch", "source"}
     module = torch.nn.Linear(2, 3)
     torch.jit.script(module).save(str(tmp_path / "script.pt"))
-    convert(tmp_path / "script.pt", target)
+    convert(tmp_path / "script.pt", target, overwrite=True)
     assert same(read_state_dict(target), {name: t.detach() for name, t in module.state_dict().items()})
 
 
@@ -173,6 +178,58 @@ def test_a_file_that_runs_a_command_is_refused_trusted_or_not(trust: bool, zippe
     assert mark.exists()
 
 
+# The same bytes again, and what is there already -----------------------------------------------------------
+
+
+def test_the_same_file_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """Otherwise a teacher that is converted again is another teacher, to a resumed run and to a saliency cache."""
+    ours(tmp_path / "run.ckpt")
+    kept = Namespace(names={"one", "two", "three"}, config=CONFIG)  # a set has another order in every process
+    torch.save({"state_dict": meter_state(), "hyper_parameters": {"config": kept}}, tmp_path / "old.ckpt")
+    commands = [
+        ["run.ckpt", "a.safetensors"],
+        ["run.ckpt", "a.ckpt", "--student"],
+        ["run.ckpt", "b.ckpt"],
+        ["old.ckpt", "c.ckpt", "--trust"],
+        ["old.ckpt", "d.safetensors", "--trust"],
+    ]
+    script = (
+        f"from vlp.checkpoint.__main__ import main\nfor command in {commands}: assert not main(['convert', *command])"
+    )
+    for number in "12":
+        folder = tmp_path / number
+        folder.mkdir()
+        for name in ("run.ckpt", "old.ckpt"):
+            shutil.copy(tmp_path / name, folder)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": number}
+        subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, check=True, capture_output=True)
+    for _, name, *_ in commands:
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("name", ["out.ckpt", "out.safetensors"])
+def test_a_file_that_is_there_is_replaced_only_where_that_is_asked_for(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours(tmp_path / "run.ckpt")
+    (tmp_path / name).write_bytes(b"valuable")
+    command = ["convert", str(tmp_path / "run.ckpt"), str(tmp_path / name)]
+    assert main(command) == 1
+    message = f"error: {tmp_path / name}: is there already and is kept; give another name, or --overwrite\n"
+    assert capsys.readouterr().err == message
+    assert (tmp_path / name).read_bytes() == b"valuable"
+    assert main([*command, "--overwrite"]) == 0
+    assert read_state_dict(tmp_path / name)
+
+
+def test_a_file_that_cannot_be_converted_leaves_the_old_one(tmp_path: Path) -> None:
+    torch.save({"epoch": 3}, tmp_path / "epoch.ckpt")
+    (tmp_path / "out.ckpt").write_bytes(b"valuable")
+    with pytest.raises(WeightsError, match="holds no tensors"):
+        convert(tmp_path / "epoch.ckpt", tmp_path / "out.ckpt", overwrite=True)
+    assert (tmp_path / "out.ckpt").read_bytes() == b"valuable"
+
+
 # The command line -----------------------------------------------------------------------------------------
 
 
@@ -200,6 +257,7 @@ def test_the_student_alone_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
         ("run.ckpt", "out.txt", "out.txt: give it the suffix .ckpt or .safetensors"),
         ("run.ckpt", "run.ckpt", "run.ckpt: is the file that is read; give another name"),
         ("run.ckpt", "file/out.ckpt", "file"),
+        ("run.ckpt", "folder.ckpt", "folder.ckpt: is a folder; give the name of a file"),
         ("epoch.ckpt", "out.safetensors", "epoch.ckpt: holds no tensors (its keys are ['epoch'])"),
     ],
 )
@@ -209,6 +267,7 @@ def test_wrong_arguments(
     ours(tmp_path / "run.ckpt")
     torch.save({"epoch": 3}, tmp_path / "epoch.ckpt")
     (tmp_path / "file").touch()
+    (tmp_path / "folder.ckpt").mkdir()
     before = (tmp_path / "run.ckpt").read_bytes()
     assert main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 1
     (line,) = capsys.readouterr().err.splitlines()

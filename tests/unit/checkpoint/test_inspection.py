@@ -96,8 +96,8 @@ def test_a_file_that_runs_a_command_is_told_about_and_not_obeyed(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"<html>404</html>", "truncated or not a checkpoint"),
-        (b"PK\x03\x04 not a zip at all", "truncated or not a checkpoint"),
+        (b"<html>404</html>", "is a web page (download the file itself), not a checkpoint"),
+        (b"PK\x03\x04 not a zip at all", "truncated, damaged or not a checkpoint"),
         (b"", "is empty (0 bytes)"),
     ],
 )
@@ -118,7 +118,9 @@ def test_a_damaged_file_is_found_by_its_check_sums(tmp_path: Path) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     path.write_bytes(damaged)
-    assert inspect(path)["error"] == f"{path}: is damaged, the check sum of its part a/data/0 is wrong"
+    assert inspect(path)["error"] == (
+        f"{path}: is damaged, tensor w is not the one that was saved (check sum); restore it from a copy"
+    )
 
 
 # Printed --------------------------------------------------------------------------------------------------

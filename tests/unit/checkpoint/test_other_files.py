@@ -1,0 +1,258 @@
+"""Files that are no weights, by mistake or by malice: one line in our own words, soon, and nothing in them is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import socket
+import struct
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.unit.checkpoint.files import Command
+from vlp.checkpoint.__main__ import main
+from vlp.checkpoint.errors import WeightsError
+from vlp.checkpoint.weights import read_checkpoint, read_metadata, read_state_dict, saved_config
+
+STATE = {"w": torch.randn(50, 50)}
+WHAT_TORCH_ADVISES = ("weights_only", "add_safe_globals", "untrusted", "trust the source")
+
+
+class Call:
+    """Unpickling this calls ``function``."""
+
+    def __init__(self, function: Any, *arguments: Any) -> None:
+        self.function, self.arguments = function, arguments
+
+    def __reduce__(self) -> Any:
+        return self.function, self.arguments
+
+
+def text(path: Path) -> None:
+    path.write_text("These are the weights:\n0.1 0.2 0.3 – more to come\n" * 40)
+
+
+def lfs_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 1234\n")
+
+
+def web_page(path: Path) -> None:
+    path.write_text("\n<!DOCTYPE html><html><title>Sign in</title></html>")
+
+
+def zeros(path: Path) -> None:
+    path.write_bytes(bytes(10_000))
+
+
+def noise(path: Path) -> None:
+    path.write_bytes(bytes(range(128, 256)) * 20)
+
+
+def image(path: Path) -> None:
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+
+
+def gzipped(path: Path) -> None:
+    path.write_bytes(b"\x1f\x8b\x08" + bytes(100))
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def named_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def null(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+def unix_socket(path: Path) -> None:
+    here = os.getcwd()
+    os.chdir(path.parent)  # a socket's name is short
+    try:
+        socket.socket(socket.AF_UNIX).bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def cut(path: Path) -> None:
+    torch.save({"state_dict": STATE}, path)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def cut_old(path: Path) -> None:
+    torch.save({"state_dict": STATE}, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def other_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("letter.txt", "Dear reader")
+
+
+def bomb(path: Path) -> None:
+    """300 MB of zeros in 300 kB."""
+    archive = zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+    with archive, archive.open("a/data.pkl", "w") as part:
+        for _ in range(300):
+            part.write(bytes(10**6))
+
+
+def claims_terabytes(path: Path) -> None:
+    """The directory of the archive says so."""
+    torch.save({"state_dict": STATE}, path)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(b"PK\x01\x02")
+    while place >= 0:
+        whole[place + 24 : place + 28] = struct.pack("<I", 0xFFFFFFF0)
+        place = whole.find(b"PK\x01\x02", place + 4)
+    path.write_bytes(whole)
+
+
+def allocates(path: Path) -> None:
+    torch.save({"state_dict": STATE, "x": Call(torch.Tensor, 10**12)}, path)
+
+
+def allocates_bytes(path: Path) -> None:
+    torch.save({"state_dict": STATE, "x": Call(bytearray, 10**12)}, path)
+
+
+def allocates_old(path: Path) -> None:
+    torch.save({"x": Call(torch.Tensor, 10**12)}, path, _use_new_zipfile_serialization=False)
+
+
+def says_more_numbers_than_it_has(path: Path) -> None:
+    torch.save({"w": torch.zeros(100)}, path)
+    with zipfile.ZipFile(path) as source:
+        parts = {part.filename: source.read(part) for part in source.infolist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in parts.items():
+            target.writestr(name, content.replace(b"Kd", b"J" + struct.pack("<i", 10**9)))
+
+
+def plain_pickle(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"state_dict": {"w": [0.1, 0.2]}}))
+
+
+def command(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"w": Command(f"touch {path.parent / 'executed'}")}))
+
+
+def old_command(path: Path) -> None:
+    path.write_bytes(pickle.dumps({"w": Command(f"touch {path.parent / 'executed'}")}, protocol=2))
+
+
+def command_in_archive(path: Path) -> None:
+    torch.save({"w": Command(f"touch {path.parent / 'executed'}")}, path)
+
+
+def not_a_pickle(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a/data.pkl", b"(((((((R.")
+        archive.writestr("a/version", b"3\n")
+
+
+def safetensors(path: Path) -> None:
+    save_file(STATE, path)
+
+
+NO_CHECKPOINT = "not a checkpoint; expected a file of torch.save (.ckpt, .pt, .pth) or a .safetensors file"
+BROKEN = "truncated, damaged or not a checkpoint of torch.save"
+SPECIAL = "is a pipe, a socket or a device, expected a checkpoint file"
+FILES: dict[Callable[[Path], None], str] = {
+    text: f"is a text file, {NO_CHECKPOINT}",
+    lfs_pointer: f"is a Git LFS pointer (git lfs pull fetches the file itself), {NO_CHECKPOINT}",
+    web_page: f"is a web page (download the file itself), {NO_CHECKPOINT}",
+    zeros: f"is zeros alone (never written, or cut off by a crash), {NO_CHECKPOINT}",
+    noise: f"is no known form of weights, {NO_CHECKPOINT}",
+    image: f"is an image, {NO_CHECKPOINT}",
+    gzipped: f"is compressed (unpack it first), {NO_CHECKPOINT}",
+    empty: "is empty (0 bytes)",
+    folder: "is a folder, expected a checkpoint file",
+    named_pipe: SPECIAL,
+    device: SPECIAL,
+    null: SPECIAL,
+    unix_socket: SPECIAL,
+    loop: "no such file",
+    cut: BROKEN,
+    cut_old: BROKEN,
+    other_zip: BROKEN,
+    bomb: "300,000,000, as a zip bomb does and no checkpoint; not read",
+    claims_terabytes: "as a zip bomb does and no checkpoint; not read",
+    allocates: BROKEN,
+    allocates_bytes: BROKEN,
+    allocates_old: BROKEN,
+    says_more_numbers_than_it_has: BROKEN,
+    plain_pickle: f"is a plain pickle, which is never unpickled, {NO_CHECKPOINT}",
+    command: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
+    old_command: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
+    command_in_archive: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
+    not_a_pickle: BROKEN,
+    safetensors: f"is a .safetensors file under another suffix, {NO_CHECKPOINT}",
+}
+
+
+@pytest.fixture
+def soon_and_small() -> Any:
+    """At most three seconds and 200 MB."""
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - began < 3 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+
+
+@pytest.mark.parametrize("make", FILES, ids=lambda make: make.__name__)
+def test_one_line_in_our_own_words(
+    make: Callable[[Path], None], tmp_path: Path, capsys: pytest.CaptureFixture[str], soon_and_small: None
+) -> None:
+    path = tmp_path / "file.ckpt"
+    make(path)
+    for read in (read_state_dict, read_checkpoint, saved_config):
+        with pytest.raises(WeightsError) as refusal:
+            read(path)
+        message = str(refusal.value)
+        assert message.startswith(f"{path}: ") and FILES[make] in message and "\n" not in message
+        assert not any(word in message for word in WHAT_TORCH_ADVISES)
+    for options in ([], ["--trust"]):
+        assert main(["convert", str(path), str(tmp_path / "out.ckpt"), *options]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"error: {path}: ")
+    assert main(["inspect", str(path)]) == 1
+    printed = capsys.readouterr()
+    assert FILES[make] in printed.out + printed.err
+    assert not any(word in printed.out + printed.err for word in WHAT_TORCH_ADVISES)
+    assert not {"executed", "out.ckpt"} & set(os.listdir(tmp_path))
+
+
+@pytest.mark.parametrize("make", [text, zeros, cut, plain_pickle, command, empty, folder, named_pipe, null, loop])
+def test_the_same_under_the_suffix_of_safetensors(make: Callable[[Path], None], tmp_path: Path) -> None:
+    path = tmp_path / "file.safetensors"
+    make(path)
+    for read in (read_state_dict, read_metadata, saved_config):
+        with pytest.raises(WeightsError) as refusal:
+            read(path)
+        message = str(refusal.value)
+        assert message.startswith(f"{path}: ") and "\n" not in message
+        expected = FILES[make] if make in (empty, folder, named_pipe, null, loop) else "not a .safetensors file"
+        assert expected in message

@@ -1,0 +1,112 @@
+"""Whether a weights file is what was written: no byte of it that is loaded may have changed.
+
+torch writes a CRC-32 of every part into its archives, tensors and pickle alike, and does not look at it. A .safetensors
+file has none; ours carry them in their metadata (:mod:`vlp.checkpoint.safetensors_sums`). Files without any, official
+ones of old, are taken as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+from vlp.checkpoint.errors import WeightsError
+from vlp.checkpoint.forms import existing_file, is_safetensors, is_zip, refuse_other_forms
+from vlp.checkpoint.inert import places_of_storage
+from vlp.checkpoint.safetensors_sums import check_safetensors
+
+# An archive of torch's holds its tensors as they are. Only the code of TorchScript is packed, and small.
+_MOST_UNPACKED, _ALWAYS_ALLOWED = 20, 2**28
+_FOLDER = 0x10  # of MS-DOS's file attributes
+_ADVICE = "restore it from a copy"
+# What the reading of a zip archive of any bytes can raise.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    struct.error,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
+
+
+def whole_file(path: str | Path) -> Path:
+    """``path``, if it is a weights file and not damaged; reads it once in a process, unless it has changed.
+
+    Raises:
+        WeightsError: nothing to read there; or saying what the file looks like, or which tensor is damaged.
+    """
+    path = existing_file(path)
+    about = path.stat()
+    _check_once(path, (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns))
+    return path
+
+
+@functools.lru_cache(maxsize=64)
+def _check_once(path: Path, version: tuple[int, ...]) -> None:
+    if is_safetensors(path):
+        check_safetensors(path)
+        return
+    refuse_other_forms(path)
+    if is_zip(path):
+        _check_archive(path)
+
+
+def unreadable(path: Path) -> str:
+    """For a file that torch cannot read although its bytes are as they were written, or that has no check sums."""
+    return f"{path}: truncated, damaged or not a checkpoint of torch.save; {_ADVICE}"
+
+
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            parts = archive.infolist()
+            _check_directory(path, parts)
+            # torch.serialization.set_crc32_options(False) leaves zeros.
+            if any(part.CRC for part in parts):
+                for part in parts:
+                    _check_part(path, archive, part)
+    except WeightsError:  # a RuntimeError, too
+        raise
+    except _BROKEN as error:
+        raise WeightsError(unreadable(path)) from error
+
+
+def _check_directory(path: Path, parts: list[zipfile.ZipInfo]) -> None:
+    size, unpacked = path.stat().st_size, sum(part.file_size for part in parts)
+    if unpacked > max(_MOST_UNPACKED * size, _ALWAYS_ALLOWED):
+        raise WeightsError(
+            f"{path}: {size:,} bytes that unpack to {unpacked:,}, as a zip bomb does and no checkpoint; not read"
+        )
+    if len({part.filename for part in parts}) < len(parts):
+        raise WeightsError(f"{path}: is damaged, two of its parts have one name; {_ADVICE}")
+    # torch reads a part that is marked as a folder as a success, and leaves its tensor to chance.
+    if marked := [part.filename for part in parts if part.external_attr & _FOLDER]:
+        raise WeightsError(f"{path}: is damaged, its part {marked[0]!r} is marked as a folder; {_ADVICE}")
+
+
+def _check_part(path: Path, archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
+    try:
+        with archive.open(part) as handle:
+            while handle.read(1 << 20):
+                pass
+    except _BROKEN as error:
+        raise WeightsError(f"{path}: is damaged, {_named(archive, part)}; {_ADVICE}") from error
+
+
+def _named(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> str:
+    """The tensors that a damaged part holds, or the part."""
+    root, _, storage = part.filename.rpartition("/data/")
+    try:
+        with archive.open(f"{root}/data.pkl") as handle:
+            places = places_of_storage(handle, storage)
+    except Exception:  # not what torch.save pickles; the name of the part must do
+        places = []
+    if places:
+        return f"tensor {', '.join(places[:3])} is not the one that was saved (check sum)"
+    return f"its part {part.filename!r} is not the one that was saved (check sum)"
