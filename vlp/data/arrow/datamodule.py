@@ -41,6 +41,12 @@ class ArrowDataModule(RunDataModule):
         """
         super().__init__()
         self.config = config
+        splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
+        self.sets = {split: self._mixed(split) for split in splits}
+        self.answers = self._vqa_answers() if "vqa" in config["datasets"] else {}
+        # vg, sbu and cc12m have no validation split.
+        self.has_validation = any(get_spec(key, self.specs).val for key in config["datasets"])
+        # Last, since a hub name may have to be looked for in the network.
         self.tokenizer = load_tokenizer(config["tokenizer"])
         if len(self.tokenizer) > config["vocab_size"]:
             raise ValueError(
@@ -48,11 +54,6 @@ class ArrowDataModule(RunDataModule):
             )
         masker = MlmMasker(self.tokenizer, config["mlm_prob"], config["whole_word_masking"])
         self.collate = Collator(self.tokenizer, masker, config["max_text_len"])
-        splits: tuple[Split, ...] = ("test",) if config["test_only"] else ("train", "val", "test")
-        self.sets = {split: self._mixed(split) for split in splits}
-        self.answers = self._vqa_answers() if "vqa" in config["datasets"] else {}
-        # vg, sbu and cc12m have no validation split.
-        self.has_validation = any(get_spec(key, self.specs).val for key in config["datasets"])
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
