@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 
 from epic_common.config import EpicConfig
 from vlp.config.kinds import Allowed, Text
+from vlp.config.paths import File
 from vlp.config.schema import S, Schema, extended, key
 
 
@@ -26,7 +27,7 @@ class EpicKeys(Schema):
     """What every baseline with EPIC reads beside its own keys."""
 
     epic: Block = key(EpicConfig(), "EPIC's own keys, each with its reason in choices.md")
-    teacher_path: Text = key("", "checkpoint of the frozen teacher, this baseline pre-trained without EPIC")
+    teacher_path: File = key("", "checkpoint of the frozen teacher, this baseline pre-trained without EPIC")
     saliency_cache: Text = key("", "folder of the teacher's scores, by epic_saliency_cache.py, instead of the teacher")
 
 

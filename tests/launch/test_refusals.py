@@ -19,7 +19,7 @@ UNKNOWN = {
 }
 WRONG = {
     "data_root=": "data_root must be given",
-    "data_root=nowhere": "nowhere",
+    "data_root=nowhere": "data_root=nowhere: not a folder; docs/data.md says how to make the tables",
     "per_gpu_batchsize=0": "per_gpu_batchsize must be given",
     "image_size=abc": "image_size='abc': expected a whole number, at least 1",
     "image_size=72": "image_size=72 is not a multiple of the patch size 16",
@@ -75,8 +75,10 @@ def test_wrong_values(item: str, launcher: Launcher) -> None:
 
 @SHARED_CODE
 @pytest.mark.parametrize("item", EPIC_WRONG)
-def test_what_is_wrong_with_epic_is_said_before_the_tables_are_opened(item: str, launcher: Launcher) -> None:
-    run = launcher.pretrain(*launcher.teacher, "data_root=nowhere", item, check=False)
+def test_what_is_wrong_with_epic_is_said_before_the_tables_are_opened(
+    item: str, launcher: Launcher, tmp_path: Path
+) -> None:
+    run = launcher.pretrain(*launcher.teacher, f"data_root={tmp_path}", item, check=False)
     refused(run, EPIC_WRONG[item], status=1)
     assert run.output.rstrip().splitlines()[-1].startswith("error: ") and "[init]" not in run.output
 

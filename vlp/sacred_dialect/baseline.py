@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sacred import Experiment
@@ -45,7 +44,5 @@ class SacredBaseline(Baseline):
         """
         check(self.schema, config)
         check_backend(config["compile"])
-        if config["resume_from"] not in (None, "auto") and not Path(config["resume_from"]).is_file():
-            raise ValueError(f"resume_from={config['resume_from']}: no such file; a checkpoint, or auto")
         if self.extension is not None:
             self.extension.check(self, config)

@@ -14,6 +14,7 @@ from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
 from vlp.config.nearest import did_you_mean
+from vlp.config.paths import check_paths
 from vlp.config.schema import ConfigError, check
 from vlp.sacred_dialect.config import base_config
 from vlp.sacred_dialect.keys import SacredKeys
@@ -29,6 +30,7 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
     def main(_config: dict[str, Any]) -> None:
         try:
             check(schema, _config)
+            check_paths(schema, _config)
         except ConfigError as error:
             sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
         run(_config)

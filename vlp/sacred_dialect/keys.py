@@ -14,6 +14,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from vlp.config.kinds import Allowed, Amount, Choices, Count, Name, Positive, PositiveAmount, Share, Switch, Text
+from vlp.config.paths import File, MustExist
 from vlp.config.schema import Schema, key
 from vlp.data.arrow.registry import SPECS, DatasetSpec
 from vlp.data.transform_keys import KEYS as TRANSFORMS
@@ -23,6 +24,8 @@ Transforms = Annotated[list[Annotated[str, Choices(TRANSFORMS)]], MinLen(1)]
 Devices = Annotated[int, Ge(1), Le(1024)] | Annotated[list[Count], MinLen(1), Allowed("a list of GPU ids")]
 Warmup = Count | Annotated[Share, Allowed("a float from 0 to 1, a fraction of the run")]
 Precision = Literal[32, 16, "32", "16", "bf16"]
+Folder = Annotated[Text, MustExist(folder=True, advice="; docs/data.md says how to make the tables")]
+Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a checkpoint, or auto")]
 Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
@@ -73,7 +76,7 @@ class SacredKeys(Schema):
     end_lr: Amount = key(0, "learning rate at the end of the decay")
     # Run
     get_recall_metric: Switch = key(False, "retrieval: score every image with every caption")
-    resume_from: Name | None = key(None, 'a checkpoint, or "auto": the newest last.ckpt of this run\'s name, if any')
+    resume_from: Resumed = key(None, 'a checkpoint, or "auto": the newest last.ckpt of this run\'s name, if any')
     fast_dev_run: Switch | Count = key(False, "one batch of everything, or that many, and no files")
     val_check_interval: (
         Annotated[float, Gt(0), Le(1), Allowed("a share of an epoch, above 0, at most 1")]
@@ -81,12 +84,12 @@ class SacredKeys(Schema):
     ) = key(1.0, "how often a validation runs")
     test_only: Switch = key(False, "evaluate load_path on the test split")
     # Machine
-    data_root: Text = key("", "folder of the tables; must be given")
+    data_root: Folder = key("", "folder of the tables; must be given")
     log_dir: Name = key("result", "folder of the runs' folders")
     per_gpu_batchsize: Count = key(0, "pairs that fit one GPU; must be given")
     num_gpus: Devices = key(1, "processes per node, or the ids of its GPUs")
     num_nodes: Annotated[int, Ge(1), Le(65536)] = key(1, "machines")
-    load_path: Text = key("", "weights that the run starts from or evaluates")
+    load_path: File = key("", "weights that the run starts from or evaluates")
     num_workers: Annotated[int, Ge(0), Le(1024)] = key(8, "loader processes of each process; 0: none")
     precision: Precision = key(32, "32, bf16, or 16 with loss scaling")
     # Not official
