@@ -82,6 +82,19 @@ def check(schema: type[Schema], values: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(messages(schema.model_fields, values, error))) from None
 
 
+def check_keys(schema: type[Schema], values: Mapping[str, Any]) -> None:
+    """Check some keys by themselves, before the others are known.
+
+    Raises:
+        ConfigError: a line for each wrong key.
+    """
+    try:
+        schema.model_validate({**defaults(schema), **_plain(values)})
+    except ValidationError as error:
+        if any(found["loc"] for found in error.errors(include_url=False)):  # and no relation alone
+            raise ConfigError("\n".join(messages(schema.model_fields, _plain(values), error))) from None
+
+
 def _plain(value: Any) -> Any:
     """Sacred hands over subclasses of dict and list, and a tuple may stand for a list."""
     if isinstance(value, Mapping):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
-from vlp.config.schema import ConfigError, check
+from vlp.config.schema import ConfigError, Schema, check, check_keys
 from vlp.sacred_dialect.config import base_config
-from vlp.sacred_dialect.keys import SacredKeys
+from vlp.sacred_dialect.config_file import read_config_file
 
 
-def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict[str, Any]], None]) -> None:
+def launch(experiment: Experiment, schema: type[Schema], run: Callable[[dict[str, Any]], None]) -> None:
     """Resolve this process's command line and ``run`` the config if it can; else a line for each wrong key, status 1.
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
@@ -32,11 +30,15 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
             check(schema, _config)
             check_paths(schema, _config)
         except ConfigError as error:
-            sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+            sys.exit(_as_errors(error))
         run(_config)
 
-    check_command_line(experiment, sys.argv)
+    check_command_line(experiment, schema, sys.argv)
     experiment.run_commandline()
+
+
+def _as_errors(error: ConfigError) -> str:
+    return "\n".join(f"error: {line}" for line in str(error).splitlines())
 
 
 class CommandLineError(SystemExit):
@@ -47,55 +49,54 @@ class CommandLineError(SystemExit):
         self.message = message
 
 
-def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
-    """Refuse unknown named configs and unknown (also dotted) keys after ``with``; a config file is a named config.
+def check_command_line(experiment: Experiment, schema: type[Schema], argv: Sequence[str]) -> None:
+    """Refuse what sacred would stumble over: unknown named configs and (also dotted) keys, values of the wrong kind.
 
-    Sacred would unpickle a config file, or build the objects that a JSON one names: plain values alone are let through.
+    A config file is a named config. Sacred would unpickle one, or build the objects that a JSON file names: plain
+    values alone are let through.
 
     Raises:
         CommandLineError: after printing every wrong item with the nearest known name.
-        SystemExit: sacred's own usage is broken.
+        SystemExit: sacred's own usage is broken, or values are wrong; with a line for each.
     """
     # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
     _, _, usage = experiment.get_usage()
     items = docopt(usage, list(argv[1:]), False)["UPDATE"]
-    updates, named = get_config_updates(items)
-    base = base_config(experiment)
+    base, given = base_config(experiment), dict[str, dict[str, Any]]()
     problems = [_short_block(item, base) for item in items]
-    for name in named:
-        if Path(name).is_file():
-            problems += _wrong_in_file(Path(name), base)
+    for item in items:
+        given[item], named = get_config_updates([item])
+        if named and Path(item).is_file():
+            wrong, given[item] = read_config_file(Path(item))
+            found = wrong or _wrong_names(given[item], base)
+            problems += [f"config file {item}: {problem}" for problem in found if problem]
+        elif named:
+            problems.append(_unknown("named config", item, experiment.named_configs))
         else:
-            problems.append(_unknown("named config", name, experiment.named_configs))
-    problems += _unknown_keys(updates, base)
-    if found := [problem for problem in problems if problem]:
-        message = "\n".join(found)
+            problems += _unknown_keys(given[item], base)
+    if message := "\n".join(problem for problem in problems if problem):
         print(message, file=sys.stderr)
         raise CommandLineError(message)
-
-
-def _wrong_in_file(path: Path, known: Mapping[str, Any]) -> list[str]:
     try:
-        if path.suffix in (".yaml", ".yml"):
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".json":
-            values = json.loads(path.read_text(encoding="utf-8"), object_hook=_plain)
-        else:
-            return [f"config file {path}: only .yaml, .yml and .json are read"]
-    except (ValueError, yaml.YAMLError) as error:
-        return [f"config file {path}: {' '.join(str(error).split())}"]
-    if not isinstance(values, dict):
-        return [f"config file {path}: expected keys with values"]
-    problems = _unknown_keys(values, known)
-    if isinstance(switches := values.get(SWITCHES), dict):
-        problems.append(_short(switches, known))
-    return [f"config file {path}: {problem}" for problem in problems if problem]
+        for values in given.values():
+            # Of a block, single keys may still be joined by others: it is looked at when all are known.
+            check_keys(schema, {key: value for key, value in values.items() if not isinstance(value, dict)})
+    except ConfigError as error:
+        sys.exit(_as_errors(error))
+    _refuse_whole_beside_parts(items)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    if objects := [key for key in values if key.startswith("py/")]:
-        raise ValueError(f"{objects[0]!r} names a Python object; plain values alone are read")
-    return values
+def _refuse_whole_beside_parts(items: Sequence[str]) -> None:
+    """``init=random init.vision=FILE``, which sacred cannot join."""
+    keys = [item.partition("=")[0].strip() for item in items if "=" in item]
+    for key in keys:
+        if parts := [part for part in keys if part.startswith(f"{key}.")]:
+            sys.exit(f"error: {key}= and {parts[0]}=: give a key as a whole or by its own keys, not both")
+
+
+def _wrong_names(values: dict[str, Any], known: Mapping[str, Any]) -> list[str]:
+    switches = values.get(SWITCHES)
+    return [*_unknown_keys(values, known), _short(switches, known) if isinstance(switches, dict) else ""]
 
 
 def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> list[str]:

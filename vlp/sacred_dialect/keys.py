@@ -17,10 +17,10 @@ from vlp.config.kinds import Allowed, Amount, Choices, Count, Name, Positive, Po
 from vlp.config.paths import File, MustExist
 from vlp.config.schema import Schema, key
 from vlp.data.arrow.registry import SPECS, DatasetSpec
-from vlp.data.transform_keys import KEYS as TRANSFORMS
+from vlp.data.transform_keys import SQUARE
 
 Datasets = Annotated[list[Annotated[str, Choices(SPECS)]], MinLen(1)]
-Transforms = Annotated[list[Annotated[str, Choices(TRANSFORMS)]], MinLen(1)]
+Transforms = Annotated[list[Annotated[str, Choices(SQUARE)]], MinLen(1)]
 Devices = Annotated[int, Ge(1), Le(1024)] | Annotated[list[Count], MinLen(1), Allowed("a list of GPU ids")]
 Warmup = Count | Annotated[Share, Allowed("a float from 0 to 1, a fraction of the run")]
 Precision = Literal[32, 16, "32", "16", "bf16"]
@@ -119,6 +119,10 @@ class SacredKeys(Schema):
             yield f"num_gpus={self.num_gpus} names GPU {twice[0]} more than once"
         if self.test_only and not self.load_path:
             yield "test_only=True needs load_path, the checkpoint to evaluate: a random model gives no result"
+        if self.image_only:
+            yield "image_only=True leaves out all captions, and every task reads them"
+        if self.exp_name in (".", "..") or "/" in self.exp_name:
+            yield f"exp_name={self.exp_name!r} must be the name of a folder, without a slash: log_dir says where"
         yield from self._task_relations()
 
     def _task_relations(self) -> Iterator[str]:

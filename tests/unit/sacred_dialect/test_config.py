@@ -71,6 +71,8 @@ GIVEN: dict[str, Any] = {"data_root": "arrow", "per_gpu_batchsize": 8}
         ({"end_lr": 1.0}, "end_lr=1.0 must be below learning_rate"),
         ({"num_heads": 7}, "hidden_size=768 is not a multiple of num_heads=7"),
         ({"test_only": True}, "test_only=True needs load_path"),
+        ({"image_only": True}, "image_only=True leaves out all captions"),
+        ({"exp_name": "../mine"}, "exp_name='../mine' must be the name of a folder, without a slash"),
         ({"epic": {"mask_ratio": "high"}}, r"epic\.mask_ratio is 'high'; it must be a valid number"),
         ({"epic": {"image_conditioned": True, "replacement": "vlm"}}, r"epic\.image_conditioned=True needs epic"),
     ],
@@ -160,7 +162,7 @@ OFTEN: dict[str, Allows] = {
     "compile": either(switch, text(1)),
 }
 DATASETS = ("coco", "f30k", "vg", "gcc", "sbu", "cc12m", "vqa", "nlvr2")
-VIEWS = tuple(view + suffix for view in ("clip", "imagenet", "vit", "pixelbert") for suffix in ("", "_randaug"))
+VIEWS = tuple(view + suffix for view in ("clip", "imagenet", "vit") for suffix in ("", "_randaug"))
 CLIPS = ("ViT-B/32", "ViT-B/16", "ViT-Tiny/16")
 SWINS = tuple(f"swin_{size}_in22k" for size in ("base_patch4_window7_224", "base_patch4_window12_384"))
 OWN: dict[str, dict[str, Allows]] = {
