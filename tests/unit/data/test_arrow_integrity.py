@@ -18,6 +18,7 @@ from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.check import check
 from vlp.data.arrow.convert import convert
+from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.manifest import Manifest
 from vlp.data.arrow.registry import Split
@@ -242,5 +243,11 @@ def test_a_split_without_a_caption_is_not_complete(tmp_path: Path, capsys: pytes
     assert main(["check", str(tmp_path)]) == 1
     problem = f"wrong: {names[0]}, {names[1]}: not one caption, so coco has nothing to read for train"
     assert problem in capsys.readouterr().out
-    with pytest.raises(DataError, match=rf"dataset coco \(train\) is empty: {names[0]}\.arrow, {names[1]}\.arrow"):
-        build_dataset("coco", "train", tmp_path, TRANSFORMS).refuse_empty()
+    both = rf"not one sample in {names[0]}\.arrow, {names[1]}\.arrow"
+    with pytest.raises(DataError, match=rf"dataset coco \(train\) is empty: {both}"):
+        MixedDataset([build_dataset("coco", "train", tmp_path, TRANSFORMS)]).refuse_empty()
+    write_table(tmp_path / "vg.arrow", [ROW["caption"]], CAPTION)
+    vg, coco = (build_dataset(key, "test", tmp_path, TRANSFORMS) for key in ("vg", "coco"))
+    MixedDataset([vg, coco]).refuse_empty()
+    with pytest.raises(DataError, match="datasets: vg has no test split"):
+        MixedDataset([vg]).refuse_empty()
