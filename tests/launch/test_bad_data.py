@@ -243,13 +243,13 @@ def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: La
 
 @SHARED_CODE
 @pytest.mark.parametrize("column", ["image", "caption"])
-def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, tmp_path: Path) -> None:
+def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, rows: Rows, tmp_path: Path) -> None:
     """In the middle of an image that a loader worker reads, and in a caption."""
     arrow = tmp_path / "arrow"
     shutil.copytree(launcher.data / "arrow", arrow)
     data = bytearray((arrow / TRAIN).read_bytes())
-    for row in read_table(arrow / TRAIN):
-        value = row["image"] if column == "image" else row["caption"][0].encode()  # type: ignore[index]
+    for row in rows:
+        value = row["image"] if column == "image" else row["caption"][0].encode()
         data[data.index(value) + len(value) // 2] ^= 1
     (arrow / TRAIN).write_bytes(data)
     run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", check=False)

@@ -103,7 +103,7 @@ def stored(path: Path) -> dict[str, Any]:
     return read_table(path)[0]
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a caption": (lambda p: flip(p, stored(p)["caption"][0].encode()), "the checksum of its texts differs"),
     "an image": (
         lambda p: flip(p, stored(p)["image"]),
@@ -143,8 +143,9 @@ def test_a_manifest_without_checksums_is_read(table: Path) -> None:
 def test_the_checksums_are_those_of_the_files(arrow: Path) -> None:
     manifest = Manifest.read(arrow, "coco")
     assert manifest is not None
+    rows: list[dict[str, Any]] = read_table(arrow / f"{TEST}.arrow")
     sums = np.frombuffer((arrow / f"{TEST}.crc32").read_bytes(), "<u4")
-    assert sums.tolist() == [zlib.crc32(row["image"]) for row in read_table(arrow / f"{TEST}.arrow")]
+    assert sums.tolist() == [zlib.crc32(row["image"]) for row in rows]
     assert manifest.tables[TEST].images_crc32 == zlib.crc32(sums.tobytes())
 
 
