@@ -225,6 +225,11 @@ def test_a_column_of_another_type_is_refused(
         ("snli", {"labels": [1, 0]}, "row 0: 1 sentences, but 2 labels"),
         ("snli", {"labels": None}, "row 0: 1 sentences, but 0 labels"),
         ("vqa", {"answer_scores": []}, "row 0: 1 questions, but 0 answer_scores"),
+        ("vqa", {"answer_scores": [[None]]}, "None in column 'answer_scores' is not allowed"),
+        ("vqa", {"answer_labels": [[-1]]}, "-1 in column 'answer_labels' is not allowed"),
+        ("snli", {"labels": [3]}, "3 in column 'labels' is not allowed"),
+        ("snli", {"labels": [None]}, "None in column 'labels' is not allowed"),
+        ("nlvr2", {"answers": ["true"]}, "'true' in column 'answers' is not allowed"),
     ],
 )
 def test_lists_that_do_not_belong_together_are_refused(

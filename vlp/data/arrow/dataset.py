@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from vlp.data.arrow.columns import columns_of
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
 from vlp.data.draws import SampleKey
@@ -60,7 +59,7 @@ class ArrowDataset(Dataset[Sample]):
         self.spec, self.split, self.tables, self.transforms = spec, split, tables, list(transforms)
         self.seed, self.image_only = seed, image_only
         self.identify = False  # True: a caption sample says which file its image is (file_digest, origin)
-        tables.require(columns_of(spec.kind), labelled=split != "test")
+        tables.require(spec.kind, labelled=split != "test")
         self.guard = ReadGuard(f"{spec.key} ({split})", strict=split != "train")
         # Only transparency makes a difference to an RGBA transform, which costs a third more than an RGB one.
         self._mode = None if any(transform.mode == "RGBA" for transform in transforms) else "RGB"
