@@ -324,7 +324,22 @@ def test_a_statement_that_is_neither_true_nor_false_is_counted(tmp_path: Path) -
 
 # Anything ----------------------------------------------------------------------------------------------------
 
-ODD = [None, True, 0, -1, 2**70, 1e308, float("inf"), "", "1", "\ud800", "a\0b", "../../x", "/etc/passwd", "x" * 300]
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**70,
+    1e308,
+    float("inf"),
+    "",
+    "1",
+    "\ud800",
+    "a\0b",
+    "../../x",
+    "/etc/passwd",
+    "x" * 300,
+]
 ODD += [[], {}, [[]], ["x"], {"a": 1}, [None]]
 
 
