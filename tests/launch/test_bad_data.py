@@ -219,7 +219,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         rf"{TRAIN} is not a complete Arrow file",
     ),
     "without images": (no_images, rf"{TRAIN} has no column 'image' \(it has caption, image_id, split\)"),
-    "without rows": (lambda path: write_table(path, [], CAPTION), rf"dataset coco \(train\) is empty: {TRAIN}, "),
+    "without rows": (
+        lambda path: write_table(path, [], CAPTION),
+        rf"dataset coco \(train\) is empty: not one sample in {TRAIN}, ",
+    ),
     "without captions": (
         lambda path: write_table(path, [{**row, "caption": []} for row in read_table(path)], CAPTION),
         rf"{TRAIN} has 24 rows and not one text in their 'caption'",
@@ -240,18 +243,26 @@ def test_damaged_tables_are_refused_before_anything_runs(what: str, launcher: La
 
 @SHARED_CODE
 @pytest.mark.parametrize("column", ["image", "caption"])
-def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, tmp_path: Path) -> None:
+def test_a_flipped_bit_stops_the_run(column: str, launcher: Launcher, rows: Rows, tmp_path: Path) -> None:
     """In the middle of an image that a loader worker reads, and in a caption."""
     arrow = tmp_path / "arrow"
     shutil.copytree(launcher.data / "arrow", arrow)
     data = bytearray((arrow / TRAIN).read_bytes())
-    for row in read_table(arrow / TRAIN):
-        value = row["image"] if column == "image" else row["caption"][0].encode()  # type: ignore[index]
+    for row in rows:
+        value = row["image"] if column == "image" else row["caption"][0].encode()
         data[data.index(value) + len(value) // 2] ^= 1
     (arrow / TRAIN).write_bytes(data)
     run = launcher.pretrain(f"data_root={arrow}", "num_workers=2", check=False)
     where = r", row \d+ \(COCO_.*\): image" if column == "image" else ""
     stopped(run, rf"{TRAIN}{where} is not as it was converted: .*checksum.* differs; copy {TRAIN} anew or convert")
+
+
+@SHARED_CODE
+def test_an_evaluation_of_nothing_is_refused(launcher: Launcher, vanilla: Result, arrow: Path) -> None:
+    name = TRAIN.replace("train", "test")
+    write_table(arrow / name, [], CAPTION)
+    run = launcher.retrieve(vanilla.checkpoint, f"data_root={arrow}", check=False)
+    stopped(run, rf"dataset coco \(test\) is empty: not one sample in {name}")
 
 
 # Teachers ------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.check import check
 from vlp.data.arrow.convert import convert
+from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.manifest import Manifest
 from vlp.data.arrow.registry import Split
@@ -102,7 +103,7 @@ def stored(path: Path) -> dict[str, Any]:
     return read_table(path)[0]
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a caption": (lambda p: flip(p, stored(p)["caption"][0].encode()), "the checksum of its texts differs"),
     "an image": (
         lambda p: flip(p, stored(p)["image"]),
@@ -142,8 +143,9 @@ def test_a_manifest_without_checksums_is_read(table: Path) -> None:
 def test_the_checksums_are_those_of_the_files(arrow: Path) -> None:
     manifest = Manifest.read(arrow, "coco")
     assert manifest is not None
+    rows: list[dict[str, Any]] = read_table(arrow / f"{TEST}.arrow")
     sums = np.frombuffer((arrow / f"{TEST}.crc32").read_bytes(), "<u4")
-    assert sums.tolist() == [zlib.crc32(row["image"]) for row in read_table(arrow / f"{TEST}.arrow")]
+    assert sums.tolist() == [zlib.crc32(row["image"]) for row in rows]
     assert manifest.tables[TEST].images_crc32 == zlib.crc32(sums.tobytes())
 
 
@@ -223,6 +225,11 @@ def test_a_column_of_another_type_is_refused(
         ("snli", {"labels": [1, 0]}, "row 0: 1 sentences, but 2 labels"),
         ("snli", {"labels": None}, "row 0: 1 sentences, but 0 labels"),
         ("vqa", {"answer_scores": []}, "row 0: 1 questions, but 0 answer_scores"),
+        ("vqa", {"answer_scores": [[None]]}, "None in column 'answer_scores' is not allowed"),
+        ("vqa", {"answer_labels": [[-1]]}, "-1 in column 'answer_labels' is not allowed"),
+        ("snli", {"labels": [3]}, "3 in column 'labels' is not allowed"),
+        ("snli", {"labels": [None]}, "None in column 'labels' is not allowed"),
+        ("nlvr2", {"answers": ["true"]}, "'true' in column 'answers' is not allowed"),
     ],
 )
 def test_lists_that_do_not_belong_together_are_refused(
@@ -242,5 +249,11 @@ def test_a_split_without_a_caption_is_not_complete(tmp_path: Path, capsys: pytes
     assert main(["check", str(tmp_path)]) == 1
     problem = f"wrong: {names[0]}, {names[1]}: not one caption, so coco has nothing to read for train"
     assert problem in capsys.readouterr().out
-    with pytest.raises(DataError, match=rf"dataset coco \(train\) is empty: {names[0]}\.arrow, {names[1]}\.arrow"):
-        build_dataset("coco", "train", tmp_path, TRANSFORMS).refuse_empty()
+    both = rf"not one sample in {names[0]}\.arrow, {names[1]}\.arrow"
+    with pytest.raises(DataError, match=rf"dataset coco \(train\) is empty: {both}"):
+        MixedDataset([build_dataset("coco", "train", tmp_path, TRANSFORMS)]).refuse_empty()
+    write_table(tmp_path / "vg.arrow", [ROW["caption"]], CAPTION)
+    vg, coco = (build_dataset(key, "test", tmp_path, TRANSFORMS) for key in ("vg", "coco"))
+    MixedDataset([vg, coco]).refuse_empty()
+    with pytest.raises(DataError, match="datasets: vg has no test split"):
+        MixedDataset([vg]).refuse_empty()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.__main__ import main
@@ -314,3 +320,71 @@ def test_a_statement_that_is_neither_true_nor_false_is_counted(tmp_path: Path) -
     _, skipped = converted(tmp_path, "nlvr2")
     (row,) = read_table(tmp_path / "arrow/nlvr2_train.arrow")
     assert row["questions"] == ["good"] and skipped == {"label '-'": 1}
+
+
+# Anything ----------------------------------------------------------------------------------------------------
+
+ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**70,
+    1e308,
+    float("inf"),
+    "",
+    "1",
+    "\ud800",
+    "a\0b",
+    "../../x",
+    "/etc/passwd",
+    "x" * 300,
+]
+ODD += [[], {}, [[]], ["x"], {"a": 1}, [None]]
+
+
+def coco_layout(root: Path, caption: str) -> None:
+    write_coco(root, {"COCO_train2014_000000000001.jpg": ("train", [caption, "b"])})
+
+
+def labelled_vqa(root: Path, caption: str) -> None:
+    answers = [{"question_id": 10, "multiple_choice_answer": "yes", "answers": [{"answer": "yes"}] * 2}] * 9
+    for split in ("train2014", "val2014"):
+        question = {"image_id": 1, "question_id": 10, "question": caption}
+        write(root / f"v2_OpenEnded_mscoco_{split}_questions.json", json.dumps({"questions": [question]}))
+        write(root / f"v2_mscoco_{split}_annotations.json", json.dumps({"annotations": answers}))
+        write(root / f"{split}/COCO_{split}_000000000001.jpg", image_bytes())
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value within a JSON value."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
+    """``value`` with ``odd`` at ``path``."""
+    if not path:
+        return odd
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], odd)
+    return copy
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("layout", [*LAYOUTS, "coco", "labelled vqa"])
+def test_any_value_in_any_place_is_taken_or_refused_in_one_line(layout: str, data: st.DataObject) -> None:
+    others = {"coco": ("coco", coco_layout), "labelled vqa": ("vqa", labelled_vqa)}
+    name, write_layout = others[layout] if layout in others else LAYOUTS[layout][:2]
+    with tempfile.TemporaryDirectory() as folder:
+        raw = Path(folder, "raw")
+        write_layout(raw, "good")
+        file = data.draw(st.sampled_from(sorted(path for path in raw.rglob("*.json*"))))
+        value = json.loads(file.read_text())
+        place = data.draw(st.sampled_from(places(value)))
+        file.write_text(json.dumps(replaced(value, place, data.draw(st.sampled_from(ODD)))))
+        said = io.StringIO()
+        with redirect_stdout(io.StringIO()), redirect_stderr(said):
+            status = main([name, "--root", str(raw), "--output", str(Path(folder, "arrow"))])
+    assert status == 0 or re.fullmatch("error: .*\n", said.getvalue()), said.getvalue()

@@ -51,7 +51,7 @@ class CaptionDataset(ArrowDataset):
         self.forced: dict[int, FalseDraws] = {}
         self._has_iid = spec.key == "coco" and split == "test"
         if self._has_iid:
-            tables.require({"image_id": None})
+            tables.require_column("image_id")
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return the sample; the false indices are drawn before the transforms use the generator."""

@@ -158,7 +158,7 @@ def _entry(
             tables = ArrowTables([(path.stem, path)], spec.text_column, False, records)
             entry.rows += tables.num_rows
             entry.captions += tables.num_texts
-            tables.require(columns_of(spec.kind), labelled=not name.startswith("vqav2_test"))
+            tables.require(spec.kind, labelled=not name.startswith("vqav2_test"))
             if verify_images:
                 entry.problems += _broken_images(path, tables, spec)
         except DataError as error:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +22,18 @@ _NAMES = ("image_id", "identifier", "split")
 TEXTS: dict[str, pa.DataType] = {
     name: SNLI.field(name).type if name == "sentences" else CAPTION.field("caption").type
     for name in ("caption", "questions", "sentences")
+}
+
+
+def _one_of(*allowed: Any) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
+    return lambda values: pc.is_in(values, value_set=pa.array(allowed, values.type))
+
+
+# Labels that would be counted as another label, or lead nowhere: (kind, column) -> which of the values are allowed.
+_ALLOWED: dict[tuple[str, str], Callable[[pa.ChunkedArray], pa.ChunkedArray]] = {
+    ("nlvr2", "answers"): _one_of("True", "False"),
+    ("snli", "labels"): _one_of(0, 1, 2),
+    ("vqa", "answer_labels"): lambda values: pc.fill_null(pc.greater_equal(values, 0), False),
 }
 
 
@@ -42,15 +55,28 @@ def require_columns(table: pa.Table, path: Path, expected: Mapping[str, pa.DataT
             raise DataError(f"{path}: column {name!r} is of type {found}, not {kind}; {advice(path)}")
 
 
-def require_texts(table: pa.Table, path: Path, texts: str, lists: Iterable[str]) -> None:
-    """Raise a DataError that names the file if it has rows without any text, or not one element of a list for each."""
+def require_rows(table: pa.Table, path: Path, kind: str, texts: str, labelled: bool) -> None:
+    """Raise a DataError that names the file if samples of ``kind`` cannot be made of its rows.
+
+    It must have the columns, a text if it has rows, in every list an element for each text, and labels that mean
+    something. Without labels (``labelled`` false) lists of lists may be empty.
+    """
+    columns = columns_of(kind)
+    require_columns(table, path, columns)
     counts = _lengths(table[texts])
     if len(counts) and not counts.any():
         raise DataError(f"{path} has {len(counts)} rows and not one text in their {texts!r}; {advice(path)}")
-    for name in lists:
+    for name, column in columns.items():
+        if not kinds.is_list(column) or (kinds.is_list(column.value_type) and not labelled):
+            continue
         if not np.array_equal(lengths := _lengths(table[name]), counts):
             row = int(np.flatnonzero(lengths != counts)[0])
             raise DataError(f"{path}, row {row}: {counts[row]} {texts}, but {lengths[row]} {name}; {advice(path)}")
+        values = pc.list_flatten(table[name], recursive=True)
+        allowed = _ALLOWED.get((kind, name), pc.is_valid)(values).to_numpy(zero_copy_only=False)
+        if not allowed.all():
+            value = values[int(np.flatnonzero(~allowed)[0])].as_py()
+            raise DataError(f"{path}: {value!r} in column {name!r} is not allowed; {advice(path)}")
 
 
 def _lengths(column: pa.ChunkedArray) -> np.ndarray:

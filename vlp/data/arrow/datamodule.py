@@ -37,7 +37,7 @@ class ArrowDataModule(RunDataModule):
         """Open what the run reads: all splits for training, the test split alone with ``test_only``.
 
         Raises:
-            DataError: a table is missing or broken, or the run would have nothing to train on or to evaluate.
+            DataError: a table is missing or broken, or the run would have nothing to train on.
         """
         super().__init__()
         self.config = config
@@ -89,11 +89,10 @@ class ArrowDataModule(RunDataModule):
 
     def _mixed(self, split: Split) -> MixedDataset:
         image_only = self.config["image_only"]
-        datasets = [self.dataset(key, split, image_only) for key in self.config["datasets"]]
-        if split == "train" or self.config["test_only"]:
-            for dataset in datasets:
-                dataset.refuse_empty()
-        return MixedDataset(datasets)
+        mixed = MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
+        if split == "train":
+            mixed.refuse_empty()
+        return mixed
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader("train", self.resumed_train_sampler(*self._processes()))
@@ -108,6 +107,7 @@ class ArrowDataModule(RunDataModule):
         return self._loader("val", self._sampler("val", True, *self._processes())) if self.has_validation else []
 
     def test_dataloader(self) -> DataLoader[Any]:
+        self.sets["test"].refuse_empty()
         return self._loader("test", self._sampler("test", False, *self._processes()))
 
     def _processes(self) -> tuple[int, int]:

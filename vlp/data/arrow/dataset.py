@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset
 
-from vlp.data.arrow.columns import columns_of
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
 from vlp.data.draws import SampleKey
@@ -60,7 +59,7 @@ class ArrowDataset(Dataset[Sample]):
         self.spec, self.split, self.tables, self.transforms = spec, split, tables, list(transforms)
         self.seed, self.image_only = seed, image_only
         self.identify = False  # True: a caption sample says which file its image is (file_digest, origin)
-        tables.require(columns_of(spec.kind), labelled=split != "test")
+        tables.require(spec.kind, labelled=split != "test")
         self.guard = ReadGuard(f"{spec.key} ({split})", strict=split != "train")
         # Only transparency makes a difference to an RGBA transform, which costs a third more than an RGB one.
         self._mode = None if any(transform.mode == "RGBA" for transform in transforms) else "RGB"
@@ -82,15 +81,6 @@ class ArrowDataset(Dataset[Sample]):
     def set_epoch(self, epoch: int) -> None:
         """Make the draws those of ``epoch``."""
         self._epoch.fill_(epoch)
-
-    def refuse_empty(self) -> None:
-        """Raise a DataError that names the tables if there is not one sample."""
-        if not len(self):
-            names = ", ".join(f"{name}.arrow" for name in self.tables.names) or "no table"
-            raise DataError(
-                f"dataset {self.spec.key} ({self.split}) is empty: {names} without a sample; convert it again "
-                "(python -m vlp.data.arrow, see docs/data.md) or take it out of datasets"
-            )
 
     def row(self, index: int) -> int:
         """Return the row of sample ``index``."""
@@ -142,6 +132,20 @@ class MixedDataset(ConcatDataset[Sample]):
     def guards(self) -> dict[str, ReadGuard]:
         """The count of images read and not readable, by dataset key."""
         return {dataset.spec.key: dataset.guard for dataset in self.datasets}  # type: ignore[attr-defined]
+
+    def refuse_empty(self) -> None:
+        """Raise a DataError if a dataset whose tables are there has no sample, or if there is none at all."""
+        datasets: list[ArrowDataset] = self.datasets  # type: ignore[assignment]
+        for dataset in datasets:
+            if dataset.tables.names and not len(dataset):
+                names = ", ".join(f"{name}.arrow" for name in dataset.tables.names)
+                raise DataError(
+                    f"dataset {dataset.spec.key} ({dataset.split}) is empty: not one sample in {names}; convert it "
+                    "again (python -m vlp.data.arrow, see docs/data.md) or take it out of datasets"
+                )
+        if not len(self):
+            keys = ", ".join(dataset.spec.key for dataset in datasets)
+            raise DataError(f"datasets: {keys} has no {datasets[0].split} split; docs/data.md lists what each has")
 
     def set_epoch(self, epoch: int) -> None:
         """Make the draws of every dataset those of ``epoch``."""

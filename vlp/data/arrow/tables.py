@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vlp.data.arrow.checksums import advice, compare_file, compare_values, image_sums
-from vlp.data.arrow.columns import TEXTS, require_columns, require_texts
+from vlp.data.arrow.columns import TEXTS, require_columns, require_rows
 from vlp.data.arrow.manifest import TableRecord
 from vlp.data.errors import DataError
 
@@ -81,20 +81,15 @@ class ArrowTables:
         self.__dict__.update(state)
         self._open()  # a spawned worker maps the files itself instead of receiving their bytes
 
-    def require(self, columns: Mapping[str, pa.DataType | None], labelled: bool = True) -> None:
-        """Raise a DataError that names the file if one of ``columns`` is absent or of another type in a table.
-
-        The same if a table has rows, but no text, or if a list has not an element for each text of its row; without
-        labels (``labelled``) lists of lists need not.
-        """
-        lists = [
-            name
-            for name, kind in columns.items()
-            if kind is not None and pa.types.is_list(kind) and (labelled or not pa.types.is_list(kind.value_type))
-        ]
+    def require(self, kind: str, labelled: bool = True) -> None:
+        """Raise a DataError that names the file if samples of ``kind`` cannot be made of a table's rows."""
         for table, path in zip(self._tables, self._paths, strict=True):
-            require_columns(table, path, columns)
-            require_texts(table, path, self._text_column, lists)
+            require_rows(table, path, kind, self._text_column, labelled)
+
+    def require_column(self, name: str) -> None:
+        """Raise a DataError that names the file if a table has no column ``name``."""
+        for table, path in zip(self._tables, self._paths, strict=True):
+            require_columns(table, path, {name: None})
 
     @property
     def num_rows(self) -> int:
