@@ -259,6 +259,8 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: d
         # transformers 5 writes tokenizer.json alone; older tools look for vocab.json and merges.txt, or vocab.txt.
         tokenizer.backend_tokenizer.model.save(str(folder))
         (folder / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        lines = [f"{file_sha256(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
+        (folder / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")  # as sha256sum(1) checks them
         folder.chmod(0o755)
         os.replace(folder, output)
     finally:
