@@ -18,7 +18,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import is_torchscript, is_zip
 from vlp.checkpoint.inert import Foreign, inert_unpickler
-from vlp.checkpoint.integrity import unreadable, whole_file
+from vlp.checkpoint.integrity import refuse_endless, unreadable, whole_file
 
 _DATA = (str, int, float, complex, bool, bytes, Tensor, torch.dtype, torch.Size, torch.device, type(None))
 
@@ -44,6 +44,7 @@ def read_foreign(path: str | Path, mmap: bool = False) -> tuple[dict[str, Any], 
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader, mmap=mmap)
     except Exception as error:  # a pickle can fail in any way
         raise WeightsError(unreadable(path)) from error
+    refuse_endless(path, content)
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content, sorted(classes)
