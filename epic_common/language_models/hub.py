@@ -46,8 +46,8 @@ def _from_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase
             digest, _, file = line.partition("  ")
             if not (folder / file).is_file() or file_sha256(folder / file) != digest:
                 raise ValueError(
-                    f"{folder / file}: is not the file that was saved (check sum in {folder / SUMS}); restore it from a "
-                    f"copy, or remove {SUMS} if you have changed it yourself"
+                    f"{folder / file}: is not the file that was saved (check sum in {folder / SUMS}); restore it from "
+                    f"a copy, or remove {SUMS} if you have changed it yourself"
                 )
     try:
         return _load(str(folder))
