@@ -34,11 +34,7 @@ def read_foreign(path: str | Path, mmap: bool = False) -> tuple[dict[str, Any], 
     path = whole_file(path)
     if is_torchscript(path):
         raise WeightsError(f"{path}: is a TorchScript archive, which has no pickled Python objects")
-    classes: dict[str, type[Foreign]] = {}
-    unpickler = inert_unpickler(_get_allowed_globals(), classes)  # the tensor builders that weights_only itself calls
-    reader: Any = ModuleType("inert_pickle")
-    reader.Unpickler = unpickler
-    reader.load = lambda handle, **arguments: unpickler(handle, **arguments).load()
+    reader, classes = inert_reader()
     mmap = mmap and is_zip(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader, mmap=mmap)
@@ -48,6 +44,16 @@ def read_foreign(path: str | Path, mmap: bool = False) -> tuple[dict[str, Any], 
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content, sorted(classes)
+
+
+def inert_reader() -> tuple[Any, dict[str, type[Foreign]]]:
+    """A pickle module for torch that makes tensors and stand-ins alone, and the stand-ins' classes by name so far."""
+    classes: dict[str, type[Foreign]] = {}
+    unpickler = inert_unpickler(_get_allowed_globals(), classes)  # the tensor builders that weights_only itself calls
+    reader: Any = ModuleType("inert_pickle")
+    reader.Unpickler = unpickler
+    reader.load = lambda handle, **arguments: unpickler(handle, **arguments).load()
+    return reader, classes
 
 
 def plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript, is_zip
 from vlp.checkpoint.integrity import most_unpacked, refuse_endless, unreadable, whole_file
 from vlp.checkpoint.safetensors_sums import SUMS
+from vlp.checkpoint.torchscript import torchscript_tensors
 
 # Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
 STATE_KEYS = ("state_dict", "model")
@@ -132,10 +133,7 @@ def read_state_dict(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     if is_safetensors(path):
         return load_file(path)
     if is_torchscript(path):
-        try:
-            return tensors_of(path, dict(torch.jit.load(str(path), map_location="cpu").state_dict()))
-        except (RuntimeError, ValueError) as error:
-            raise WeightsError(unreadable(path)) from error
+        return tensors_of(path, torchscript_tensors(path))
     return tensors_of(path, read_checkpoint(path, mmap))
 
 
