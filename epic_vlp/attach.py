@@ -13,6 +13,7 @@ from epic_common.language_models.load import load_language_model
 from epic_common.teacher import SasSnapshot
 from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher, needs_weights
+from epic_vlp.generator_access import generator_access
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
@@ -30,7 +31,8 @@ def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> N
 
     Raises:
         ValueError: a teacher, a cache or a language model of other token ids; or a resumed run with another teacher.
-        WeightsError: a teacher that does not fit.
+        HubError: a language model that cannot be had.
+        WeightsError: a teacher that does not fit, or a damaged file.
     """
     config, tokenizer = model.config, datamodule.tokenizer
     settings = EpicConfig.from_dict(config["epic"])
@@ -55,7 +57,8 @@ def build_epic(
     cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
     frozen = load_teacher(baseline, config, settings, tokenizer) if needs_weights(config, settings) else None
     vocabulary, width = Vocabulary.from_tokenizer(tokenizer), config["hidden_size"]
-    language_model = load_language_model(settings, config["tokenizer"], tokenizer)
+    with generator_access(settings, config["tokenizer"]):
+        language_model = load_language_model(settings, config["tokenizer"], tokenizer)
     return parts_of(baseline).epic(
         settings,
         vocabulary,

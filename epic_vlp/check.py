@@ -10,6 +10,7 @@ from epic_common.language_models.load import check_generator
 from epic_common.saliency_cache.reader import SaliencyCache
 from epic_vlp.cache_identity import COMMAND, identity_in_config
 from epic_vlp.frozen_teacher import needs_weights, teacher_config
+from epic_vlp.generator_access import generator_access
 from epic_vlp.parts import parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.forms import existing_file
@@ -43,6 +44,7 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
     Raises:
         ValueError: a cache of another run; no ``teacher_path`` where one is needed; a teacher with too few layers,
             shorter texts or, for "VLM (SAS)", another architecture; no masked language model in ``epic.generator``.
+        HubError: the hub does not give ``epic.generator``.
         WeightsError: the teacher's file is missing, unreadable or of another model.
     """
     if config["saliency_cache"]:
@@ -52,4 +54,5 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
             existing_file(config["teacher_path"])
     if needs_weights(config, settings):
         teacher_config(baseline, config, settings)
-    check_generator(settings)
+    with generator_access(settings, config["tokenizer"]):
+        check_generator(settings)

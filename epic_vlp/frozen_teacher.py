@@ -14,7 +14,7 @@ from epic_common.teacher import Teacher, VisionLanguageModel
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.loading import load_into
-from vlp.checkpoint.recognition import refuse_other
+from vlp.checkpoint.recognition import EPIC_PREFIX, refuse_other
 from vlp.checkpoint.weights import WeightsError, read_state_dict, saved_config
 from vlp.data.tokenizers import load_tokenizer
 
@@ -37,6 +37,8 @@ def load_teacher(
     """
     own = teacher_config(baseline, config, settings)
     path = own["load_path"]
+    if is_of_epic(path):
+        log.warning("[teacher] %s was itself trained with EPIC; the paper's teacher is pre-trained without", path)
     own["tokenizer"] = _tokenizer_of(path, own["tokenizer"], config["tokenizer"], tokenizer)
     with torch.random.fork_rng():
         model = parts_of(baseline).teacher(own)
@@ -87,6 +89,13 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
             f"{differences}"
         )
     return own
+
+
+def is_of_epic(path: str) -> bool:
+    """Whether a checkpoint is that of a run with EPIC, by its tensors or, in an export, its config."""
+    epic = saved_config(path).get("epic")
+    enabled = isinstance(epic, Mapping) and bool(epic.get("enabled"))
+    return enabled or any(name.startswith(EPIC_PREFIX) for name in read_state_dict(path, mmap=True))
 
 
 def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -27,15 +27,10 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import (
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    get_linear_schedule_with_warmup,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from epic_common.generator import Vocabulary
+from epic_common.language_models.hub import load_pair, write_sums
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
 from epic_common.language_models.small import FAMILIES
@@ -160,9 +155,8 @@ def _new_pair(lines: Sequence[str], settings: FitSettings) -> tuple[PreTrainedMo
 
 
 def _load_pair(settings: FitSettings) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    model: Any = AutoModelForMaskedLM.from_pretrained(settings.init)
-    vocabulary_head(model)
-    tokenizer = AutoTokenizer.from_pretrained(settings.init)
+    model, tokenizer = load_pair(settings.init)
+    vocabulary_head(cast(nn.Module, model))
     if settings.max_length > tokenizer.model_max_length:
         raise ValueError(
             f"max_length is {settings.max_length}; {settings.init} takes at most {tokenizer.model_max_length} tokens"
@@ -259,6 +253,7 @@ def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: d
         # transformers 5 writes tokenizer.json alone; older tools look for vocab.json and merges.txt, or vocab.txt.
         tokenizer.backend_tokenizer.model.save(str(folder))
         (folder / _SUMMARY).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        write_sums(folder)
         folder.chmod(0o755)
         os.replace(folder, output)
     finally:

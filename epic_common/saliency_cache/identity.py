@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
+import zlib
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,10 @@ from transformers import PreTrainedTokenizerBase
 FORMAT = 1
 # high and low are the halves of a key as signed integers; high is ascending, low within equal high.
 INDEX = {"high": torch.int64, "low": torch.int64, "starts": torch.int64, "lengths": torch.int32}
+
+
+# Of each pair, in caches of today; older ones have none.
+SUMS = "sums"
 
 
 class SaliencyCacheError(ValueError):
@@ -39,6 +44,12 @@ def pair_key(file_digest: str, caption: str) -> bytes:
 def halves(key: bytes) -> tuple[int, int]:
     """A key as two signed 64-bit integers, high and low."""
     return struct.unpack(">qq", key)
+
+
+def pair_sum(high: int, low: int, scores: Tensor) -> int:
+    """CRC-32 of a pair's key and scores (float32), as a signed number: changed bytes on the disk give another."""
+    content = struct.pack(">qq", high, low) + scores.contiguous().numpy().tobytes()
+    return struct.unpack("<i", struct.pack("<I", zlib.crc32(content)))[0]
 
 
 def fingerprint(value: Any) -> str:

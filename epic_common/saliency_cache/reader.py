@@ -11,7 +11,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from epic_common.saliency_cache.identity import FORMAT, INDEX, Pairs, SaliencyCacheError, halves
+from epic_common.saliency_cache.identity import (
+    FORMAT,
+    INDEX,
+    SUMS,
+    Pairs,
+    SaliencyCacheError,
+    fingerprint,
+    halves,
+    pair_sum,
+)
 
 
 class SaliencyCache:
@@ -37,16 +46,19 @@ class SaliencyCache:
     def _map(self, path: Path) -> dict[str, Tensor]:
         try:
             with safe_open(path, "pt") as file:
-                tensors = {name: file.get_tensor(name) for name in (*INDEX, "scores")}
+                optional = [name for name in (SUMS,) if name in file.keys()]  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in (*INDEX, "scores", *optional)}
                 plan = file.metadata()["plan"]
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise damaged(path, str(error)) from error
         types = {name: tensor.dtype for name, tensor in tensors.items()}
-        if types != {**INDEX, "scores": torch.float32} or plan != self.manifest["plan"]:
+        expected = {**INDEX, "scores": torch.float32, **dict.fromkeys(optional, torch.int32)}
+        if types != expected or plan != self.manifest["plan"]:
             raise damaged(path, "it is not the file that the manifest describes")
-        sizes = {len(tensors[name]) for name in INDEX}
-        ends = tensors["starts"] + tensors["lengths"]
-        if sizes != {self.manifest["pairs"]} or (len(ends) and int(ends.max()) > len(tensors["scores"])):
+        sizes = {len(tensors[name]) for name in (*INDEX, *optional)}
+        starts, lengths = tensors["starts"], tensors["lengths"]
+        inside = (starts >= 0) & (lengths >= 0) & (starts <= len(tensors["scores"]) - lengths)
+        if sizes != {self.manifest["pairs"]} or not bool(inside.all()):
             raise damaged(path, f"the manifest has {self.manifest['pairs']} pairs, the index {sorted(sizes)}")
         return tensors
 
@@ -72,7 +84,11 @@ class SaliencyCache:
             )
 
     def scores(self, keys: Sequence[bytes]) -> list[Tensor | None]:
-        """For each pair the raw scores (float32) of its valid tokens, or None if the cache does not have it."""
+        """For each pair the raw scores (float32) of its valid tokens, or None if the cache does not have it.
+
+        Raises:
+            SaliencyCacheError: they are not those that were written.
+        """
         wanted = [halves(key) for key in keys]
         high = torch.tensor([first for first, _ in wanted], dtype=torch.int64)
         places = torch.searchsorted(self._tensors["high"], high).tolist()
@@ -84,7 +100,10 @@ class SaliencyCache:
         while place < len(self) and index["high"][place] == high:
             if index["low"][place] == low:
                 start = int(index["starts"][place])
-                return index["scores"][start : start + int(index["lengths"][place])]
+                scores = index["scores"][start : start + int(index["lengths"][place])]
+                if SUMS in index and pair_sum(high, low, scores) != int(index[SUMS][place]):
+                    raise damaged(self.folder / self.manifest["file"], "scores in it have changed on the disk")
+                return scores
             place += 1
         return None
 
@@ -134,9 +153,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if manifest["format"] != FORMAT:
             raise damaged(path, f"its format is {manifest['format']}, this version reads {FORMAT}")
         file, size = folder / Path(manifest["file"]).name, manifest["bytes"]
+        said = manifest.pop("sha256", None)  # an older version wrote none
+        if said is not None and said != fingerprint(manifest):
+            raise damaged(path, "it has changed on the disk")
         if lacking := {"identity", "plan", "pairs"} - manifest.keys():
             raise KeyError(*lacking)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, SaliencyCacheError):
             raise
         raise damaged(path, f"{type(error).__name__}: {error}") from error

@@ -17,7 +17,16 @@ import torch
 from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor
 
-from epic_common.saliency_cache.identity import FORMAT, INDEX, Pairs, SaliencyCacheError, fingerprint, halves
+from epic_common.saliency_cache.identity import (
+    FORMAT,
+    INDEX,
+    SUMS,
+    Pairs,
+    SaliencyCacheError,
+    fingerprint,
+    halves,
+    pair_sum,
+)
 from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.teacher import SaliencyTeacher
 
@@ -60,6 +69,9 @@ class CacheWriter:
             "high": index[:, 0].contiguous(),
             "low": index[:, 1].contiguous(),
             "lengths": torch.tensor([len(row) for row in scores], dtype=torch.int32),
+            SUMS: torch.tensor(
+                [pair_sum(*halves(key), row) for key, row in zip(keys, scores, strict=True)], dtype=torch.int32
+            ),
             "scores": torch.cat([torch.zeros(0), *scores]),
         }
         _save(self._part(number), tensors, {"skipped": str(skipped)})
@@ -80,7 +92,7 @@ class CacheWriter:
         if not self._complete:
             paths = [self._part(number) for number in range(self.chunks)]
             skipped = sum(_skipped(path) for path in paths)
-            tensors = _joined([load_file(path) for path in paths])
+            tensors = _joined([_with_sums(load_file(path)) for path in paths])
             path = self.folder / f"scores-{self.plan[:12]}.safetensors"
             _save(path, tensors, {"plan": self.plan})
             manifest = {
@@ -94,6 +106,7 @@ class CacheWriter:
                 "skipped_pairs": skipped,
                 **about,
             }
+            manifest["sha256"] = fingerprint(manifest)
             # From here on the cache is the new one; before, the old one, if there was any.
             _replace(self.folder / "manifest.json", json.dumps(manifest, indent=2).encode() + b"\n")
             self._complete = True
@@ -124,11 +137,22 @@ def scores_of(teacher: SaliencyTeacher, batch: Any, pairs: Pairs) -> list[Tensor
     return rows
 
 
+def _with_sums(chunk: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A chunk that an older version wrote gets its sums now."""
+    if SUMS in chunk:
+        return chunk
+    rows = chunk["scores"].split(chunk["lengths"].tolist())
+    keys = zip(chunk["high"].tolist(), chunk["low"].tolist(), rows, strict=True)
+    return {**chunk, SUMS: torch.tensor([pair_sum(*key) for key in keys], dtype=torch.int32)}
+
+
 def _joined(chunks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """One index over all chunks, sorted by key, each key once; the scores stay in the order of the chunks."""
-    empty = {name: torch.zeros(0, dtype=kind) for name, kind in {**INDEX, "scores": torch.float32}.items()}
+    kinds = {**INDEX, SUMS: torch.int32, "scores": torch.float32}
     columns = {
-        name: torch.cat([empty[name], *(c[name] for c in chunks)]) for name in ("high", "low", "lengths", "scores")
+        name: torch.cat([torch.zeros(0, dtype=kind), *(chunk[name] for chunk in chunks)])
+        for name, kind in kinds.items()
+        if name != "starts"
     }
     columns["starts"] = columns["lengths"].cumsum(0) - columns["lengths"]
     order = columns["low"].sort(stable=True).indices
@@ -136,7 +160,7 @@ def _joined(chunks: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     high, low = columns["high"][order], columns["low"][order]
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = (high[1:] != high[:-1]) | (low[1:] != low[:-1])
-    return {**{name: columns[name][order[first]] for name in INDEX}, "scores": columns["scores"]}
+    return {**{name: columns[name][order[first]] for name in (*INDEX, SUMS)}, "scores": columns["scores"]}
 
 
 def _skipped(path: Path) -> int:

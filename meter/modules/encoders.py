@@ -26,7 +26,10 @@ from meter.modules.clip_model import ClipVisualTower, clip_key
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
 from meter.modules.swin_transformer import SwinTower, swin_key
 from meter.modules.vision_tower import VisionTower
+from vlp.checkpoint.folder import check_folder
+from vlp.checkpoint.forms import SUFFIXES
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.hub import HubError, hub_access, is_path
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +52,14 @@ TEXT_CONFIGS: dict[str, PretrainedConfig] = {
     "roberta-large": RobertaConfig(**_ROBERTA, **_LARGE),
 }
 
+_VISION_INSTEAD = (
+    "give init.vision=FILE (CLIP's ViT-B-16.pt, a Swin .pth), or init=random to start from random encoders"
+)
+_TEXT_INSTEAD = (
+    "give tokenizer=FOLDER or init.text=FOLDER with config.json and weights, or init=random to start from random "
+    "encoders"
+)
+
 
 class Encoders(NamedTuple):
     """vision: images (B, 3, S, S) -> (B, N, w); text: a transformers BertModel or RobertaModel."""
@@ -62,7 +73,8 @@ def build_encoders(config: dict[str, Any]) -> Encoders:
 
     Raises:
         ValueError: sizes of the text encoder that contradict the config.
-        WeightsError: weights that cannot be had or do not fit.
+        HubError: a hub name whose weights cannot be had.
+        WeightsError: weights that cannot be read or do not fit.
     """
     init = resolve_init(config["init"])
     if config["load_path"] or config["resume_from"]:
@@ -109,13 +121,20 @@ def _build_text(config: dict[str, Any], init: str) -> PreTrainedModel:
 
 
 def _load_text(source: str) -> PreTrainedModel:
+    if Path(source).is_dir():
+        check_folder(source)
+    elif is_path(source):
+        raise WeightsError(f"text encoder {source}: is no folder; {_TEXT_INSTEAD}")
     try:
-        text, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
+        with hub_access("text encoder", source, _TEXT_INSTEAD):
+            text, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
+    except HubError:
+        raise
+    except RuntimeError as error:
+        raise WeightsError(f"text encoder {source}: its weights do not fit its own config.json") from error
+    except (OSError, ValueError) as error:
         raise WeightsError(
-            f"text encoder {source!r}: its weights are neither in a local folder nor to be had from the hub. Give "
-            "tokenizer=<local folder with config.json and weights>, init.text=<folder>, or init=random to start "
-            f"from random encoders ({str(error).splitlines()[0]})"
+            f"text encoder {source}: its weights cannot be read ({str(error).splitlines()[0]}); {_TEXT_INSTEAD}"
         ) from error
     # A masked language model brings no pooler, and METER reads none.
     if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
@@ -135,7 +154,10 @@ def text_positions(config: PretrainedConfig) -> int:
 
 def _local_text_config(name: str) -> PretrainedConfig:
     try:
-        return AutoConfig.from_pretrained(name)
+        with hub_access("tokenizer", name, f"give one of {', '.join(TEXT_CONFIGS)}, or a folder with a config.json"):
+            return AutoConfig.from_pretrained(name)
+    except HubError:
+        raise
     except (OSError, ValueError) as error:
         raise WeightsError(
             f"tokenizer={name}: neither one of {', '.join(TEXT_CONFIGS)} nor a folder with a config.json"
@@ -148,9 +170,9 @@ def _load_vision(tower: VisionTower, init: str, config: dict[str, Any]) -> None:
         init = (CLIP_SIZES if is_clip else SWIN_SIZES)[config["vit"]].pretrained or ""
         if not init:
             raise WeightsError(f"vit={config['vit']} has no official weights; give init.vision=<file> or init=random")
-    if Path(init).is_file():
-        digest = sha256_of_file(init)
+    if is_path(init) or Path(init).suffix in SUFFIXES:
         state = _official_file(read_state_dict(init))
+        digest = sha256_of_file(init)
     else:
         state = _from_hub(init, is_clip)
         digest = sha256_of_tensors(state)
@@ -178,12 +200,10 @@ def _official_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _from_hub(name: str, is_clip: bool) -> dict[str, Tensor]:
     try:
-        source = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(
-            f"vision weights {name!r}: no such local file, and the hub gave nothing ({str(error).splitlines()[0]}). "
-            "Give init.vision=<local file> (CLIP's ViT-B-16.pt, a Swin .pth), or init=random for random encoders"
-        ) from error
+        with hub_access("vision weights", name, _VISION_INSTEAD):
+            source = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    except RuntimeError as error:  # timm's for a name that it does not know
+        raise WeightsError(f"vision weights {name}: {str(error).splitlines()[0]}; {_VISION_INSTEAD}") from error
     if not is_clip:
         return {swin_key(key): value for key, value in source.items()}
     flat = {"cls_token": lambda t: t.flatten(), "pos_embed": lambda t: t.squeeze(0)}

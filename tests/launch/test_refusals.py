@@ -122,4 +122,4 @@ def test_a_tokenizer_that_cannot_be_had(launcher: Launcher) -> None:
         *("datasets=['coco']", "per_gpu_batchsize=8", "num_gpus=1"),
         check=False,
     )
-    refused(run, "no tokenizer 'roberta-base' in the local cache or on the Hugging Face hub", status=1)
+    refused(run, "error: tokenizer 'roberta-base': neither a local path nor in the local cache, and HF_HUB", status=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
 from tests.launch.test_refusals import refused
 from tests.unit.checkpoint.files import malicious
+from tests.unit.checkpoint.test_other_files import FILES, bomb, named_pipe, null, plain_pickle, text
 from vlp.checkpoint.convert import convert
 from vlp.versions import package_versions
 
@@ -37,6 +39,53 @@ def test_a_file_that_runs_a_command_is_refused_and_runs_nothing(
     run = launcher.pretrain(*(item.format(path) for item in items), check=False)
     refused(run, f"error: {path}: wants to call posix.system", status=1)
     assert not mark.exists()
+
+
+@SHARED_CODE
+@pytest.mark.parametrize(
+    ("items", "make"),
+    [
+        (("load_path={}",), named_pipe),
+        (("load_path={}",), bomb),
+        (("epic", "teacher_path={}"), text),
+        (("epic", "teacher_path={}"), null),
+        (("init.vision={}",), named_pipe),
+        (("init.vision={}",), plain_pickle),
+    ],
+    ids=lambda value: value[-1].split("=")[0] if isinstance(value, tuple) else value.__name__,
+)
+def test_a_file_that_is_no_checkpoint_is_told_by_what_it_is(
+    items: tuple[str, ...], make: Callable[[Path], None], launcher: Launcher, tmp_path: Path
+) -> None:
+    path = tmp_path / "file.ckpt"
+    make(path)
+    run = launcher.pretrain(*(item.format(path) for item in items), check=False)
+    refused(run, FILES[make], status=1)
+    assert run.output.rstrip().splitlines()[-1].startswith(f"error: {path}: ")
+
+
+@SHARED_CODE
+@pytest.mark.parametrize("make", [text, named_pipe, null])
+def test_a_text_encoder_that_is_no_folder(make: Callable[[Path], None], launcher: Launcher, tmp_path: Path) -> None:
+    make(tmp_path / "file")
+    run = launcher.pretrain(f"init.text={tmp_path / 'file'}", check=False)
+    refused(
+        run, f"error: text encoder {tmp_path / 'file'}: is no folder; give tokenizer=FOLDER or init.text=", status=1
+    )
+
+
+@SHARED_CODE
+def test_a_changed_byte_ends_what_would_load_it(launcher: Launcher, epic: Result, tmp_path: Path) -> None:
+    """As start, as teacher, and to go on from; the tensors are named."""
+    path = tmp_path / "changed.ckpt"
+    content = torch.load(epic.checkpoint, weights_only=True)
+    value = content["state_dict"]["itm_score.fc.weight"].numpy().tobytes()
+    whole = epic.checkpoint.read_bytes()
+    assert whole.count(value) == 1
+    path.write_bytes(whole.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
+    message = f"{path}: is damaged, tensor state_dict.itm_score.fc.weight is not the one that was saved (check sum)"
+    for items in ((f"load_path={path}",), ("epic", f"teacher_path={path}"), (*launcher.teacher, f"resume_from={path}")):
+        refused(launcher.pretrain(*items, check=False), message, status=1)
 
 
 @OTHERS_SLOW

@@ -122,6 +122,7 @@ DATA_ROOMS = {  # what each may import of vlp, beside itself and the files in vl
     "raw": ("vlp.data.conversion",),
     "arrow": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
     "json": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
+    "tokenizers": ("vlp.checkpoint.folder", "vlp.hub"),  # a folder of theirs holds weights, too
 }
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from vilt.modules.sizes import VIT_SIZES
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.hub import hub_access
 from vlp.nn.positions import interpolate_vit_positions
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,8 @@ def build_transformer(config: dict[str, Any]) -> VisionTransformer:
 
     Raises:
         ValueError: ``init`` is neither of its words.
-        WeightsError: weights that cannot be had or do not fit.
+        HubError: a hub name whose weights cannot be had.
+        WeightsError: weights that cannot be read or do not fit.
     """
     transformer = VisionTransformer(
         VIT_SIZES[config["vit"]], config["mlp_ratio"], config["drop_rate"], mask_token=config["loss_names"]["mpp"] > 0
@@ -57,12 +59,13 @@ def load_imagenet(transformer: VisionTransformer, init: str, vit: str) -> None:
     """Fill ``transformer`` from a local file or, for "pretrained", from timm's hub.
 
     Raises:
+        HubError: the hub's cannot be had.
         WeightsError: no such weights, or weights of another architecture.
     """
     if init == "pretrained":
         state, source = _from_hub(vit)
         digest = sha256_of_tensors(state)
-    elif Path(init).is_file():
+    elif Path(init).exists():
         state, source, digest = read_state_dict(init), init, sha256_of_file(init)
     else:
         raise WeightsError(f"init.vision={init}: no such file; give one ({ORIGINAL}), pretrained or random")
@@ -84,13 +87,8 @@ def _from_hub(vit: str) -> tuple[dict[str, Tensor], str]:
     if vit not in PRETRAINED:
         raise WeightsError(f"vit={vit} has no pre-trained weights; give init.vision=<file> or init=random")
     name = PRETRAINED[vit]
-    try:
+    with hub_access("vision weights", name, f"give init.vision=FILE ({ORIGINAL}), or init=random"):
         state = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(
-            f"vision weights {name!r}: the hub gave nothing ({str(error).splitlines()[0]}). Give "
-            f"init.vision=<local file> ({ORIGINAL}), or init=random"
-        ) from error
     log.warning(
         "[init] %s is not the file that ViLT started from: for that one give init.vision=<path of %s>", name, ORIGINAL
     )

@@ -18,7 +18,7 @@ from torch._weights_only_unpickler import _get_allowed_globals
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import is_torchscript, is_zip
 from vlp.checkpoint.inert import Foreign, inert_unpickler
-from vlp.checkpoint.integrity import unreadable, whole_file
+from vlp.checkpoint.integrity import refuse_endless, unreadable, whole_file
 
 _DATA = (str, int, float, complex, bool, bytes, Tensor, torch.dtype, torch.Size, torch.device, type(None))
 
@@ -34,19 +34,26 @@ def read_foreign(path: str | Path, mmap: bool = False) -> tuple[dict[str, Any], 
     path = whole_file(path)
     if is_torchscript(path):
         raise WeightsError(f"{path}: is a TorchScript archive, which has no pickled Python objects")
-    classes: dict[str, type[Foreign]] = {}
-    unpickler = inert_unpickler(_get_allowed_globals(), classes)  # the tensor builders that weights_only itself calls
-    reader: Any = ModuleType("inert_pickle")
-    reader.Unpickler = unpickler
-    reader.load = lambda handle, **arguments: unpickler(handle, **arguments).load()
+    reader, classes = inert_reader()
     mmap = mmap and is_zip(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=False, pickle_module=reader, mmap=mmap)
     except Exception as error:  # a pickle can fail in any way
         raise WeightsError(unreadable(path)) from error
+    refuse_endless(path, content)
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content, sorted(classes)
+
+
+def inert_reader() -> tuple[Any, dict[str, type[Foreign]]]:
+    """A pickle module for torch that makes tensors and stand-ins alone, and the stand-ins' classes by name so far."""
+    classes: dict[str, type[Foreign]] = {}
+    unpickler = inert_unpickler(_get_allowed_globals(), classes)  # the tensor builders that weights_only itself calls
+    reader: Any = ModuleType("inert_pickle")
+    reader.Unpickler = unpickler
+    reader.load = lambda handle, **arguments: unpickler(handle, **arguments).load()
+    return reader, classes
 
 
 def plain(value: Any) -> Any:

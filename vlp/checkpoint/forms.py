@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vlp.checkpoint.errors import WeightsError
 
+SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")  # of weights files
 ZIP = b"PK\x03\x04"
 # What torch.save wrote first before it wrote zip archives: a pickled number.
 _OLD_TORCH = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")

@@ -11,15 +11,18 @@ import functools
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import existing_file, is_safetensors, is_zip, refuse_other_forms
-from vlp.checkpoint.inert import places_of_storage
+from vlp.checkpoint.inert import Foreign, places_of_storage
 from vlp.checkpoint.safetensors_sums import check_safetensors
 
 # An archive of torch's holds its tensors as they are. Only the code of TorchScript is packed, and small.
 _MOST_UNPACKED, _ALWAYS_ALLOWED = 20, 2**28
+_MOST_VALUES = 10**8  # of lists in a checkpoint, each counted as often as it is reached
 _FOLDER = 0x10  # of MS-DOS's file attributes
 _ADVICE = "restore it from a copy"
 # What the reading of a zip archive of any bytes can raise.
@@ -57,9 +60,40 @@ def _check_once(path: Path, version: tuple[int, ...]) -> None:
         _check_archive(path)
 
 
+def most_unpacked(size: int) -> int:
+    """How many bytes a file of ``size`` bytes may become."""
+    return max(_MOST_UNPACKED * size, _ALWAYS_ALLOWED)
+
+
 def unreadable(path: Path) -> str:
     """For a file that torch cannot read although its bytes are as they were written, or that has no check sums."""
     return f"{path}: truncated, damaged or not a checkpoint of torch.save; {_ADVICE}"
+
+
+def refuse_endless(path: Path, content: Any) -> None:
+    """Refuse lists that hold one list many times, and so on: few bytes that whoever walks through them never leaves.
+
+    Raises:
+        WeightsError: such lists, or ones that hold themselves or are nested too deeply.
+    """
+    sizes: dict[int, int] = {}
+
+    def size(value: Any) -> int:
+        if not isinstance(value, Mapping | list | tuple | set):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = _MOST_VALUES  # if it holds itself
+            inner = [*value.keys(), *value.values()] if isinstance(value, Mapping) else value
+            own = [value.arguments, value.elements, value.state] if isinstance(value, Foreign) else []
+            sizes[id(value)] = 1 + sum(map(size, inner)) + sum(map(size, own))
+        return sizes[id(value)]
+
+    try:
+        endless = size(content) > _MOST_VALUES
+    except RecursionError:
+        endless = True
+    if endless:
+        raise WeightsError(f"{path}: holds nested lists without end, as no checkpoint does; not read")
 
 
 def _check_archive(path: Path) -> None:
@@ -79,7 +113,7 @@ def _check_archive(path: Path) -> None:
 
 def _check_directory(path: Path, parts: list[zipfile.ZipInfo]) -> None:
     size, unpacked = path.stat().st_size, sum(part.file_size for part in parts)
-    if unpacked > max(_MOST_UNPACKED * size, _ALWAYS_ALLOWED):
+    if unpacked > most_unpacked(size):
         raise WeightsError(
             f"{path}: {size:,} bytes that unpack to {unpacked:,}, as a zip bomb does and no checkpoint; not read"
         )

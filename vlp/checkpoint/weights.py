@@ -18,8 +18,9 @@ from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript, is_zip
-from vlp.checkpoint.integrity import unreadable, whole_file
+from vlp.checkpoint.integrity import most_unpacked, refuse_endless, unreadable, whole_file
 from vlp.checkpoint.safetensors_sums import SUMS
+from vlp.checkpoint.torchscript import torchscript_tensors
 
 # Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
 STATE_KEYS = ("state_dict", "model")
@@ -59,6 +60,7 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
         raise WeightsError(_refusal(path, error)) from error
     except Exception as error:  # a pickle can fail in any way
         raise WeightsError(unreadable(path)) from error
+    refuse_endless(path, content)
     if not isinstance(content, dict):
         raise WeightsError(f"{path}: holds a {type(content).__name__}, expected a dictionary of tensors")
     return content
@@ -131,10 +133,7 @@ def read_state_dict(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     if is_safetensors(path):
         return load_file(path)
     if is_torchscript(path):
-        try:
-            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
-        except (RuntimeError, ValueError) as error:
-            raise WeightsError(unreadable(path)) from error
+        return tensors_of(path, torchscript_tensors(path))
     return tensors_of(path, read_checkpoint(path, mmap))
 
 
@@ -142,12 +141,18 @@ def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor
     """The tensors by name of a checkpoint dictionary that was read from ``path``.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: there are none, or some that no model has.
     """
     key = state_key(content)
     state = {name: t for name, t in (content[key] if key else content).items() if isinstance(t, Tensor)}
     if not state:
         raise WeightsError(f"{path}: holds no tensors (its keys are {sorted(map(str, content))[:8]})")
+    for name, tensor in state.items():
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+            raise WeightsError(f"{path}: tensor {name!r} is sparse, quantized or without values; expected a plain one")
+    size, repeated = Path(path).stat().st_size, sum(t.numel() * t.element_size() for t in state.values())
+    if repeated > most_unpacked(size):  # a few values under strides of 0
+        raise WeightsError(f"{path}: {size:,} bytes whose tensors have {repeated:,}, as in no checkpoint; not read")
     return state
 
 

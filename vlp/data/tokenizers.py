@@ -5,12 +5,18 @@ Source: docs/official/meter.md §3.4.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from transformers import BertTokenizerFast, PreTrainedTokenizerBase, RobertaTokenizerFast  # type: ignore[attr-defined]
+
+from vlp.checkpoint.folder import check_folder, read_object
+from vlp.hub import hub_access, is_path
+
+_NEEDED = "give the folder of a tokenizer: vocab.txt (BERT), vocab.json and merges.txt (RoBERTa), or tokenizer.json"
+_INSTEAD = "give tokenizer=FOLDER, saved on a connected machine with save_pretrained"
 
 
 class Encoding(NamedTuple):
@@ -27,13 +33,16 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     files decide: `merges.txt` (RoBERTa), `vocab.txt` (BERT), else the model in `tokenizer.json`.
 
     Raises:
-        OSError: there is no such folder, it holds no tokenizer, or the hub did not give one.
+        OSError: there is no such folder, it holds no tokenizer, or the hub did not give one (a ``HubError``).
+        WeightsError: a file of the folder is cut or damaged.
     """
     if Path(name_or_path).is_dir():
         return _from_folder(Path(name_or_path))
     name = str(name_or_path)
-    if name.startswith(("/", ".", "~")):
-        raise FileNotFoundError(f"tokenizer folder {name} does not exist")
+    if Path(name).exists():
+        raise NotADirectoryError(f"tokenizer={name}: is no folder; {_NEEDED}")
+    if is_path(name):
+        raise FileNotFoundError(f"tokenizer={name}: no such folder; {_NEEDED}")
     if "roberta" in name:
         return _from_hub(RobertaTokenizerFast, name)
     return _from_hub(BertTokenizerFast, name, do_lower_case="uncased" in name)
@@ -52,39 +61,80 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 
 def _from_folder(folder: Path) -> PreTrainedTokenizerBase:
-    if (folder / "merges.txt").is_file():
+    check_folder(folder)
+    has = {name: (folder / name).is_file() for name in ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json")}
+    whole = read_object(folder / "tokenizer.json").get("model") if has["tokenizer.json"] else None
+    kind = whole.get("type") if isinstance(whole, dict) else None
+    if has["merges.txt"] or has["vocab.json"]:
         family: Any = RobertaTokenizerFast
-    elif (folder / "vocab.txt").is_file():
+        _check_bpe(folder, has, whole)
+    elif has["vocab.txt"]:
         family = BertTokenizerFast
-    elif (folder / "tokenizer.json").is_file():
-        kind = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")).get("model", {}).get("type")
-        if kind not in ("BPE", "WordPiece"):
-            raise OSError(
-                f"{folder / 'tokenizer.json'} is a {kind} tokenizer; BPE (RoBERTa) or WordPiece (BERT) is needed"
-            )
+        _check_wordpiece(folder, whole)
+    elif not has["tokenizer.json"]:
+        raise FileNotFoundError(f"tokenizer={folder}: the folder holds no tokenizer; {_NEEDED}")
+    elif kind in ("BPE", "WordPiece"):
         family = RobertaTokenizerFast if kind == "BPE" else BertTokenizerFast
     else:
-        raise FileNotFoundError(f"{folder} holds no tokenizer: vocab.txt, vocab.json + merges.txt or tokenizer.json")
-    tokenizer = family.from_pretrained(folder)
+        raise OSError(f"{folder / 'tokenizer.json'} is a {kind} tokenizer; BPE (RoBERTa) or WordPiece (BERT) is needed")
+    try:
+        tokenizer = family.from_pretrained(folder)
+    except Exception as error:  # what the tokenizers library raises, too
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise OSError(f"tokenizer={folder}: its files do not make a tokenizer ({reason})") from error
     if not _has_vocabulary(tokenizer):
-        raise OSError(f"the tokenizer files in {folder} hold no vocabulary")
+        raise OSError(f"tokenizer={folder}: the tokenizer files in the folder hold no vocabulary")
     return tokenizer
 
 
+def _check_bpe(folder: Path, has: Mapping[str, bool], whole: Any) -> None:
+    """That RoBERTa's two files are there, or the one that holds both, and that none is cut."""
+    if missing := [name for name in ("vocab.json", "merges.txt") if not has[name] and not has["tokenizer.json"]]:
+        raise FileNotFoundError(f"{folder / missing[0]}: no such file; {_NEEDED}")
+    if not has["merges.txt"]:
+        return
+    merges = [line for line in _lines(folder / "merges.txt") if not line.startswith("#version")]
+    expected = _length(whole, "merges")
+    if not expected and has["vocab.json"]:
+        # A merge a token, but for bytes and special tokens; leave room for some that no merge makes.
+        expected = int((len(read_object(folder / "vocab.json")) - 256) / 1.05) - 100
+    if len(merges) < expected or any(line.count(" ") != 1 for line in merges):
+        raise OSError(f"{folder / 'merges.txt'}: cut off or damaged ({len(merges)} merges); restore it from a copy")
+
+
+def _check_wordpiece(folder: Path, whole: Any) -> None:
+    """That BERT's list of tokens is not cut."""
+    tokens = _lines(folder / "vocab.txt")
+    if not tokens:
+        raise OSError(f"{folder / 'vocab.txt'}: is empty; the file holds no vocabulary")
+    lacking = [token for token in ("[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]") if token not in tokens]
+    if lacking or len(tokens) < _length(whole, "vocab"):
+        raise OSError(f"{folder / 'vocab.txt'}: cut off or damaged ({len(tokens)} tokens); restore it from a copy")
+
+
+def _length(whole: Any, part: str) -> int:
+    """How many entries tokenizer.json has of ``part``."""
+    entries = whole.get(part) if isinstance(whole, dict) else None
+    return len(entries) if isinstance(entries, dict | list) else 0
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise OSError(f"{path}: damaged, not UTF-8 text (byte {error.start}); restore it from a copy") from error
+
+
 def _from_hub(family: Any, name: str, **options: Any) -> PreTrainedTokenizerBase:
-    cause: OSError | None = None
-    for cached_only in (True, False):  # the cache first: a node without a network must not wait for its time-outs
-        try:
-            tokenizer = family.from_pretrained(name, local_files_only=cached_only, **options)
-        except OSError as error:
-            cause = error
-            continue
+    with suppress(OSError):  # the cache first: then nothing is asked
+        tokenizer = family.from_pretrained(name, local_files_only=True, **options)
         if _has_vocabulary(tokenizer):
             return tokenizer
-    raise OSError(
-        f"no tokenizer {name!r} in the local cache or on the Hugging Face hub: check the name and the network, or "
-        f"save it on a connected machine with save_pretrained and pass that folder"
-    ) from cause
+    with hub_access("tokenizer", name, _INSTEAD):
+        tokenizer = family.from_pretrained(name, **options)
+        if not _has_vocabulary(tokenizer):
+            raise OSError(f"no tokenizer files under the name {name}")
+    return tokenizer
 
 
 def _has_vocabulary(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -25,8 +25,10 @@ from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
 from vlp.sacred_dialect.resume import resolve_resume
+from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.run import Run, evaluate, or_exit, train
+from vlp.training.run_log import check_log_dir
 from vlp.training.trainer import prepare_process
 
 log = logging.getLogger(__name__)
@@ -54,6 +56,8 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
         ValueError, DataError, WeightsError, OSError: config, data or a weights file do not serve.
     """
     baseline.check(config)
+    if not config["fast_dev_run"]:
+        check_log_dir(config["log_dir"], run_name(config))
     config["resume_from"] = resolve_resume(config)
     prepare_process()
     # Poolers are new and MLM heads are not read, by design: transformers reports both as if they were faults.

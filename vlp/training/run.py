@@ -74,7 +74,8 @@ def start(run: Run, config: Mapping[str, Any], seed: int, resumed_from: Mapping[
     """Write the run's header, and let ranks differ in their dropout and their matching labels from here on."""
     directory = run_directory(run.trainer)
     if directory is not None:
-        write_run_header(directory, config, resumed_from)
+        folder = directory
+        or_exit(lambda: write_run_header(folder, config, resumed_from))
     callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     callbacks.insert(0, RankSeed(seed))
 

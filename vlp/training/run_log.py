@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +21,34 @@ from vlp.versions import package_versions
 
 log = logging.getLogger(__name__)
 
+_PROBE = 1 << 16  # bytes; the first files of a run are smaller
+
 
 def run_directory(trainer: L.Trainer) -> Path | None:
     """``{log_dir}/{run_name}/version_{k}``; None with ``fast_dev_run``, which leaves nothing behind."""
     return None if trainer.log_dir is None else Path(trainer.log_dir)
+
+
+@rank_zero_only
+def check_log_dir(log_dir: str | Path, run_name: str) -> None:
+    """Refuse a ``log_dir`` where a run's folder cannot be made, before anything is loaded; leaves nothing behind.
+
+    Raises:
+        OSError: it is a file or below one, may not be written, or its disk is full; names ``log_dir``.
+    """
+    folder = Path(log_dir, run_name).absolute()
+    while not os.path.lexists(folder):
+        folder = folder.parent
+    if not folder.is_dir():
+        raise NotADirectoryError(f"log_dir={log_dir}: {folder} is no folder; give a folder that can be written")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(_PROBE))
+            probe.flush()
+            os.fsync(probe.fileno())
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"log_dir={log_dir}: {folder} cannot be written ({reason}); give another folder") from error
 
 
 @rank_zero_only

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 import zipfile
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,27 @@ def says_more_numbers_than_it_has(path: Path) -> None:
             target.writestr(name, content.replace(b"Kd", b"J" + struct.pack("<i", 10**9)))
 
 
+def unfolds(path: Path) -> None:
+    """A hundred lists that hold the one before twice; a walk through the last takes 2^100 steps."""
+    values: list[Any] = []
+    for _ in range(100):
+        values = [values, values]
+    torch.save({"state_dict": STATE, "hyper_parameters": {"config": {"vit": values}}}, path)
+
+
+def unfolds_in_objects(path: Path) -> None:
+    values: Any = []
+    for _ in range(100):
+        values = Namespace(a=values, b=values)
+    torch.save({"state_dict": STATE, "hyper_parameters": values}, path)
+
+
+def holds_itself(path: Path) -> None:
+    values: list[Any] = []
+    values.append(values)
+    torch.save({"state_dict": STATE, "x": values}, path)
+
+
 def plain_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps({"state_dict": {"w": [0.1, 0.2]}}))
 
@@ -205,6 +227,8 @@ FILES: dict[Callable[[Path], None], str] = {
     allocates_bytes: BROKEN,
     allocates_old: BROKEN,
     says_more_numbers_than_it_has: BROKEN,
+    unfolds: "holds nested lists without end, as no checkpoint does; not read",
+    holds_itself: "holds nested lists without end, as no checkpoint does; not read",
     plain_pickle: f"is a plain pickle, which is never unpickled, {NO_CHECKPOINT}",
     command: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
     old_command: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
@@ -243,6 +267,39 @@ def test_one_line_in_our_own_words(
     assert FILES[make] in printed.out + printed.err
     assert not any(word in printed.out + printed.err for word in WHAT_TORCH_ADVISES)
     assert not {"executed", "out.ckpt"} & set(os.listdir(tmp_path))
+
+
+def test_objects_that_unfold_without_end_are_refused_with_trust_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], soon_and_small: None
+) -> None:
+    path = tmp_path / "file.ckpt"
+    unfolds_in_objects(path)
+    for command in (["inspect", str(path)], ["convert", str(path), str(tmp_path / "out.ckpt"), "--trust"]):
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert "holds nested lists without end, as no checkpoint does; not read" in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(1).expand(10**6, 10**6), "whose tensors have 4,000,000,000,000, as in no checkpoint; not read"),
+        (torch.zeros(3).to_sparse(), "tensor 'w' is sparse, quantized or without values; expected a plain one"),
+        (torch.zeros(3, device="meta"), "tensor 'w' is sparse, quantized or without values; expected a plain one"),
+    ],
+    ids=["repeated", "sparse", "meta"],
+)
+def test_tensors_that_no_model_has(
+    tensor: torch.Tensor, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], soon_and_small: None
+) -> None:
+    path = tmp_path / "file.ckpt"
+    torch.save({"state_dict": {"w": tensor}}, path)
+    with pytest.raises(WeightsError, match=message):
+        read_state_dict(path)
+    for command in (["inspect", str(path)], ["convert", str(path), str(tmp_path / "out.safetensors")]):
+        assert main(command) == 1
+        printed = capsys.readouterr()
+        assert message in printed.out + printed.err
 
 
 @pytest.mark.parametrize("make", [text, zeros, cut, plain_pickle, command, empty, folder, named_pipe, null, loop])

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vlp.checkpoint.inspection import inspect
 from vlp.checkpoint.weights import (
     WeightsError,
     read_checkpoint,
@@ -66,6 +67,63 @@ def test_safetensors_and_torchscript(tmp_path: Path) -> None:
     torch.jit.script(module).save(str(tmp_path / "w.pt"))
     loaded = read_state_dict(tmp_path / "w.pt")
     assert loaded.keys() == {"a.weight", "a.bias"} and torch.equal(loaded["a.weight"], module.a.weight)
+
+
+class Nested(nn.Module):
+    """Modules in a module, shared and tied ones, buffers, a half-precision one, and attributes that are no tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(Holder(), nn.BatchNorm1d(2), nn.ReLU())
+        self.again = self.inner[0]
+        self.tied = self.again.a.weight
+        self.low = nn.Parameter(torch.randn(3).half())
+        self.register_buffer("ids", torch.arange(4))
+        self.register_buffer("scalar", torch.tensor(2.5))
+        self.count, self.names = 3, ["a", "b"]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * self.count
+
+
+def test_torchscript_gives_what_torch_itself_gives(tmp_path: Path) -> None:
+    module = Nested()
+    torch.jit.script(module).save(str(tmp_path / "w.pt"))
+    ours, theirs = read_state_dict(tmp_path / "w.pt"), torch.jit.load(str(tmp_path / "w.pt")).state_dict()
+    assert ours.keys() >= set(theirs) and len(theirs) >= 10
+    for name, value in theirs.items():
+        assert ours[name].dtype == value.dtype and torch.equal(ours[name], value) and not ours[name].requires_grad
+
+
+class Writes(nn.Module):
+    """torch.jit.load of its archive writes a file."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.w, self.path = nn.Parameter(torch.ones(2)), path
+
+    @torch.jit.export
+    def __getstate__(self) -> tuple[Tensor, str, bool]:
+        return (self.w, self.path, self.training)
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[Tensor, str, bool]) -> None:
+        self.w, self.path, self.training = state[0], state[1], state[2]
+        torch.save(state[0], self.path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.w
+
+
+def test_the_code_of_a_torchscript_archive_is_not_run(tmp_path: Path) -> None:
+    path, mark = tmp_path / "evil.pt", tmp_path / "written"
+    torch.jit.script(Writes(str(mark))).save(str(path))
+    mark.unlink(missing_ok=True)
+    with pytest.raises(WeightsError, match=r"evil\.pt: holds no tensors"):
+        read_state_dict(path)
+    assert inspect(path)["error"] and not mark.exists()
+    torch.jit.load(str(path))  # it does what it says where it is run
+    assert mark.exists()
 
 
 # What is refused -----------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -12,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epic_common.language_models.fit import FitSettings, fit_language_model
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
+from vlp.checkpoint.errors import WeightsError
 from vlp.data.tokenizers import encode, load_tokenizer
 
 METER = FIXTURES / "meter"
@@ -92,17 +96,98 @@ def test_a_folder_that_keeps_case_is_not_lower_cased(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_folders_say_what_is_wrong(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder; give the folder of a tokenizer"):
         load_tokenizer(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer: vocab.txt"):
+    with pytest.raises(FileNotFoundError, match=r"holds no tokenizer; give the folder of a tokenizer: vocab.txt"):
         load_tokenizer(tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"vocab.txt: is no folder; give the folder"):
+        load_tokenizer(BERT_VOCAB)
     (tmp_path / "vocab.txt").write_text("")
-    with pytest.raises(OSError, match="hold no vocabulary"):
+    with pytest.raises(OSError, match=r"vocab.txt: is empty; the file holds no vocabulary"):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.txt").unlink()
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
     with pytest.raises(OSError, match="is a Unigram tokenizer"):
         load_tokenizer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of a tokenizer and a language model, as fit_lm writes them, one of each family."""
+    folder = tmp_path_factory.mktemp("fitted")
+    lines = [f"a {color} square beside {number} dots" for color in ("red", "green", "blue") for number in range(30)]
+    (folder / "captions.txt").write_text("\n".join(lines))
+    for family in ("roberta", "bert"):
+        sizes = FitSettings(family=family, steps=1, layers=1, width=16, heads=2, vocab_size=280)
+        fit_language_model(folder / "captions.txt", folder / family, sizes)
+    return folder
+
+
+FILES = {
+    "roberta": (
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "config.json",
+        "model.safetensors",
+    ),
+    "bert": ("vocab.txt", "tokenizer.json", "tokenizer_config.json", "config.json", "model.safetensors"),
+}
+CASES = [(family, name) for family, names in FILES.items() for name in names]
+
+
+@pytest.mark.parametrize("sums", [True, False], ids=["sums", "no sums"])
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_the_file_that_is_cut_is_named(family: str, name: str, sums: bool, fitted: Path, tmp_path: Path) -> None:
+    """By the check sums of fit_lm's folder; without them by what the files say of each other."""
+    folder = tmp_path / "copy"
+    shutil.copytree(fitted / family, folder)
+    if not sums:
+        (folder / "SHA256SUMS").unlink()
+    whole = load_tokenizer(folder).get_vocab()
+    content = (folder / name).read_bytes()
+    for kept in (0, len(content) // 2, len(content) - 3):
+        (folder / name).write_bytes(content[:kept])
+        with pytest.raises((OSError, WeightsError)) as refusal:
+            load_tokenizer(folder)
+        message = str(refusal.value)
+        assert message.startswith(f"{folder / name}: ") and "\n" not in message
+    (folder / name).write_bytes(content)
+    assert load_tokenizer(folder).get_vocab() == whole
+
+
+@pytest.mark.parametrize(("family", "name"), CASES)
+def test_a_changed_or_missing_file_of_a_fitted_folder_is_named(
+    family: str, name: str, fitted: Path, tmp_path: Path
+) -> None:
+    folder, draw = tmp_path / "copy", random.Random(name)
+    shutil.copytree(fitted / family, folder)
+    whole = (folder / name).read_bytes()
+    for _ in range(10):
+        changed = bytearray(whole)
+        changed[draw.randrange(len(whole))] ^= 1 << draw.randrange(8)
+        (folder / name).write_bytes(changed)
+        with pytest.raises((OSError, WeightsError), match=re.escape(str(folder / name))):
+            load_tokenizer(folder)
+    (folder / name).unlink()
+    with pytest.raises((OSError, WeightsError), match=re.escape(f"{folder / name}: is missing")):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("missing", ["vocab.json", "merges.txt"])
+def test_half_of_a_roberta_tokenizer_names_the_other_half(missing: str, tmp_path: Path) -> None:
+    write_roberta(tmp_path / "half")
+    (tmp_path / "half" / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"half/{missing}: no such file; give the folder of a tokenizer"):
+        load_tokenizer(tmp_path / "half")
+
+
+def test_tokens_that_contradict_each_other_are_one_line(tmp_path: Path) -> None:
+    write_roberta(tmp_path / "odd")
+    (tmp_path / "odd" / "merges.txt").write_text("#version: 0.2\nnot there\n" + "a b\n" * 50)
+    with pytest.raises(OSError, match=r"odd: its files do not make a tokenizer \("):
+        load_tokenizer(tmp_path / "odd")
 
 
 HUB_SCRIPT = """
@@ -130,4 +215,7 @@ def test_hub_names_choose_the_class_and_a_failure_is_an_error(tmp_path: Path) ->
     )
     lines = done.stdout.splitlines()
     assert lines[:3] == ["RobertaTokenizer ['W', '1']", "BertTokenizer ['w1']", "BertTokenizer ['[UNK]']"]
-    assert "no tokenizer 'roberta-base'" in lines[3] and "save_pretrained" in lines[3]
+    assert lines[3] == (
+        "tokenizer 'roberta-base': neither a local path nor in the local cache, and HF_HUB_OFFLINE forbids to ask the "
+        "Hugging Face hub; give tokenizer=FOLDER, saved on a connected machine with save_pretrained"
+    )

@@ -6,8 +6,10 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -213,6 +215,7 @@ def test_the_fit_is_adamw_with_a_warm_up_and_clipped_gradients(
 
 def test_dropout_is_on_in_the_fit_and_off_in_the_measurement(captions: Path, tmp_path: Path) -> None:
     fit_language_model(captions, tmp_path / "start", FitSettings(steps=1, **SMALL))
+    (tmp_path / "start" / "SHA256SUMS").unlink()  # it is changed on purpose
     results = {}
     for rate, dropout in itertools.product((1e-30, 1e-3), (0.0, 0.5)):
         model = AutoModelForMaskedLM.from_pretrained(tmp_path / "start", hidden_dropout_prob=dropout)
@@ -284,6 +287,48 @@ def test_it_starts_from_another_model(captions: Path, fitted: Path, tmp_path: Pa
         AutoTokenizer.from_pretrained(tmp_path / "more").get_vocab()
         == AutoTokenizer.from_pretrained(fitted).get_vocab()
     )
+
+
+def test_a_folder_lists_the_sums_of_its_files(fitted: Path) -> None:
+    """As sha256sum(1) of GNU's coreutils reads them."""
+    names = {line.split("  ")[1] for line in (fitted / "SHA256SUMS").read_text().splitlines()}
+    assert names == {path.name for path in fitted.iterdir()} - {"SHA256SUMS"} and "model.safetensors" in names
+    if shutil.which("sha256sum"):
+        subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=fitted, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("sums", [True, False], ids=["sums", "no sums"])
+def test_a_damaged_folder_to_start_from_is_named(sums: bool, captions: Path, fitted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(fitted, folder)
+    if not sums:
+        (folder / "SHA256SUMS").unlink()
+    whole = (folder / "model.safetensors").read_bytes()
+    changed = whole[:-1] + bytes([whole[-1] ^ 1]) if sums else whole[:-1]
+    (folder / "model.safetensors").write_bytes(changed)
+    message = r"copy/model\.safetensors: is not the file that was saved" if sums else "copy: not a whole folder"
+    with pytest.raises(ValueError, match=message):
+        fit_language_model(captions, tmp_path / "more", FitSettings(init=str(folder), max_length=16))
+
+
+def test_a_name_that_the_hub_does_not_give_is_one_line(
+    captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    began = time.monotonic()
+    with pytest.raises(SystemExit):
+        main(["--captions", str(captions), "--output", str(tmp_path / "new"), "--init", "no-such/model"])
+    assert time.monotonic() - began < 10
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "no-such/model: neither a folder nor in the local cache, and http://127.0.0.1:1 cannot be reached; give the "
+        "folder of a masked LM"
+    )
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE forbids to ask the Hugging Face hub"):
+        fit_language_model(captions, tmp_path / "new", FitSettings(init="no-such/model"))
 
 
 def test_more_tokens_than_the_other_model_takes_are_refused(captions: Path, fitted: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -221,8 +222,9 @@ def cut(folder: Path, keep: Callable[[int], int]) -> int:
 
 
 def edit(folder: Path, **changes: Any) -> None:
+    """As if an older version, which wrote no check sum of the manifest, had said so."""
     path = folder / "manifest.json"
-    manifest = {**json.loads(path.read_text()), **changes}
+    manifest = {**json.loads(path.read_text()), "sha256": None, **changes}
     path.write_text(json.dumps({name: value for name, value in manifest.items() if value is not None}))
 
 
@@ -274,6 +276,60 @@ def test_what_is_damaged_is_refused(damage: str, tmp_path: Path) -> None:
     harm(folder)
     with pytest.raises(SaliencyCacheError, match=message):
         SaliencyCache(folder, "the command")
+
+
+def outcome(folder: Path, keys: list[bytes]) -> list[Tensor | None] | SaliencyCacheError:
+    """The scores that a run would read, or why it reads none."""
+    try:
+        return SaliencyCache(folder, "the command").scores(keys)
+    except SaliencyCacheError as error:
+        return error
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "scores-*"])
+def test_no_changed_byte_gives_another_score(name: str, tmp_path: Path) -> None:
+    """A random bit of every byte: the pair is refused or not found, which ends a run, or has its old scores."""
+    pairs, draw = some(6), random.Random(0)
+    cache = write(tmp_path / "cache", [pairs])
+    (path,) = cache.folder.glob(name)
+    whole, changed, keys = path.read_bytes(), 0, [key for key, _ in pairs]
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        got = outcome(cache.folder, keys)
+        changed += isinstance(got, SaliencyCacheError) or None in got
+        if not isinstance(got, SaliencyCacheError):
+            assert SaliencyCache(cache.folder, "").identity == IDENTITY
+            assert all(row is None or torch.equal(row, old) for row, (_, old) in zip(got, pairs, strict=True)), place
+    assert changed > 0.8 * len(whole)
+
+
+def test_a_changed_score_names_the_file(tmp_path: Path) -> None:
+    pairs = some(6)
+    cache = write(tmp_path, [pairs])
+    path = scores_file(tmp_path)
+    path.write_bytes(path.read_bytes().replace(pairs[2][1].numpy().tobytes(), torch.zeros(5).numpy().tobytes()))
+    with pytest.raises(
+        SaliencyCacheError, match=r"scores-\w+\.safetensors cannot .* \(scores in it have changed on the disk"
+    ):
+        SaliencyCache(cache.folder, "").scores([key for key, _ in pairs])
+
+
+def test_caches_and_chunks_of_older_versions_have_no_sums_and_serve(tmp_path: Path) -> None:
+    pairs = some(6)
+    cache = write(tmp_path / "cache", [pairs])
+    rewritten(cache.folder, lambda tensors: tensors.pop("sums"))
+    old = SaliencyCache(cache.folder, "")
+    assert all(found(old, *pair) for pair in pairs)
+
+    writer = CacheWriter(tmp_path / "begun", "", IDENTITY, "tables", 2)
+    write_chunk(writer, 0, pairs[:3])
+    (part,) = (tmp_path / "begun").glob("chunks-*/*")
+    save_file({name: t for name, t in load_file(part).items() if name != "sums"}, part, {"skipped": "0"})
+    write_chunk(writer, 1, pairs[3:])
+    new, whole = writer.finish({}), write(tmp_path / "whole", [pairs[:3], pairs[3:]])
+    assert scores_file(new.folder).read_bytes() == scores_file(whole.folder).read_bytes()
 
 
 # The teacher that reads it ------------------------------------------------------------------------------------

@@ -64,6 +64,23 @@ def test_a_teacher_has_the_mlm_head_only_where_it_proposes_words(variant: dict[s
     assert hasattr(teacher.module, "mlm_score") == bool(variant)
 
 
+@pytest.mark.parametrize("said_by", ["tensors", "config", "nothing"])
+def test_a_teacher_that_is_itself_of_epic_is_told(
+    said_by: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = saved_teacher(tmp_path)
+    content = torch.load(saved, weights_only=True)
+    if said_by == "tensors":
+        content["state_dict"]["epic.rtd_head.weight"] = torch.zeros(1, 4)
+    # An export has EPIC's tensors left out.
+    content["hyper_parameters"]["config"]["epic"] = EpicConfig(enabled=said_by == "config").to_dict()
+    torch.save(content, saved)
+    config = small_run(tmp_path, teacher_path=str(saved))
+    load_teacher(METER, config, EpicConfig(enabled=True), load_tokenizer(tmp_path))
+    notice = f"[teacher] {saved} was itself trained with EPIC; the paper's teacher is pre-trained without"
+    assert [line for line in caplog.messages if line.startswith("[teacher]")] == [notice] * (said_by != "nothing")
+
+
 def test_nothing_is_attached_when_epic_is_off(tmp_path: Path) -> None:
     config = small_run(tmp_path, epic={"enabled": False}, teacher_path="nowhere.ckpt")
     model = METERTransformerSS(config)

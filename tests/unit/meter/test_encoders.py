@@ -21,6 +21,7 @@ from meter.modules.swin_transformer import SwinTower
 from tests.unit.meter.clip_file import meter_tokens, save_archive, small_clip
 from tests.unit.meter.small import CLIP, SWIN, VOCAB, WIDTH, resolved, text_tower
 from vlp.checkpoint.weights import WeightsError, sha256_of_file, sha256_of_tensors
+from vlp.hub import HubError
 from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 
 
@@ -177,11 +178,17 @@ def test_image_sizes_that_swin_cannot_take(roberta: Path) -> None:
 
 
 def test_official_weights_that_cannot_be_had(roberta: Path) -> None:
-    with pytest.raises(WeightsError, match=r"the hub gave nothing .*init\.vision=<local file> .*init=random"):
+    with pytest.raises(WeightsError, match=r"nowhere/ViT-B-16\.pt: no such file"):
         build(roberta, "nowhere/ViT-B-16.pt")
+    with pytest.raises(
+        HubError, match=r"vision weights 'vit_tiny_.*: neither .*; give init\.vision=FILE .*init=random"
+    ):
+        build(roberta, "vit_tiny_patch16_224.augreg_in21k")
+    with pytest.raises(WeightsError, match=r"vision weights vit_none: Unknown model .*; give init\.vision=FILE"):
+        build(roberta, "vit_none")
     with pytest.raises(WeightsError, match=r"no official weights; give init\.vision=<file> or init=random"):
         build(roberta, "pretrained")
-    with pytest.raises(WeightsError, match=r"text encoder 'roberta-base'.*init=random"):
+    with pytest.raises(HubError, match=r"text encoder 'roberta-base': neither .*; give tokenizer=FOLDER .*init=random"):
         build(Path("roberta-base"))
 
 
@@ -221,5 +228,5 @@ def test_text_folders_without_all_tensors(tmp_path: Path) -> None:
 def test_text_folders_whose_tensors_have_other_shapes(tmp_path: Path) -> None:
     text_tower().save_pretrained(tmp_path / "narrow")
     text_tower(intermediate_size=48).config.save_pretrained(tmp_path / "narrow")
-    with pytest.raises(WeightsError, match=r"text encoder '.*narrow'"):
+    with pytest.raises(WeightsError, match=r"text encoder .*narrow: its weights do not fit its own config\.json"):
         build(tmp_path / "narrow")

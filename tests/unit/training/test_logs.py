@@ -16,11 +16,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tests.unit.checkpoint.test_atomic_io import no_file_above
 from vlp import progress
 from vlp.progress import CountProgress, clock
 from vlp.training import progress as training_progress
 from vlp.training.progress import PlainProgress, progress_callback
-from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, write_run_header
+from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, check_log_dir, write_run_header
 
 
 class Constant(L.LightningModule):
@@ -192,3 +193,44 @@ def test_the_header_holds_config_and_versions(tmp_path: Path) -> None:
     assert content["config"] == {"seed": 3, "datasets": ["coco"], "epic": {"mask_ratio": 0.35}}
     assert content["versions"]["torch"] == torch.__version__
     assert {"python", "lightning", "transformers", "timm"} <= content["versions"].keys()
+
+
+# Where a run's folder is to be ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("log_dir", "message"),
+    [
+        ("file", "{0}/file is no folder; give a folder that can be written"),
+        ("file/below", "{0}/file is no folder; give a folder that can be written"),
+        ("taken", "{0}/taken/run is no folder; give a folder that can be written"),
+        ("dangling", "{0}/dangling is no folder; give a folder that can be written"),
+        ("/proc", "/proc cannot be written ("),  # not even by root
+        ("/proc/new/folder", "/proc cannot be written ("),
+    ],
+)
+def test_a_log_dir_that_cannot_be_is_named(log_dir: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "run").touch()
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    before = sorted(tmp_path.rglob("*"))
+    wanted = tmp_path / log_dir
+    with pytest.raises(OSError) as refusal:
+        check_log_dir(wanted, "run")
+    assert str(refusal.value).startswith(f"log_dir={wanted}: {message.format(tmp_path)}")
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_full_disk_is_told_before_a_run(tmp_path: Path) -> None:
+    with (
+        no_file_above(1000),
+        pytest.raises(OSError, match=rf"^log_dir={tmp_path}: .* \(File too large\); give another"),
+    ):
+        check_log_dir(tmp_path, "run")
+
+
+def test_a_log_dir_that_serves_is_left_as_it_is(tmp_path: Path) -> None:
+    for log_dir in (tmp_path, tmp_path / "new" / "folder", "relative"):
+        check_log_dir(log_dir, "run")
+    assert not list(tmp_path.iterdir()) and not Path("relative").exists()

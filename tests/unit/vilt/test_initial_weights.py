@@ -24,6 +24,7 @@ from vilt.modules.sizes import VIT_SIZES
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, sha256_of_file
+from vlp.hub import HubError
 from vlp.nn.padding import UnpaddedLayout
 
 TINY = VIT_SIZES["vit_tiny_patch16_64"]
@@ -171,7 +172,9 @@ def test_weights_that_cannot_be_had(tmp_path: Path) -> None:
         build("nowhere.pth")
     with pytest.raises(WeightsError, match=r"vit=vit_tiny_patch16_64 has no pre-trained weights; give init\.vision"):
         build("pretrained")
-    with pytest.raises(WeightsError, match=r"the hub gave nothing .*init\.vision=<local file> .*init=random"):
+    with pytest.raises(
+        HubError, match=r"vision weights 'vit_base.*': neither .*; give init\.vision=FILE .*init=random"
+    ):
         build_transformer(resolved(["task_mlm_itm"], init="pretrained"))
 
 
