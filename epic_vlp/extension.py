@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 
@@ -12,10 +12,14 @@ from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
 from epic_vlp.parts import EpicParts
 from vlp.baseline import Baseline
+from vlp.training.changed_config import Reading
 
 
 class EpicExtension(EpicParts):
     """What a baseline's description holds as its ``extension``."""
+
+    # The teacher's SHA-256 is in the checkpoint. Its scores from a cache are equal up to rounding.
+    readings: ClassVar[Mapping[str, Reading]] = {"teacher_path": None, "saliency_cache": bool}
 
     def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
         """:func:`check_epic`."""

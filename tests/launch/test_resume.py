@@ -112,7 +112,8 @@ def test_a_run_that_max_steps_ended_goes_on_with_more(
     assert second == expected[-len(second) :] and f'"step": {cut},' in second[0]
     same_end(resumed, whole)
     header = json.loads((resumed.directory / "config.json").read_text())
-    assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut}
+    changes = {"max_steps": {"was": cut, "now": STEPS}}
+    assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut, "changed": changes}
 
 
 @SHARED_CODE
@@ -190,19 +191,19 @@ def test_two_processes_killed_at_any_moment(
 
 
 @SHARED_CODE
-def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, vanilla: Result, whole: Result) -> None:
+def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, whole: Result) -> None:
     other = launcher.pretrain("max_steps=1", "seed=1").checkpoint
     resume = f"resume_from={whole.checkpoint}"
     refusals = {
         ("epic", f"teacher_path={other}", resume): "its run had the teacher of sha256",
-        (resume,): "is of another model: it has epic.generator.",
-        ("num_gpus=2", f"resume_from={vanilla.checkpoint}"): "num_replicas was 1, is 2",
-        ("seed=1", f"resume_from={vanilla.checkpoint}"): "seed was 0, is 1",
-        ("hidden_size=64", f"resume_from={vanilla.checkpoint}"): "does not fit the model: ",
-        ("save_every_n_steps=-1",): "save_every_n_steps=-1: a number of optimiser steps, or 0",
+        (resume, "resume_anyway=epic"): "is of another model: it has epic.generator.",
+        (resume, *launcher.teacher, "num_gpus=2", "batch_size=32", "resume_anyway=batch_size"): (
+            "num_replicas was 1, is 2"
+        ),
+        (resume, *launcher.teacher, "hidden_size=64", "resume_anyway=hidden_size"): "does not fit the model: ",
     }
     for command, message in refusals.items():
-        run = launcher.pretrain(*ITEMS, *command, check=False)
+        run = launcher.pretrain(*ITEMS, "max_steps=9", *command, check=False)
         assert run.status == 1 and "Traceback" not in run.output, run.output
         assert message in run.output.splitlines()[-1], run.output
         assert not list(run.log_dir.glob("*"))

@@ -30,11 +30,11 @@ from vlp.sacred_dialect.trainer import build_trainer
 
 
 class Numbers(RunDataModule):
-    """Batches of 2 out of 0 … n-1."""
+    """Batches of 2, or ``size``, out of 0 … n-1."""
 
-    def __init__(self, n: int, validate: bool, workers: int) -> None:
+    def __init__(self, n: int, validate: bool, workers: int, size: int = 2) -> None:
         super().__init__()
-        self.has_validation, self.workers = validate, workers
+        self.has_validation, self.workers, self.size = validate, workers, size
         self.data: Any = list(range(n))
 
     def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
@@ -45,7 +45,7 @@ class Numbers(RunDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         options: dict[str, Any] = {"num_workers": self.workers, "generator": torch.Generator()}
-        return DataLoader(self.data, 2, sampler=self.resumed_train_sampler(1, 0), collate_fn=collate, **options)
+        return DataLoader(self.data, self.size, sampler=self.resumed_train_sampler(1, 0), collate_fn=collate, **options)
 
     def val_dataloader(self) -> Any:
         if not self.has_validation:
@@ -125,7 +125,7 @@ def fit(config: dict[str, Any], n: int, *added: Callback, first: bool = False) -
     trainer = build_trainer(config, has_validation=config["validate"])
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [*added, *callbacks] if first else [*callbacks, *added]
-    data = Numbers(n, config["validate"], config["num_workers"])
+    data = Numbers(n, config["validate"], config["num_workers"], config["per_gpu_batchsize"])
     assert trainer.log_dir is not None
     log = Path(trainer.log_dir) / "metrics.jsonl"
     try:
