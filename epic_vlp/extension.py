@@ -12,14 +12,12 @@ from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
 from epic_vlp.parts import EpicParts
 from vlp.baseline import Baseline
-from vlp.training.changed_config import Reading
 
 
 class EpicExtension(EpicParts):
     """What a baseline's description holds as its ``extension``."""
 
-    # The teacher's SHA-256 is in the checkpoint. Its scores from a cache are equal up to rounding.
-    readings: ClassVar[Mapping[str, Reading]] = {"teacher_path": None, "saliency_cache": bool}
+    may_change: ClassVar[tuple[str, ...]] = ("teacher_path", "saliency_cache")  # the teacher's SHA-256 is checked
 
     def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
         """:func:`check_epic`."""

@@ -54,11 +54,10 @@ class Extension(Protocol):
     """An objective that joins the runs of a baseline without the baseline's code knowing more of it.
 
     Attributes:
-        readings: how values of its keys are read where a resumed run's are compared with its checkpoint's; None: such
-            a key may differ.
+        may_change: keys that a resumed run may have other than its checkpoint.
     """
 
-    readings: ClassVar[Mapping[str, Callable[[Any], Any] | None]]
+    may_change: ClassVar[tuple[str, ...]]
 
     def check(self, baseline: Any, config: Mapping[str, Any]) -> None:
         """Refuse what cannot run, before anything is built.

@@ -149,6 +149,30 @@ def test_a_signal_to_the_group_stops_after_the_step(
     assert len(lines(stopped)) + len(lines(resumed)) == len(lines(whole))  # nothing is done twice
 
 
+@SHARED_CODE
+def test_a_broken_last_checkpoint_costs_some_steps_and_not_the_run(
+    launcher: Launcher, whole: Result, items: tuple[str, ...]
+) -> None:
+    """The best one, of the validation after step 2 or 4, takes its place; where that is broken, too, nothing starts."""
+    half = launcher.pretrain(*items, "max_steps=5")
+    (best,) = half.checkpoint.parent.glob("epoch=*.ckpt")
+    contents = best.read_bytes()
+    for path in (half.checkpoint, best):
+        path.write_bytes(path.read_bytes()[:-5000])
+    command = (*items, "resume_from=auto")
+    refused = launcher.pretrain(*command, log_dir=half.log_dir, check=False)
+    assert refused.status == 1 and "Traceback" not in refused.output
+    assert refused.output.splitlines()[-1].startswith(f"error: resume_from=auto: {half.directory.parent} has 2 check")
+    assert [path.name for path in half.directory.parent.iterdir()] == ["version_0"]
+    best.write_bytes(contents)
+    resumed = launcher.pretrain(*command, log_dir=half.log_dir)
+    step = torch.load(best, weights_only=True, mmap=True)["global_step"]
+    assert f"[resume] auto: passed over, {half.checkpoint}: " in resumed.output
+    assert step in (2, 4) and f"auto: goes on from step {step}; the log goes to step 5: " in resumed.output
+    assert lines(resumed) == lines(whole)[-len(lines(resumed)) :]
+    same_end(resumed, whole)
+
+
 # Two processes -------------------------------------------------------------------------------------------
 
 TWO = ("num_gpus=2", "per_gpu_batchsize=4")

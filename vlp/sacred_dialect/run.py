@@ -57,8 +57,7 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
     """
     baseline.check(config)
     config["resume_from"] = resolve_resume(config)
-    readings = baseline.extension.readings if baseline.extension is not None else {}
-    resumed = going_on(config, defaults(baseline.schema), readings)
+    resumed = going_on(config, defaults(baseline.schema), baseline.extension.may_change if baseline.extension else ())
     prepare_process()
     # Poolers are new and MLM heads are not read, by design: transformers reports both as if they were faults.
     transformers.logging.set_verbosity_error()

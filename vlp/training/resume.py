@@ -13,7 +13,11 @@ from vlp.data.datamodule import RunDataModule
 from vlp.training.changed_config import Change
 
 HINT = "resume_from needs the checkpoint of a run of the same configuration; for its weights alone: load_path"
-STATE = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "ranks")  # of every run
+# In every checkpoint of a run.
+STATE: dict[str, type] = {
+    **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list},
+    **{"loops": dict, "ranks": list, "global_step": int},
+}
 
 
 class GoingOn(NamedTuple):
@@ -30,7 +34,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
         WeightsError: the file is unreadable, or no checkpoint of a run.
     """
     checkpoint: dict[str, Any] = read_checkpoint(path, mmap=True)
-    if lacking := [key for key in STATE if key not in checkpoint]:
+    if lacking := [key for key, kind in STATE.items() if not isinstance(checkpoint.get(key), kind)]:
         raise WeightsError(f"{path}: lacks {', '.join(lacking)}. {HINT}")
     return checkpoint
 

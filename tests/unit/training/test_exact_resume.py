@@ -25,7 +25,6 @@ from tests.unit.training.test_trainer import CONFIG
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.sacred_dialect.resume import resolve_resume
-from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
 
 
@@ -270,21 +269,3 @@ def test_the_handlers_go_with_the_run(tmp_path: Path) -> None:
     config, n = configured(SMALL, tmp_path)
     fit(config, n, Breaker(5, ask))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
-
-
-def test_auto_passes_over_what_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = {**CONFIG, "log_dir": str(tmp_path), "resume_from": "auto"}
-    caplog.set_level("INFO")
-    assert resolve_resume(config) is None and "no last.ckpt in" in caplog.text
-    folder = tmp_path / run_name(config)
-    for version, content in ((2, b"whole"), (9, b"whole"), (10, b""), (11, b"PK\x03\x04 half a file"), (12, None)):
-        path = folder / f"version_{version}" / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(parents=True)
-        if content == b"whole":
-            torch.save({"global_step": version}, path)
-        elif content is not None:
-            path.write_bytes(content)
-    assert resolve_resume(config) == str(folder / "version_9" / "checkpoints" / "last.ckpt")
-    assert caplog.text.count("passed over") == 2
-    assert resolve_resume({**config, "resume_from": "given.ckpt"}) == "given.ckpt"
-    assert resolve_resume({**config, "resume_from": None}) is None
