@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 
@@ -16,6 +16,8 @@ from vlp.baseline import Baseline
 
 class EpicExtension(EpicParts):
     """What a baseline's description holds as its ``extension``."""
+
+    may_change: ClassVar[tuple[str, ...]] = ("teacher_path", "saliency_cache")  # the teacher's SHA-256 is checked
 
     def check(self, baseline: Baseline, config: Mapping[str, Any]) -> None:
         """:func:`check_epic`."""

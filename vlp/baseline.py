@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import lightning as L
 
@@ -51,7 +51,13 @@ class Baseline:
 
 
 class Extension(Protocol):
-    """An objective that joins the runs of a baseline without the baseline's code knowing more of it."""
+    """An objective that joins the runs of a baseline without the baseline's code knowing more of it.
+
+    Attributes:
+        may_change: keys that a resumed run may have other than its checkpoint.
+    """
+
+    may_change: ClassVar[tuple[str, ...]]
 
     def check(self, baseline: Any, config: Mapping[str, Any]) -> None:
         """Refuse what cannot run, before anything is built.

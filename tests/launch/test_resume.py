@@ -112,7 +112,8 @@ def test_a_run_that_max_steps_ended_goes_on_with_more(
     assert second == expected[-len(second) :] and f'"step": {cut},' in second[0]
     same_end(resumed, whole)
     header = json.loads((resumed.directory / "config.json").read_text())
-    assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut}
+    changes = {"max_steps": {"was": cut, "now": STEPS}}
+    assert header["resumed_from"] == {"checkpoint": str(half.checkpoint), "step": cut, "changed": changes}
 
 
 @SHARED_CODE
@@ -146,6 +147,30 @@ def test_a_signal_to_the_group_stops_after_the_step(
     resumed = launcher.pretrain(*items, "resume_from=auto", log_dir=stopped.log_dir)
     continues(stopped, resumed, whole)
     assert len(lines(stopped)) + len(lines(resumed)) == len(lines(whole))  # nothing is done twice
+
+
+@SHARED_CODE
+def test_a_broken_last_checkpoint_costs_some_steps_and_not_the_run(
+    launcher: Launcher, whole: Result, items: tuple[str, ...]
+) -> None:
+    """The best one, of the validation after step 2 or 4, takes its place; where that is broken, too, nothing starts."""
+    half = launcher.pretrain(*items, "max_steps=5")
+    (best,) = half.checkpoint.parent.glob("epoch=*.ckpt")
+    contents = best.read_bytes()
+    for path in (half.checkpoint, best):
+        path.write_bytes(path.read_bytes()[:-5000])
+    command = (*items, "resume_from=auto")
+    refused = launcher.pretrain(*command, log_dir=half.log_dir, check=False)
+    assert refused.status == 1 and "Traceback" not in refused.output
+    assert refused.output.splitlines()[-1].startswith(f"error: resume_from=auto: {half.directory.parent} has 2 check")
+    assert [path.name for path in half.directory.parent.iterdir()] == ["version_0"]
+    best.write_bytes(contents)
+    resumed = launcher.pretrain(*command, log_dir=half.log_dir)
+    step = torch.load(best, weights_only=True, mmap=True)["global_step"]
+    assert f"[resume] auto: passed over, {half.checkpoint}: " in resumed.output
+    assert step in (2, 4) and f"auto: goes on from step {step}; the log goes to step 5: " in resumed.output
+    assert lines(resumed) == lines(whole)[-len(lines(resumed)) :]
+    same_end(resumed, whole)
 
 
 # Two processes -------------------------------------------------------------------------------------------
@@ -190,19 +215,19 @@ def test_two_processes_killed_at_any_moment(
 
 
 @SHARED_CODE
-def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, vanilla: Result, whole: Result) -> None:
+def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, whole: Result) -> None:
     other = launcher.pretrain("max_steps=1", "seed=1").checkpoint
     resume = f"resume_from={whole.checkpoint}"
     refusals = {
         ("epic", f"teacher_path={other}", resume): "its run had the teacher of sha256",
-        (resume,): "is of another model: it has epic.generator.",
-        ("num_gpus=2", f"resume_from={vanilla.checkpoint}"): "num_replicas was 1, is 2",
-        ("seed=1", f"resume_from={vanilla.checkpoint}"): "seed was 0, is 1",
-        ("hidden_size=64", f"resume_from={vanilla.checkpoint}"): "does not fit the model: ",
-        ("save_every_n_steps=-1",): "save_every_n_steps=-1: a number of optimiser steps, or 0",
+        (resume, "resume_anyway=epic"): "is of another model: it has epic.generator.",
+        (resume, *launcher.teacher, "num_gpus=2", "batch_size=32", "resume_anyway=batch_size"): (
+            "num_replicas was 1, is 2"
+        ),
+        (resume, *launcher.teacher, "hidden_size=64", "resume_anyway=hidden_size"): "does not fit the model: ",
     }
     for command, message in refusals.items():
-        run = launcher.pretrain(*ITEMS, *command, check=False)
+        run = launcher.pretrain(*ITEMS, "max_steps=9", *command, check=False)
         assert run.status == 1 and "Traceback" not in run.output, run.output
         assert message in run.output.splitlines()[-1], run.output
         assert not list(run.log_dir.glob("*"))

@@ -48,7 +48,7 @@ def test_a_run_with_the_cache_has_the_numbers_of_one_with_the_teacher(
 def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
     launcher: Launcher, cache: Path, epic: Result, tmp_path: Path
 ) -> None:
-    resume = ("epic", "epic.mask_ratio=0.5", "max_steps=4", f"resume_from={epic.checkpoint}")
+    resume = ("epic", "epic.mask_ratio=0.5", "val_check_interval=3", "max_steps=4", f"resume_from={epic.checkpoint}")
     run = launcher.pretrain(*resume, f"saliency_cache={cache}")
     assert len(run.values("epic/train/epic_itc")) == 1
     shutil.copytree(cache, tmp_path / "other")

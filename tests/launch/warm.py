@@ -44,7 +44,7 @@ def main() -> None:
 def become(request: dict[str, Any]) -> None:
     """Go on as ``python <argv>`` with all output in the log."""
     os.setsid()
-    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(request["environment"])

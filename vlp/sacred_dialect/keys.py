@@ -8,16 +8,18 @@ Source: docs/official/meter.md §2, docs/official/vilt.md §2.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from vlp.config.kinds import Allowed, Amount, Choices, Count, Name, Positive, PositiveAmount, Share, Switch, Text
+from vlp.config.nearest import did_you_mean
 from vlp.config.paths import File, MustExist
-from vlp.config.schema import Schema, key
+from vlp.config.schema import Schema, defaults, key
 from vlp.data.arrow.registry import SPECS, DatasetSpec
 from vlp.data.transform_keys import SQUARE
+from vlp.training.changed_config import keys_and_blocks
 
 Datasets = Annotated[list[Annotated[str, Choices(SPECS)]], MinLen(1)]
 Transforms = Annotated[list[Annotated[str, Choices(SQUARE)]], MinLen(1)]
@@ -26,12 +28,19 @@ Warmup = Count | Annotated[Share, Allowed("a float from 0 to 1, a fraction of th
 Precision = Literal[32, 16, "32", "16", "bf16"]
 Folder = Annotated[Text, MustExist(folder=True, advice="; docs/data.md says how to make the tables")]
 Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a checkpoint, or auto")]
+Names = Annotated[list[Name] | Text, Allowed("keys or blocks of keys: a list, or a,b")]
 Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
 def loss_names(tasks: tuple[str, ...], **active: float) -> dict[str, float]:
     """A switch for each of ``tasks``, 0 but where ``active`` says more."""
     return {task: active.get(task, 0) for task in tasks}
+
+
+def listed(value: str | Iterable[str]) -> list[str]:
+    """The names in a list, or in what a shell leaves of one: ``a,b`` or ``[a,b]``."""
+    names = value.strip("[]").split(",") if isinstance(value, str) else value
+    return [name for name in (name.strip(" '\"") for name in names) if name]
 
 
 class SacredKeys(Schema):
@@ -105,8 +114,14 @@ class SacredKeys(Schema):
         1000, "optimiser steps between two last.ckpt; 0: at validations and epoch ends only"
     )
 
+    resume_anyway: Names = key([], "what a resumed run takes from its command line, other than its checkpoint has it")
+
     def relations(self) -> Iterator[str]:
         yield from super().relations()
+        known = keys_and_blocks(defaults(type(self)))
+        for name in listed(self.resume_anyway):
+            if name not in known:
+                yield f"resume_anyway={name}: there is no such key{did_you_mean(name, known)}"
         if not self.data_root:
             yield "data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)"
         if not self.per_gpu_batchsize:

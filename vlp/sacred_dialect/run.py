@@ -19,12 +19,13 @@ from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from vlp.checkpoint.loading import freeze_itm_head, load_into
 from vlp.checkpoint.weights import WeightsError
+from vlp.config.schema import defaults
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
-from vlp.sacred_dialect.resume import resolve_resume
+from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.run import Run, evaluate, or_exit, train
@@ -46,7 +47,7 @@ def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEn
     if config["test_only"]:
         evaluate(built, config, config["seed"], partial(write_results, baseline, built, config))
     else:
-        train(built, config, config["seed"], config["resume_from"])
+        train(built, config, config["seed"])
 
 
 def build(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEnvironment | None = None) -> Run:
@@ -54,11 +55,13 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
 
     Raises:
         ValueError, DataError, WeightsError, OSError: config, data or a weights file do not serve.
+        SystemExit: a run that is resumed is complete.
     """
     baseline.check(config)
     if not config["fast_dev_run"]:
         check_log_dir(config["log_dir"], run_name(config))
     config["resume_from"] = resolve_resume(config)
+    resumed = going_on(config, defaults(baseline.schema), baseline.extension.may_change if baseline.extension else ())
     prepare_process()
     # Poolers are new and MLM heads are not read, by design: transformers reports both as if they were faults.
     transformers.logging.set_verbosity_error()
@@ -78,7 +81,7 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
             raise WeightsError(f"{config['load_path']} has no {heads[0]}: fine-tune it for this task first")
     if {"irtr", "itm"} <= set(model.heads):
         freeze_itm_head(model)
-    return Run(trainer, model, datamodule)
+    return Run(trainer, model, datamodule, resumed)
 
 
 def check_schedule(

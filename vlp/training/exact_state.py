@@ -6,6 +6,7 @@ callback adds every rank's random states and running means, and makes Lightning'
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import lightning as L
@@ -17,6 +18,8 @@ from torchmetrics import Metric
 from vlp.data.datamodule import RunDataModule
 from vlp.distributed import gathered
 from vlp.training.rng import random_state, set_random_state
+
+log = logging.getLogger(__name__)
 
 
 class ExactState(Callback):
@@ -49,6 +52,7 @@ class ExactState(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._resumed is not None:
             set_running_means(pl_module, self._resumed["running_means"])
+            count_batches(trainer)
         epochs = trainer.fit_loop.epoch_progress.current
         if epochs.ready == epochs.completed:
             # Between two epochs there is nothing to finish: with max_steps Lightning would end the next one at once.
@@ -57,6 +61,8 @@ class ExactState(Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: dict[str, Any], batch_idx: int
     ) -> None:
+        if trainer.ckpt_path:  # Lightning derives it from the batches of a step, which may be others now
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
         self._go_on_drawing()
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -88,6 +94,25 @@ class ExactState(Callback):
             trainer.datamodule.train_sampler.set_epoch(trainer.current_epoch + 1)  # type: ignore[attr-defined]
         else:
             self._cut_means = running_means(pl_module)  # before the module logs and resets them
+
+
+def count_batches(trainer: L.Trainer) -> None:
+    """Let Lightning's count of this epoch's batches be that of the samples that are done, in batches of today's size.
+
+    Nothing changes unless the run's batches had another size.
+    """
+    datamodule: RunDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    assert datamodule.train_sampler is not None
+    samples = datamodule.train_sampler.position
+    if samples == 0:  # between two epochs
+        return
+    done, of_a_step = trainer.fit_loop.epoch_loop.batch_progress.current, trainer.accumulate_grad_batches
+    more = -(-samples // trainer.train_dataloader.batch_size) - done.ready  # type: ignore[union-attr]
+    for count in ("ready", "started", "processed", "completed"):
+        setattr(done, count, getattr(done, count) + more)
+    if done.ready % of_a_step and done.ready < trainer.num_training_batches:
+        first = of_a_step - done.ready % of_a_step
+        log.warning("[resume] the first step is made of %d batches instead of %d", first, of_a_step)
 
 
 def epoch_is_complete(trainer: L.Trainer) -> bool:

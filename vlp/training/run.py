@@ -16,7 +16,7 @@ from vlp.data.datamodule import RunDataModule
 from vlp.data.errors import DataError
 from vlp.training.failures import plain_failures
 from vlp.training.rank_seed import RankSeed
-from vlp.training.resume import check_resume
+from vlp.training.resume import GoingOn, check_resume
 from vlp.training.run_log import run_directory, write_run_header
 
 log = logging.getLogger(__name__)
@@ -25,11 +25,12 @@ T = TypeVar("T")
 
 
 class Run(NamedTuple):
-    """Everything that a run needs, checked and loaded, equal on every rank."""
+    """Everything that a run needs, checked and loaded, equal on every rank; and what it goes on from."""
 
     trainer: L.Trainer
     model: L.LightningModule
     datamodule: RunDataModule
+    going_on: GoingOn | None = None
 
 
 def or_exit(build: Callable[[], T]) -> T:
@@ -41,19 +42,19 @@ def or_exit(build: Callable[[], T]) -> T:
         sys.exit(f"error: {error}")
 
 
-def train(run: Run, config: Mapping[str, Any], seed: int, resume_from: str | None) -> None:
-    """Train to the end of the run, from a checkpoint's position if one is given; one process of the run.
+def train(run: Run, config: Mapping[str, Any], seed: int) -> None:
+    """Train to the end of the run, from a checkpoint's position if it goes on from one; one process of the run.
 
     ``config`` is written beside the results. Ends the process with status 1 and one line where data, weights or the
     last save fail, and with status 75 after a signal.
     """
-    noted = None
-    if resume_from is not None:
-        path = resume_from
-        noted = or_exit(lambda: check_resume(path, run.model, run.datamodule, run.trainer.world_size))
+    going_on, noted, path = run.going_on, None, None
+    if going_on is not None:
+        path = going_on.checkpoint
+        noted = or_exit(lambda: check_resume(going_on, run.model, run.datamodule, run.trainer.world_size))
     start(run, config, seed, noted)
     with plain_failures(run.trainer.global_rank):
-        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=resume_from, weights_only=True)
+        run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=path, weights_only=True)
         if failure := last_save_failure(run.trainer):
             sys.exit(f"error: {failure}")
     say_where(run)

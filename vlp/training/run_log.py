@@ -107,6 +107,22 @@ class JsonLinesLogger(Logger):
             self._unwritten.clear()
 
 
+def last_logged_step(path: Path) -> int:
+    """The step of the last whole line of a ``metrics.jsonl``; -1 where none can be read."""
+    try:
+        with open(path, "rb") as handle:
+            handle.seek(max(0, path.stat().st_size - (1 << 16)))
+            lines = handle.read().splitlines()
+    except OSError:
+        return -1
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return -1
+
+
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's, but a resumed run knows the best score so far although its folder is a new one."""
 

@@ -10,7 +10,6 @@ import warnings
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
@@ -18,6 +17,7 @@ from vlp.training.data_wait import DataWait, StepClock
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
+from vlp.training.learning_rates import OwnRates, RateLog
 from vlp.training.preemption import Preemption
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
@@ -119,11 +119,12 @@ def _callbacks(settings: TrainerSettings, has_validation: bool) -> list[L.Callba
     )
     return [
         ExactState(),
+        OwnRates(),
         Preemption(last),
         FiniteGuard(),
         best,
         last,
-        LearningRateMonitor(logging_interval="step"),
+        RateLog(),
         DataWait(),
         SkippedImages(),
         progress_callback(),

@@ -25,16 +25,15 @@ from tests.unit.training.test_trainer import CONFIG
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.sacred_dialect.resume import resolve_resume
-from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
 
 
 class Numbers(RunDataModule):
-    """Batches of 2 out of 0 … n-1."""
+    """Batches of 2, or ``size``, out of 0 … n-1."""
 
-    def __init__(self, n: int, validate: bool, workers: int) -> None:
+    def __init__(self, n: int, validate: bool, workers: int, size: int = 2) -> None:
         super().__init__()
-        self.has_validation, self.workers = validate, workers
+        self.has_validation, self.workers, self.size = validate, workers, size
         self.data: Any = list(range(n))
 
     def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
@@ -45,7 +44,7 @@ class Numbers(RunDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         options: dict[str, Any] = {"num_workers": self.workers, "generator": torch.Generator()}
-        return DataLoader(self.data, 2, sampler=self.resumed_train_sampler(1, 0), collate_fn=collate, **options)
+        return DataLoader(self.data, self.size, sampler=self.resumed_train_sampler(1, 0), collate_fn=collate, **options)
 
     def val_dataloader(self) -> Any:
         if not self.has_validation:
@@ -125,7 +124,7 @@ def fit(config: dict[str, Any], n: int, *added: Callback, first: bool = False) -
     trainer = build_trainer(config, has_validation=config["validate"])
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [*added, *callbacks] if first else [*callbacks, *added]
-    data = Numbers(n, config["validate"], config["num_workers"])
+    data = Numbers(n, config["validate"], config["num_workers"], config["per_gpu_batchsize"])
     assert trainer.log_dir is not None
     log = Path(trainer.log_dir) / "metrics.jsonl"
     try:
@@ -270,21 +269,3 @@ def test_the_handlers_go_with_the_run(tmp_path: Path) -> None:
     config, n = configured(SMALL, tmp_path)
     fit(config, n, Breaker(5, ask))
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == before
-
-
-def test_auto_passes_over_what_is_broken(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    config = {**CONFIG, "log_dir": str(tmp_path), "resume_from": "auto"}
-    caplog.set_level("INFO")
-    assert resolve_resume(config) is None and "no last.ckpt in" in caplog.text
-    folder = tmp_path / run_name(config)
-    for version, content in ((2, b"whole"), (9, b"whole"), (10, b""), (11, b"PK\x03\x04 half a file"), (12, None)):
-        path = folder / f"version_{version}" / "checkpoints" / "last.ckpt"
-        path.parent.mkdir(parents=True)
-        if content == b"whole":
-            torch.save({"global_step": version}, path)
-        elif content is not None:
-            path.write_bytes(content)
-    assert resolve_resume(config) == str(folder / "version_9" / "checkpoints" / "last.ckpt")
-    assert caplog.text.count("passed over") == 2
-    assert resolve_resume({**config, "resume_from": "given.ckpt"}) == "given.ckpt"
-    assert resolve_resume({**config, "resume_from": None}) is None
