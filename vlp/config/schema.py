@@ -82,6 +82,20 @@ def check(schema: type[Schema], values: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(messages(schema.model_fields, values, error))) from None
 
 
+def check_alone(schema: type[Schema], values: Mapping[str, Any]) -> None:
+    """Check some keys of a configuration, without what they ask of others.
+
+    Raises:
+        ConfigError: a line for each wrong key.
+    """
+    values = _plain(values)
+    try:
+        schema.model_validate({**defaults(schema), **values})
+    except ValidationError as error:
+        if any(found["loc"] for found in error.errors(include_url=False)):  # relations have none
+            raise ConfigError("\n".join(messages(schema.model_fields, values, error))) from None
+
+
 def _plain(value: Any) -> Any:
     """Sacred hands over subclasses of dict and list, and a tuple may stand for a list."""
     if isinstance(value, Mapping):

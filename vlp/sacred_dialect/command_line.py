@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from docopt import docopt
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
-from vlp.config.schema import ConfigError, check
+from vlp.config.schema import ConfigError, check, check_alone
 from vlp.sacred_dialect.config import base_config
+from vlp.sacred_dialect.items import not_plain, wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
+from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
+
+SWITCHES = "loss_names"
+FILES = (".yaml", ".yml", ".json")  # suffixes of config files
 
 
 def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict[str, Any]], None]) -> None:
@@ -28,73 +33,99 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
 
     @experiment.main
     def main(_config: dict[str, Any]) -> None:
-        try:
-            check(schema, _config)
-            check_paths(schema, _config)
-        except ConfigError as error:
-            sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+        or_exit(lambda: check(schema, _config))
+        or_exit(lambda: check_paths(schema, _config))
         run(_config)
 
-    check_command_line(experiment, sys.argv)
+    given = check_command_line(experiment, sys.argv)
+    if "seed" in given:  # sacred itself draws from it before it hands over the config
+        or_exit(lambda: check_alone(schema, {"seed": given["seed"]}))
     experiment.run_commandline()
 
 
-class CommandLineError(SystemExit):
-    """An unknown config key or named config; its message names the nearest known one. Exits with status 2."""
+def or_exit(check_config: Callable[[], None]) -> None:
+    """What is wrong with the values ends in a line for each wrong key and status 1."""
+    try:
+        check_config()
+    except ConfigError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 
-    def __init__(self, message: str) -> None:
-        super().__init__(2)
-        self.message = message
 
-
-def check_command_line(experiment: Experiment, argv: Sequence[str]) -> None:
+def check_command_line(experiment: Experiment, argv: Sequence[str]) -> dict[str, Any]:
     """Refuse unknown named configs and unknown (also dotted) keys after ``with``; a config file is a named config.
 
-    Sacred would unpickle a config file, or build the objects that a JSON one names: plain values alone are let through.
+    Sacred would unpickle a config file, or build the objects that an item or a JSON file names: plain values alone are
+    let through.
+
+    Returns:
+        What config files and items give, by key.
 
     Raises:
         CommandLineError: after printing every wrong item with the nearest known name.
-        SystemExit: sacred's own usage is broken.
     """
-    # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
-    _, _, usage = experiment.get_usage()
-    items = docopt(usage, list(argv[1:]), False)["UPDATE"]
+    try:
+        arguments = parsed(experiment, argv)
+        refuse([*wrong_usage(experiment, arguments), *wrong_items(arguments["UPDATE"])])
+        return check_items(experiment, arguments["UPDATE"])
+    except CommandLineError as error:
+        print(error.message, file=sys.stderr)
+        raise
+
+
+def check_items(experiment: Experiment, items: Sequence[str]) -> dict[str, Any]:
+    """As :func:`check_command_line`, of items whose values are plain."""
     updates, named = get_config_updates(items)
-    base = base_config(experiment)
+    base, given = base_config(experiment), dict[str, Any]()
     problems = [_short_block(item, base) for item in items]
     for name in named:
-        if Path(name).is_file():
-            problems += _wrong_in_file(Path(name), base)
-        else:
-            problems.append(_unknown("named config", name, experiment.named_configs))
-    problems += _unknown_keys(updates, base)
+        if name in experiment.named_configs and not os.path.exists(name):
+            continue
+        values, wrong = _of_file(name, experiment, base)
+        given |= values
+        problems += wrong
+    refuse([*problems, *_unknown_keys(updates, base)])
+    return given | updates
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raises a CommandLineError of the problems that are not empty, if there are any."""
     if found := [problem for problem in problems if problem]:
-        message = "\n".join(found)
-        print(message, file=sys.stderr)
-        raise CommandLineError(message)
+        raise CommandLineError("\n".join(found))
 
 
-def _wrong_in_file(path: Path, known: Mapping[str, Any]) -> list[str]:
+def _of_file(name: str, experiment: Experiment, known: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a config file, and what is wrong with it; of a name that is none, that it is unknown."""
+    if not os.path.exists(name) and Path(name).suffix in FILES:
+        return {}, [f"config file {name}: no such file"]
+    if not os.path.exists(name):
+        return {}, [_unknown("named config", name, experiment.named_configs)]
+    if name in experiment.named_configs:  # sacred prefers the file
+        return {}, [f"{name} is a named config and a file or folder here: start from another folder, or rename it"]
     try:
-        if path.suffix in (".yaml", ".yml"):
-            values = yaml.safe_load(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".json":
-            values = json.loads(path.read_text(encoding="utf-8"), object_hook=_plain)
-        else:
-            return [f"config file {path}: only .yaml, .yml and .json are read"]
-    except (ValueError, yaml.YAMLError) as error:
-        return [f"config file {path}: {' '.join(str(error).split())}"]
-    if not isinstance(values, dict):
-        return [f"config file {path}: expected keys with values"]
+        values = _read(name)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        return {}, [f"config file {name}: {' '.join(str(error).split())}"]
     problems = _unknown_keys(values, known)
     if isinstance(switches := values.get(SWITCHES), dict):
         problems.append(_short(switches, known))
-    return [f"config file {path}: {problem}" for problem in problems if problem]
+    return values, [f"config file {name}: {problem}" for problem in problems if problem]
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    if objects := [key for key in values if key.startswith("py/")]:
-        raise ValueError(f"{objects[0]!r} names a Python object; plain values alone are read")
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix not in FILES:
+        raise ValueError("only .yaml, .yml and .json are read")
+    if not path.is_file():
+        raise ValueError("not a file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("more values in values than a configuration has") from None
+    if not isinstance(values, dict):
+        raise ValueError("expected keys with values")
+    if problem := not_plain(values):
+        raise ValueError(problem)
     return values
 
 
@@ -104,15 +135,14 @@ def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: 
         problems.append(_unknown("config key", key, known, prefix))
         if isinstance(value, dict) and isinstance(known.get(key), dict):
             problems += _unknown_keys(value, known[key], f"{prefix}{key}.")
+        elif isinstance(value, dict) and value and key in known:
+            problems.append(f"unknown config key {f'{prefix}{key}.{next(iter(value))}'!r}: {prefix}{key} has no keys")
     return problems
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:
     known = list(known)
     return "" if name in known else f"unknown {kind} {prefix + name!r}{did_you_mean(name, known, prefix)}"
-
-
-SWITCHES = "loss_names"
 
 
 def _short_block(item: str, known: Mapping[str, Any]) -> str:
