@@ -60,9 +60,7 @@ def not_plain(value: Any) -> str:
         elif isinstance(value, list | tuple):
             waiting += [(each, depth + 1) for each in value]
         elif not isinstance(value, str | int | float | None):
-            return (
-                f"a {type(value).__name__} is no plain value: text, numbers, True, False, None, lists or dictionaries"
-            )
+            return f"{type(value).__name__} is not among text, numbers, True, False, None, lists and dictionaries"
     return ""
 
 
