@@ -57,7 +57,7 @@ def baseline_of(items: list[str]) -> SacredBaseline:
 def test_every_printed_command_is_accepted(items: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epic_vlp.check.check_files", lambda *_: None)  # the files that a page names are the reader's
     baseline = baseline_of(items)
-    check_command_line(baseline.experiment, baseline.schema, ["run.py", "with", *items])
+    check_command_line(baseline.experiment, ["run.py", "with", *items])
     updates, named = get_config_updates(items)
     config = create_run(baseline.experiment, "print_config", updates, named_configs=named).config
     baseline.check(config)

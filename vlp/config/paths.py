@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 from vlp.config.kinds import Text
@@ -19,7 +19,7 @@ class MustExist:
 
     def complaint(self, value: Any) -> str:
         """What is wrong with a value, or nothing."""
-        if not value or value in self.but or (Path(value).is_dir() if self.folder else Path(value).exists()):
+        if not value or value in self.but or (os.path.isdir(value) if self.folder else os.path.exists(value)):
             return ""
         return ("not a folder" if self.folder else "no such file") + self.advice
 

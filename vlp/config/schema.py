@@ -82,17 +82,18 @@ def check(schema: type[Schema], values: Mapping[str, Any]) -> None:
         raise ConfigError("\n".join(messages(schema.model_fields, values, error))) from None
 
 
-def check_keys(schema: type[Schema], values: Mapping[str, Any]) -> None:
-    """Check some keys by themselves, before the others are known.
+def check_alone(schema: type[Schema], values: Mapping[str, Any]) -> None:
+    """Check some keys of a configuration, without what they ask of others.
 
     Raises:
         ConfigError: a line for each wrong key.
     """
+    values = _plain(values)
     try:
-        schema.model_validate({**defaults(schema), **_plain(values)})
+        schema.model_validate({**defaults(schema), **values})
     except ValidationError as error:
-        if any(found["loc"] for found in error.errors(include_url=False)):  # and no relation alone
-            raise ConfigError("\n".join(messages(schema.model_fields, _plain(values), error))) from None
+        if any(found["loc"] for found in error.errors(include_url=False)):  # relations have none
+            raise ConfigError("\n".join(messages(schema.model_fields, values, error))) from None
 
 
 def _plain(value: Any) -> Any:

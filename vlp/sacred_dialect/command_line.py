@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from docopt import docopt
+import yaml
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
-from vlp.config.schema import ConfigError, Schema, check, check_keys
+from vlp.config.schema import ConfigError, check, check_alone
 from vlp.sacred_dialect.config import base_config
-from vlp.sacred_dialect.config_file import read_config_file
+from vlp.sacred_dialect.items import not_plain, wrong_items
+from vlp.sacred_dialect.keys import SacredKeys
+from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
+
+SWITCHES = "loss_names"
+FILES = (".yaml", ".yml", ".json")  # suffixes of config files
 
 
-def launch(experiment: Experiment, schema: type[Schema], run: Callable[[dict[str, Any]], None]) -> None:
+def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict[str, Any]], None]) -> None:
     """Resolve this process's command line and ``run`` the config if it can; else a line for each wrong key, status 1.
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
@@ -26,77 +33,100 @@ def launch(experiment: Experiment, schema: type[Schema], run: Callable[[dict[str
 
     @experiment.main
     def main(_config: dict[str, Any]) -> None:
-        try:
-            check(schema, _config)
-            check_paths(schema, _config)
-        except ConfigError as error:
-            sys.exit(_as_errors(error))
+        or_exit(lambda: check(schema, _config))
+        or_exit(lambda: check_paths(schema, _config))
         run(_config)
 
-    check_command_line(experiment, schema, sys.argv)
+    given = check_command_line(experiment, sys.argv)
+    if "seed" in given:  # sacred itself draws from it before it hands over the config
+        or_exit(lambda: check_alone(schema, {"seed": given["seed"]}))
     experiment.run_commandline()
 
 
-def _as_errors(error: ConfigError) -> str:
-    return "\n".join(f"error: {line}" for line in str(error).splitlines())
+def or_exit(check_config: Callable[[], None]) -> None:
+    """What is wrong with the values ends in a line for each wrong key and status 1."""
+    try:
+        check_config()
+    except ConfigError as error:
+        sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
 
 
-class CommandLineError(SystemExit):
-    """An unknown config key or named config; its message names the nearest known one. Exits with status 2."""
+def check_command_line(experiment: Experiment, argv: Sequence[str]) -> dict[str, Any]:
+    """Refuse unknown named configs and unknown (also dotted) keys after ``with``; a config file is a named config.
 
-    def __init__(self, message: str) -> None:
-        super().__init__(2)
-        self.message = message
+    Sacred would unpickle a config file, or build the objects that an item or a JSON file names: plain values alone are
+    let through.
 
-
-def check_command_line(experiment: Experiment, schema: type[Schema], argv: Sequence[str]) -> None:
-    """Refuse what sacred would stumble over: unknown named configs and (also dotted) keys, values of the wrong kind.
-
-    A config file is a named config. Sacred would unpickle one, or build the objects that a JSON file names: plain
-    values alone are let through.
+    Returns:
+        What config files and items give, by key.
 
     Raises:
         CommandLineError: after printing every wrong item with the nearest known name.
-        SystemExit: sacred's own usage is broken, or values are wrong; with a line for each.
     """
-    # Sacred's own options may follow, some with a value: its grammar alone tells them from config items.
-    _, _, usage = experiment.get_usage()
-    items = docopt(usage, list(argv[1:]), False)["UPDATE"]
-    base, given = base_config(experiment), dict[str, dict[str, Any]]()
-    problems = [_short_block(item, base) for item in items]
-    for item in items:
-        given[item], named = get_config_updates([item])
-        if named and Path(item).is_file():
-            wrong, given[item] = read_config_file(Path(item))
-            found = wrong or _wrong_names(given[item], base)
-            problems += [f"config file {item}: {problem}" for problem in found if problem]
-        elif named:
-            problems.append(_unknown("named config", item, experiment.named_configs))
-        else:
-            problems += _unknown_keys(given[item], base)
-    if message := "\n".join(problem for problem in problems if problem):
-        print(message, file=sys.stderr)
-        raise CommandLineError(message)
     try:
-        for values in given.values():
-            # Of a block, single keys may still be joined by others: it is looked at when all are known.
-            check_keys(schema, {key: value for key, value in values.items() if not isinstance(value, dict)})
-    except ConfigError as error:
-        sys.exit(_as_errors(error))
-    _refuse_whole_beside_parts(items)
+        arguments = parsed(experiment, argv)
+        refuse([*wrong_usage(experiment, arguments), *wrong_items(arguments["UPDATE"])])
+        return check_items(experiment, arguments["UPDATE"])
+    except CommandLineError as error:
+        print(error.message, file=sys.stderr)
+        raise
 
 
-def _refuse_whole_beside_parts(items: Sequence[str]) -> None:
-    """``init=random init.vision=FILE``, which sacred cannot join."""
-    keys = [item.partition("=")[0].strip() for item in items if "=" in item]
-    for key in keys:
-        if parts := [part for part in keys if part.startswith(f"{key}.")]:
-            sys.exit(f"error: {key}= and {parts[0]}=: give a key as a whole or by its own keys, not both")
+def check_items(experiment: Experiment, items: Sequence[str]) -> dict[str, Any]:
+    """As :func:`check_command_line`, of items whose values are plain."""
+    updates, named = get_config_updates(items)
+    base, given = base_config(experiment), dict[str, Any]()
+    problems = [_short_block(item, base) for item in items]
+    for name in named:
+        if name in experiment.named_configs and not os.path.exists(name):
+            continue
+        values, wrong = _of_file(name, experiment, base)
+        given |= values
+        problems += wrong
+    refuse([*problems, *_unknown_keys(updates, base)])
+    return given | updates
 
 
-def _wrong_names(values: dict[str, Any], known: Mapping[str, Any]) -> list[str]:
-    switches = values.get(SWITCHES)
-    return [*_unknown_keys(values, known), _short(switches, known) if isinstance(switches, dict) else ""]
+def refuse(problems: Iterable[str]) -> None:
+    """Raises a CommandLineError of the problems that are not empty, if there are any."""
+    if found := [problem for problem in problems if problem]:
+        raise CommandLineError("\n".join(found))
+
+
+def _of_file(name: str, experiment: Experiment, known: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of a config file, and what is wrong with it; of a name that is none, that it is unknown."""
+    if not os.path.exists(name) and Path(name).suffix in FILES:
+        return {}, [f"config file {name}: no such file"]
+    if not os.path.exists(name):
+        return {}, [_unknown("named config", name, experiment.named_configs)]
+    if name in experiment.named_configs:  # sacred prefers the file
+        return {}, [f"{name} is a named config and a file or folder here: start from another folder, or rename it"]
+    try:
+        values = _read(name)
+    except (ValueError, OSError, yaml.YAMLError) as error:
+        return {}, [f"config file {name}: {' '.join(str(error).split())}"]
+    problems = _unknown_keys(values, known)
+    if isinstance(switches := values.get(SWITCHES), dict):
+        problems.append(_short(switches, known))
+    return values, [f"config file {name}: {problem}" for problem in problems if problem]
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    if path.suffix not in FILES:
+        raise ValueError("only .yaml, .yml and .json are read")
+    if not path.is_file():
+        raise ValueError("not a file")
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError("more values in values than a configuration has") from None
+    if not isinstance(values, dict):
+        raise ValueError("expected keys with values")
+    if problem := not_plain(values):
+        raise ValueError(problem)
+    return values
 
 
 def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -105,15 +135,14 @@ def _unknown_keys(updates: Mapping[str, Any], known: Mapping[str, Any], prefix: 
         problems.append(_unknown("config key", key, known, prefix))
         if isinstance(value, dict) and isinstance(known.get(key), dict):
             problems += _unknown_keys(value, known[key], f"{prefix}{key}.")
+        elif isinstance(value, dict) and value and key in known:
+            problems.append(f"unknown config key {f'{prefix}{key}.{next(iter(value))}'!r}: {prefix}{key} has no keys")
     return problems
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], prefix: str = "") -> str:
     known = list(known)
     return "" if name in known else f"unknown {kind} {prefix + name!r}{did_you_mean(name, known, prefix)}"
-
-
-SWITCHES = "loss_names"
 
 
 def _short_block(item: str, known: Mapping[str, Any]) -> str:

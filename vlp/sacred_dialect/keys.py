@@ -150,11 +150,11 @@ class SacredKeys(Schema):
         for task in on:
             yield from self._data_of(task)
         if "irtr" in on and self.draw_false_text < 1:
-            yield "irtr ranks against false captions: draw_false_text must be at least 1 (official: 15)"
+            yield "loss_names.irtr ranks against false captions: draw_false_text must be at least 1 (official: 15)"
         if "itm" in on and self.draw_false_image < 1:
-            yield "itm needs false images: draw_false_image must be at least 1"
+            yield "loss_names.itm needs false images: draw_false_image must be at least 1"
         if self.get_recall_metric and "irtr" not in on:
-            yield "get_recall_metric needs the retrieval task: a named config task_finetune_irtr_…"
+            yield "get_recall_metric needs the retrieval task loss_names.irtr: a named config task_finetune_irtr_…"
 
     def _data_of(self, task: str) -> Iterator[str]:
         if task not in self.task_data:
