@@ -76,7 +76,7 @@ class Nested(nn.Module):
         super().__init__()
         self.inner = nn.Sequential(Holder(), nn.BatchNorm1d(2), nn.ReLU())
         self.again = self.inner[0]
-        self.tied = self.again.a.weight
+        self.tied = self.again.a.weight  # type: ignore[union-attr]
         self.low = nn.Parameter(torch.randn(3).half())
         self.register_buffer("ids", torch.arange(4))
         self.register_buffer("scalar", torch.tensor(2.5))
@@ -108,7 +108,7 @@ class Writes(nn.Module):
 
     @torch.jit.export
     def __setstate__(self, state: tuple[Tensor, str, bool]) -> None:
-        self.w, self.path, self.training = state[0], state[1], state[2]
+        self.w, self.path, self.training = state[0], state[1], state[2]  # type: ignore[assignment]
         torch.save(state[0], self.path)
 
     def forward(self, x: Tensor) -> Tensor:
