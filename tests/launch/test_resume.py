@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -86,18 +85,6 @@ def items(launcher: Launcher) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def whole(launcher: Launcher, items: tuple[str, ...]) -> Result:
     return launcher.pretrain(*items)
-
-
-@OTHERS_SLOW
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 25))])
-def test_killed_at_any_moment(seed: int, launcher: Launcher, whole: Result, items: tuple[str, ...]) -> None:
-    draw = random.Random(seed)
-    moment = after_steps(draw.randrange(1, STEPS), signal.SIGKILL, draw.random() / 4)
-    broken = launcher.pretrain(*items, f"num_workers={draw.choice([0, 2])}", check=False, during=moment)
-    assert broken.status == -signal.SIGKILL
-    workers = f"num_workers={draw.choice([0, 2])}"
-    resumed = launcher.pretrain(*items, workers, "resume_from=auto", log_dir=broken.log_dir)
-    continues(broken, resumed, whole)
 
 
 @SHARED_CODE
@@ -195,20 +182,6 @@ def test_a_signal_to_one_process_stops_both(launcher: Launcher, whole_of_two: Re
     assert len(lines(stopped)) + len(lines(resumed)) == len(lines(whole_of_two))
     ranks = torch.load(resumed.checkpoint, weights_only=True)["ranks"]
     assert len(ranks) == 2 and not torch.equal(*(rank["random_state"]["torch"] for rank in ranks))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_two_processes_killed_at_any_moment(
-    seed: int, launcher: Launcher, whole_of_two: Result, items: tuple[str, ...]
-) -> None:
-    draw = random.Random(seed)
-    moment = after_steps(draw.randrange(1, STEPS), signal.SIGKILL, draw.random() / 2, group=True)
-    command = [*items, *TWO]
-    broken = launcher.pretrain(*command, check=False, during=moment)
-    assert broken.status == -signal.SIGKILL
-    resumed = launcher.pretrain(*command, "num_workers=2", "resume_from=auto", log_dir=broken.log_dir)
-    continues(broken, resumed, whole_of_two)
 
 
 # Refusals ------------------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self._saved_step = 0
         self._validated = False
+        self._of_epoch: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._saved_step = trainer.global_step
@@ -159,7 +160,22 @@ class LastCheckpoint(Checkpoint):
             self.save_if_new(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.save(trainer)
+        # The epoch's means are logged only after this hook. A run that was killed in between would never log them.
+        if run_directory(trainer) is not None:
+            self._saved_step, self._validated = trainer.global_step, False
+            self._of_epoch = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write_of_epoch(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._write_of_epoch(trainer)
+
+    def _write_of_epoch(self, trainer: L.Trainer) -> None:
+        if self._of_epoch is not None:
+            trainer.strategy.save_checkpoint(self._of_epoch, last_checkpoint(trainer))
+            trainer.strategy.barrier()
+            self._of_epoch = None
 
     def save_if_new(self, trainer: L.Trainer) -> None:
         """Save unless there is a checkpoint of this step."""
@@ -168,7 +184,13 @@ class LastCheckpoint(Checkpoint):
 
     def save(self, trainer: L.Trainer) -> None:
         """Save now; every rank must call it."""
-        directory = run_directory(trainer)
-        if directory is not None:
+        if run_directory(trainer) is not None:
             self._saved_step, self._validated = trainer.global_step, False
-            trainer.save_checkpoint(directory / "checkpoints" / "last.ckpt", weights_only=False)
+            trainer.save_checkpoint(last_checkpoint(trainer), weights_only=False)
+
+
+def last_checkpoint(trainer: L.Trainer) -> Path:
+    """The path of ``last.ckpt`` in the run's folder."""
+    directory = run_directory(trainer)
+    assert directory is not None
+    return directory / "checkpoints" / "last.ckpt"

@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.sacred_dialect.resume import resolve_resume
 from vlp.sacred_dialect.trainer import build_trainer
+from vlp.training.run_log import JsonLinesLogger
 
 
 class Numbers(RunDataModule):
@@ -92,7 +93,7 @@ class Killed(BaseException):
 
 
 class Breaker(Callback):
-    """Does something at the n-th hook that it sees."""
+    """Does something at the n-th hook that it sees; before a line is logged and after a checkpoint is saved, too."""
 
     def __init__(self, n: int, deed: Callable[[], None]) -> None:
         self.left, self.deed = n, deed
@@ -103,6 +104,21 @@ class Breaker(Callback):
         self.left -= 1
         if self.left == 0:
             self.deed()
+
+    def watch(self, trainer: L.Trainer) -> None:
+        disk: Any = trainer.strategy.checkpoint_io
+        log: Any = next(logger for logger in trainer.loggers if isinstance(logger, JsonLinesLogger))
+        save, write = disk.save_checkpoint, log.log_metrics
+
+        def saved(*arguments: Any, **options: Any) -> None:
+            save(*arguments, **options)
+            self._hook(trainer)
+
+        def logged(*arguments: Any, **options: Any) -> None:
+            self._hook(trainer)
+            write(*arguments, **options)
+
+        disk.save_checkpoint, log.log_metrics = saved, logged
 
     on_train_start = on_train_epoch_start = on_train_epoch_end = on_train_end = _hook
     on_train_batch_start = on_train_batch_end = on_before_zero_grad = on_before_optimizer_step = _hook
@@ -124,6 +140,9 @@ def fit(config: dict[str, Any], n: int, *added: Callback, first: bool = False) -
     trainer = build_trainer(config, has_validation=config["validate"])
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     callbacks[:] = [*added, *callbacks] if first else [*callbacks, *added]
+    for breaker in added:
+        if isinstance(breaker, Breaker):
+            breaker.watch(trainer)
     data = Numbers(n, config["validate"], config["num_workers"], config["per_gpu_batchsize"])
     assert trainer.log_dir is not None
     log = Path(trainer.log_dir) / "metrics.jsonl"
@@ -212,12 +231,20 @@ def compare(run: dict[str, Any], breaks: list[tuple[int, bool, Callable[[], None
         assert str(end(broken)) == str(end(config))
 
 
+ENDS = {**SMALL, "batches": 3, "max_steps": 4}
+
+
+# Around the save at an epoch's end and at the run's, before and after the epoch's means are logged.
+@example(run=ENDS, breaks=[(32, False, kill), (6, False, kill)])
+@example(run=ENDS, breaks=[(33, False, kill)])
+@example(run=ENDS, breaks=[(42, False, kill)])
+@example(run=ENDS, breaks=[(43, False, kill)])
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     run=RUNS,
     breaks=st.lists(
         # Before our callbacks' first hook, a signal still has its default action.
-        st.tuples(st.integers(1, 60), st.booleans(), st.sampled_from([kill, ask])).filter(
+        st.tuples(st.integers(1, 90), st.booleans(), st.sampled_from([kill, ask])).filter(
             lambda broken: broken != (1, True, ask)
         ),
         min_size=1,
