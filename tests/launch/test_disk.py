@@ -78,7 +78,8 @@ def test_a_run_killed_while_it_saves_leaves_the_checkpoint_before(launcher: Laun
 def test_a_log_dir_that_is_a_file_is_told_before_anything_is_loaded(launcher: Launcher) -> None:
     log_dir = launcher.log_dir()
     log_dir.write_text("kept")
-    run = launcher.pretrain("load_path=nowhere.ckpt", check=False, log_dir=log_dir)
+    no_weights = launcher.data / "captions.txt"
+    run = launcher.pretrain(f"load_path={no_weights}", check=False, log_dir=log_dir)
     assert (run.status, run.output.rstrip().splitlines()[-1]) == (
         1,
         f"error: log_dir={log_dir}: {log_dir} is no folder; give a folder that can be written",
