@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.unit.data.odd import ODD, places, replaced
 from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco, write_table
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.check import check
@@ -131,6 +135,7 @@ def test_a_manifest_without_checksums_is_read(table: Path) -> None:
     expected = samples(table.parent)
     path = table.parent / "coco.manifest.json"
     manifest = json.loads(path.read_text())
+    del manifest["content_sha256"]
     for record in manifest["tables"].values():
         for name in ("sha256", "values_crc32", "images_crc32"):
             del record[name]
@@ -138,6 +143,45 @@ def test_a_manifest_without_checksums_is_read(table: Path) -> None:
     table.with_suffix(".crc32").unlink()
     assert samples(table.parent) == expected
     assert main(["check", str(table.parent)]) == 0
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_flipped_bit_of_the_manifest_is_noticed(table: Path, data: st.DataObject) -> None:
+    """It says how many shards there are: one digit more or less would be another data set."""
+    path = table.parent / "coco.manifest.json"
+    whole = path.read_bytes()
+    written = Manifest.read(table.parent, "coco")
+    damaged = bytearray(whole)
+    damaged[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(damaged)
+    try:
+        assert Manifest.read(table.parent, "coco") == written
+    except DataError as error:
+        assert re.fullmatch(r".*coco\.manifest\.json is not .*delete .* and convert coco again", str(error))
+    finally:
+        path.write_bytes(whole)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_in_a_manifest_ends_in_words(table: Path, data: st.DataObject) -> None:
+    """One without a checksum, as older versions wrote it."""
+    path = table.parent / "coco.manifest.json"
+    whole = path.read_bytes()
+    manifest = json.loads(whole)
+    del manifest["content_sha256"]
+    place = data.draw(st.sampled_from(places(manifest)))
+    path.write_text(json.dumps(replaced(manifest, place, data.draw(st.sampled_from(ODD)))))
+    said = io.StringIO()
+    with redirect_stdout(said):
+        status = main(["check", str(table.parent)])
+    try:
+        samples(table.parent)
+    except DataError as error:
+        assert "\n" not in str(error) and status == 1
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_checksums_are_those_of_the_files(arrow: Path) -> None:

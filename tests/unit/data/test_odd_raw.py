@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.data.odd import ODD, places, replaced
 from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.convert import convert
@@ -324,24 +325,6 @@ def test_a_statement_that_is_neither_true_nor_false_is_counted(tmp_path: Path) -
 
 # Anything ----------------------------------------------------------------------------------------------------
 
-ODD: list[Any] = [
-    None,
-    True,
-    0,
-    -1,
-    2**70,
-    1e308,
-    float("inf"),
-    "",
-    "1",
-    "\ud800",
-    "a\0b",
-    "../../x",
-    "/etc/passwd",
-    "x" * 300,
-]
-ODD += [[], {}, [[]], ["x"], {"a": 1}, [None]]
-
 
 def coco_layout(root: Path, caption: str) -> None:
     write_coco(root, {"COCO_train2014_000000000001.jpg": ("train", [caption, "b"])})
@@ -354,21 +337,6 @@ def labelled_vqa(root: Path, caption: str) -> None:
         write(root / f"v2_OpenEnded_mscoco_{split}_questions.json", json.dumps({"questions": [question]}))
         write(root / f"v2_mscoco_{split}_annotations.json", json.dumps({"annotations": answers}))
         write(root / f"{split}/COCO_{split}_000000000001.jpg", image_bytes())
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The path of every value within a JSON value."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, inner in items for place in places(inner, (*path, key)))]
-
-
-def replaced(value: Any, path: tuple[Any, ...], odd: Any) -> Any:
-    """``value`` with ``odd`` at ``path``."""
-    if not path:
-        return odd
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], odd)
-    return copy
 
 
 @settings(max_examples=25, deadline=None)

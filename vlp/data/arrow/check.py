@@ -112,7 +112,10 @@ def print_check(root: Path, required: list[str], verify_images: bool, console: C
             print_omissions(key, manifest.not_written, manifest.all_skips(), console)
     for problem in problems:
         console.print(f"[red]wrong[/]: {escape(problem)}", highlight=False, soft_wrap=True)
-    console.print("all tables are complete" if not problems else f"{len(problems)} problems", highlight=False)
+    console.print(
+        "all tables are complete" if not problems else f"{len(problems)} problem{'s' * (len(problems) > 1)}",
+        highlight=False,
+    )
     return not problems
 
 
@@ -185,9 +188,10 @@ def _empty_splits(spec: DatasetSpec, entries: list[Entry]) -> Iterator[str]:
     """Yield a line for all tables that are there and of which a run would read nothing."""
     by_name, empty = {entry.name: entry for entry in entries}, dict[tuple[str, ...], list[str]]()
     for split in get_args(Split):
-        names = spec.tables(split)
-        if all(by_name[name].files for name in names) and not any(by_name[name].captions for name in names):
-            empty.setdefault(names, []).append(split)
+        tables = [by_name[name] for name in spec.tables(split)]
+        # What is missing or damaged has been said.
+        if not any(table.problems or table.captions or not table.files for table in tables):
+            empty.setdefault(spec.tables(split), []).append(split)
     for names, splits in empty.items():
         if names:
             yield f"{', '.join(names)}: not one caption, so {spec.key} has nothing to read for {', '.join(splits)}"

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.errors import DataError
@@ -17,6 +17,7 @@ from vlp.files import write_json
 
 FORMAT = 1
 _MAGIC = b"ARROW1"
+_CHECKSUM = "content_sha256"  # of all other keys
 
 
 @dataclass
@@ -55,8 +56,9 @@ class Manifest:
     format: int = FORMAT
 
     def write(self, root: Path) -> None:
-        """Write the manifest into the Arrow folder ``root``, atomically."""
-        write_json(manifest_path(root, self.dataset), asdict(self))
+        """Write the manifest into the Arrow folder ``root``, atomically, with a checksum of its content."""
+        value = asdict(self)
+        write_json(manifest_path(root, self.dataset), {**value, _CHECKSUM: _content_sha256(value)})
 
     def all_skips(self) -> Skips:
         """Return what was left out while the tables were planned and while each of them was written."""
@@ -67,7 +69,7 @@ class Manifest:
         """Read the manifest of ``dataset``; None if the tables were written by other code.
 
         Raises:
-            DataError: the file is not a manifest that this version can read.
+            DataError: the file is not a manifest that this version can read, or not as it was written.
         """
         path = manifest_path(root, dataset)
         if not path.is_file():
@@ -77,14 +79,24 @@ class Manifest:
             value = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON ({error}); {advice}") from error
-        known = {item.name for item in fields(cls)}
-        if not isinstance(value, dict) or value.get("format") != FORMAT or set(value) != known:
-            raise DataError(f"{path} is not a manifest of format {FORMAT}; {advice}")
+        checksum = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
+        if checksum is not None and checksum != _content_sha256(value):  # older manifests have none
+            raise DataError(f"{path} is not as it was written: its checksum differs; copy it anew, or {advice}")
         try:
-            tables = {name: TableRecord(**record) for name, record in value.pop("tables").items()}
-        except (TypeError, AttributeError) as error:
-            raise DataError(f"{path}: a table's record is not readable ({error}); {advice}") from error
-        return cls(**value, tables=tables)
+            return cls._of(value)
+        except (TypeError, AttributeError, KeyError, ValueError) as error:
+            raise DataError(f"{path} is not a manifest of format {FORMAT} ({error}); {advice}") from error
+
+    @classmethod
+    def _of(cls, value: dict[str, Any]) -> Manifest:
+        if value["format"] != FORMAT:
+            raise ValueError(f"its format is {value['format']!r}")
+        manifest = cls(**{**value, "tables": {name: TableRecord(**record) for name, record in value["tables"].items()}})
+        _require_types(manifest)
+        for record in manifest.tables.values():
+            _require_types(record)
+        manifest.all_skips()
+        return manifest
 
 
 def manifest_path(root: Path, dataset: str) -> Path:
@@ -107,3 +119,20 @@ def footer_sha256(path: Path) -> str:
             raise DataError(f"{path} ({size} bytes) is not a complete Arrow file; convert its dataset again")
         handle.seek(size - 10 - length)
         return hashlib.sha256(handle.read(length)).hexdigest()
+
+
+def _content_sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _require_types(record: Manifest | TableRecord) -> None:
+    """Raise a TypeError that names the field of ``record`` whose value is of another type than is declared."""
+    for name, kind in get_type_hints(type(record)).items():
+        value = getattr(record, name)
+        if get_origin(kind) is dict:
+            values, wanted = list(value.values()), get_args(kind)[1]
+        else:
+            values, wanted = [value], kind
+        for each in values:
+            if wanted is not Any and (not isinstance(each, wanted) or (isinstance(each, bool) and wanted is not bool)):
+                raise TypeError(f"{name}: {str(each)[:80]!r}")
