@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -53,7 +54,10 @@ def test_a_resumed_run_may_change_to_the_cache_of_its_teacher_alone(
     assert len(run.values("epic/train/epic_itc")) == 1
     shutil.copytree(cache, tmp_path / "other")
     manifest = tmp_path / "other" / "manifest.json"
-    manifest.write_text(re.sub(r'"teacher_sha256": "\w+"', '"teacher_sha256": "0ther"', manifest.read_text()))
+    content = json.loads(manifest.read_text())
+    content["identity"]["teacher_sha256"] = "0ther"
+    del content["sha256"]  # of the manifest as it was
+    manifest.write_text(json.dumps(content))
     refused = launcher.pretrain(*resume, f"saliency_cache={tmp_path / 'other'}", check=False)
     assert refused.status == 1 and "its run had the teacher of sha256" in refused.output and "0ther" in refused.output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,6 +61,42 @@ def inert_unpickler(allowed: Mapping[str, Any], classes: dict[str, type[Foreign]
             return classes[full]
 
     return Unpickler
+
+
+def deepest_tuple(handle: Any) -> int:
+    """How many tuples a pickle nests in each other, found without unpickling it.
+
+    A tuple that holds one twice, and so on, takes few bytes; as a key of a dictionary it is hashed without end.
+    """
+    stack: list[int | None] = []  # depths of tuples, 0 of all else, None for a mark
+    memo: dict[int, int | None] = {}
+    deepest = 0
+
+    def pop_to_mark() -> int:
+        depths = list(iter(stack.pop, None))
+        return max((depth for depth in depths if depth is not None), default=0)
+
+    for opcode, argument, _ in pickletools.genops(handle):
+        name = opcode.name
+        if name == "MARK":
+            stack.append(None)
+        elif name == "TUPLE":
+            stack.append(1 + pop_to_mark())
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            stack.append(1 + max(stack.pop() or 0 for _ in range(int(name[-1]))))
+        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+        elif name in ("GET", "BINGET", "LONG_BINGET"):
+            stack.append(memo[int(argument)])
+        else:
+            for taken in reversed(opcode.stack_before):
+                if taken is pickletools.stackslice:
+                    pop_to_mark()
+                elif taken is not pickletools.markobject:
+                    stack.pop()
+            stack.extend(0 for _ in opcode.stack_after)
+        deepest = max(deepest, (stack[-1] or 0) if stack else 0)
+    return deepest
 
 
 def places_of_storage(handle: Any, key: str) -> list[str]:

@@ -8,21 +8,24 @@ ones of old, are taken as they are.
 from __future__ import annotations
 
 import functools
+import io
 import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import existing_file, is_safetensors, is_zip, refuse_other_forms
-from vlp.checkpoint.inert import Foreign, places_of_storage
+from vlp.checkpoint.inert import Foreign, deepest_tuple, places_of_storage
 from vlp.checkpoint.safetensors_sums import check_safetensors
 
 # An archive of torch's holds its tensors as they are. Only the code of TorchScript is packed, and small.
 _MOST_UNPACKED, _ALWAYS_ALLOWED = 20, 2**28
 _MOST_VALUES = 10**8  # of lists in a checkpoint, each counted as often as it is reached
+_MOST_TUPLES = 20  # in each other; a checkpoint has two or three
+_OLD_PICKLES = 4  # before its tensors, torch's old form has the magic number, the version, the system, the content
 _FOLDER = 0x10  # of MS-DOS's file attributes
 _ADVICE = "restore it from a copy"
 # What the reading of a zip archive of any bytes can raise.
@@ -58,6 +61,9 @@ def _check_once(path: Path, version: tuple[int, ...]) -> None:
     refuse_other_forms(path)
     if is_zip(path):
         _check_archive(path)
+    else:
+        with open(path, "rb") as handle:
+            _refuse_endless_keys(path, handle, _OLD_PICKLES)
 
 
 def most_unpacked(size: int) -> int:
@@ -101,14 +107,26 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             parts = archive.infolist()
             _check_directory(path, parts)
-            # torch.serialization.set_crc32_options(False) leaves zeros.
-            if any(part.CRC for part in parts):
-                for part in parts:
-                    _check_part(path, archive, part)
+            has_sums = any(part.CRC for part in parts)  # torch.serialization.set_crc32_options(False) leaves zeros
+            for part in parts:
+                if not has_sums:
+                    part.CRC = None  # type: ignore[assignment]  # zipfile then compares nothing
+                _check_part(path, archive, part)
+                if part.filename.endswith("/data.pkl"):
+                    _refuse_endless_keys(path, io.BytesIO(archive.read(part)), 1)
     except WeightsError:  # a RuntimeError, too
         raise
     except _BROKEN as error:
         raise WeightsError(unreadable(path)) from error
+
+
+def _refuse_endless_keys(path: Path, handle: BinaryIO, pickles: int) -> None:
+    try:
+        deepest = max(deepest_tuple(handle) for _ in range(pickles))
+    except Exception as error:  # no pickle of torch.save
+        raise WeightsError(unreadable(path)) from error
+    if deepest > _MOST_TUPLES:
+        raise WeightsError(f"{path}: holds nested lists without end, as no checkpoint does; not read")
 
 
 def _check_directory(path: Path, parts: list[zipfile.ZipInfo]) -> None:

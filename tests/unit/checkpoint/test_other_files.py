@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import resource
@@ -168,6 +169,37 @@ def unfolds_in_objects(path: Path) -> None:
     torch.save({"state_dict": STATE, "hyper_parameters": values}, path)
 
 
+# {t: 1} with t = (s, s), s = (r, r) and so on, sixty times: its hash takes 2^60 steps.
+ENDLESS_KEY = b"\x80\x02})" + b"".join(b"q%ch%c\x86" % (i, i) for i in range(60)) + b"K\x01s."
+
+
+def endless_key(path: Path) -> None:
+    torch.save({"w": torch.zeros(2)}, path)
+    with zipfile.ZipFile(path) as source:
+        parts = {part.filename: source.read(part) for part in source.infolist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in parts.items():
+            target.writestr(name, ENDLESS_KEY if name.endswith("data.pkl") else content)
+
+
+def endless_key_and_noise(path: Path) -> None:
+    """What comes after the key must not hide it."""
+    endless_key(path)
+    with zipfile.ZipFile(path) as source:
+        parts = {part.filename: source.read(part) for part in source.infolist()}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, content in parts.items():
+            target.writestr(name, ENDLESS_KEY[:-1] + b"\xff" if name.endswith("data.pkl") else content)
+
+
+def endless_key_old(path: Path) -> None:
+    torch.save({"w": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    content = io.BytesIO(path.read_bytes())
+    for _ in range(3):
+        pickle.load(content)  # of our own: number, version, system
+    path.write_bytes(content.getvalue()[: content.tell()] + ENDLESS_KEY)
+
+
 def holds_itself(path: Path) -> None:
     values: list[Any] = []
     values.append(values)
@@ -228,6 +260,9 @@ FILES: dict[Callable[[Path], None], str] = {
     allocates_old: BROKEN,
     says_more_numbers_than_it_has: BROKEN,
     unfolds: "holds nested lists without end, as no checkpoint does; not read",
+    endless_key: "holds nested lists without end, as no checkpoint does; not read",
+    endless_key_and_noise: BROKEN,
+    endless_key_old: "holds nested lists without end, as no checkpoint does; not read",
     holds_itself: "holds nested lists without end, as no checkpoint does; not read",
     plain_pickle: f"is a plain pickle, which is never unpickled, {NO_CHECKPOINT}",
     command: "wants to call posix.system, as a malicious file does; not loaded, nothing was run",
