@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -33,6 +34,27 @@ class Row(NamedTuple):
 def rows(group: str, status: int, table: Mapping[str, str | tuple[str, ...]]) -> list[Row]:
     """Rows of one group from lines and words."""
     return [Row(group, line, status, (words,) if isinstance(words, str) else words) for line, words in table.items()]
+
+
+class Case(NamedTuple):
+    """One file or folder that is not what it should be, and the command that meets it.
+
+    Attributes:
+        row: the command, ``{place}`` the folder that ``make`` is given, and what is promised of it.
+        make: writes the input.
+        written: what the command may write below that folder; nothing else there may change.
+    """
+
+    name: str
+    row: Row
+    make: Callable[[Path], object]
+    written: str = ""
+
+
+def each_case(cases: Iterable[Case]) -> pytest.MarkDecorator:
+    """A test for each case."""
+    cases = list(cases)
+    return pytest.mark.parametrize("case", cases, ids=[case.name.replace(" ", "_") for case in cases])
 
 
 def each(table: Iterable[Row]) -> pytest.MarkDecorator:

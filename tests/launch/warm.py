@@ -42,14 +42,18 @@ def main() -> None:
 
 
 def become(request: dict[str, Any]) -> None:
-    """Go on as ``python <argv>`` with all output in the log."""
+    """Go on as ``python <argv>``, a script or ``-m`` and a module, with all output in the log."""
     os.setsid()
     log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.environ.update(request["environment"])
     sys.argv = request["argv"]
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    if sys.argv[0] == "-m":
+        del sys.argv[0]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

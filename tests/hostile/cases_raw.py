@@ -1,0 +1,155 @@
+"""Raw downloads, and the commands that read or write tables, weights and language models."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.hostile.table import Case, Row
+from tests.unit.data.raw import coco, image_bytes, write, write_coco
+
+RAW = "a raw download that is not as published"
+OUTPUT = "an --output that cannot be written, or is in use"
+FIT = "python -m epic_common.fit_lm"
+
+ANNOTATION = "raw/karpathy/dataset_coco.json"
+IMAGE = "raw/train2014/COCO_train2014_{:012d}.jpg"
+TO_ARROW = "-m vlp.data.arrow coco --root {place}/raw --output {place}/arrow"
+
+
+def case(
+    group: str, name: str, make: Callable[[Path], object], line: str, status: int, *words: str, written: str = ""
+) -> Case:
+    return Case(name, Row(group, line, status, words), make, written)
+
+
+def good(place: Path) -> None:
+    write_coco(place / "raw", coco())
+
+
+def annotation(place: Path, content: str | bytes) -> None:
+    good(place)
+    write(place / ANNOTATION, content)
+
+
+def entry(name: str, text: object, split: str = "train") -> dict[str, object]:
+    return {"filename": name, "split": split, "sentences": [{"raw": text}]}
+
+
+def entries(place: Path, *of: dict[str, object]) -> None:
+    annotation(place, json.dumps({"images": of}))
+
+
+def first(number: int) -> str:
+    return Path(IMAGE.format(number)).name
+
+
+def twice(place: Path) -> None:
+    entries(place, entry(first(0), "a dog"), entry(first(1), "a cat"), entry(first(0), "the same dog"))
+
+
+def two_splits(place: Path) -> None:
+    entries(place, entry(first(0), "a dog"), entry(first(0), "a dog", "test"))
+
+
+def special_files(place: Path) -> None:
+    good(place)
+    for number in (0, 1, 2):
+        (place / IMAGE.format(number)).unlink()
+    os.mkfifo(place / IMAGE.format(0))
+    (place / IMAGE.format(1)).symlink_to("/dev/zero")
+    here = os.getcwd()
+    os.chdir((place / IMAGE.format(2)).parent)  # a socket's name is short
+    socket.socket(socket.AF_UNIX).bind(first(2))
+    os.chdir(here)
+
+
+def fifo_annotation(place: Path) -> None:
+    good(place)
+    (place / ANNOTATION).unlink()
+    os.mkfifo(place / ANNOTATION)
+
+
+def extreme(place: Path) -> None:
+    good(place)
+    write(place / IMAGE.format(0), image_bytes(size=(1, 20_000)))
+    write(place / IMAGE.format(1), b"not an image")
+
+
+def output_file(place: Path) -> None:
+    good(place)
+    write(place / "arrow", "precious")
+
+
+LEFT = "arrow"  # what a conversion that ends well writes
+RAW_CASES = [
+    case(RAW, "the same file name twice", twice, TO_ARROW, 0, "1 annotations joined with an earlier one", written=LEFT),
+    case(RAW, "an image in two splits", two_splits, TO_ARROW, 1, f"{first(0)} is in split train", "and in split test"),
+    case(
+        RAW,
+        "a lone surrogate",
+        lambda place: entries(place, entry(first(0), "a \ud83d dog")),
+        TO_ARROW,
+        0,
+        "lone surrogate in a text, replaced by U+FFFD: 1",
+        written=LEFT,
+    ),
+    case(RAW, "a caption of another type", lambda place: entries(place, entry(first(0), 7)), TO_ARROW, 1, ANNOTATION),
+    case(
+        RAW,
+        "no captions",
+        lambda place: entries(place, entry(first(0), " ")),
+        TO_ARROW,
+        1,
+        "not one row could be written",
+        "empty caption (1)",
+    ),
+    case(RAW, "deep JSON", lambda place: annotation(place, "[" * 200_000), TO_ARROW, 1, ANNOTATION, "nested too deep"),
+    case(RAW, "JSON cut off", lambda place: annotation(place, '{"images": ['), TO_ARROW, 1, "is not valid JSON"),
+    case(RAW, "no UTF-8", lambda place: annotation(place, b'{"images": "\xff"}'), TO_ARROW, 1, ANNOTATION),
+    case(RAW, "another JSON", lambda place: annotation(place, '{"pictures": []}'), TO_ARROW, 1, ANNOTATION),
+    case(RAW, "a list", lambda place: annotation(place, "[]"), TO_ARROW, 1, ANNOTATION),
+    case(RAW, "a FIFO socket or device", special_files, TO_ARROW, 0, "image is no regular file: 3", written=LEFT),
+    case(RAW, "an annotation that is a FIFO", fifo_annotation, TO_ARROW, 1, "is not a regular file"),
+    case(
+        RAW,
+        "an extreme shape and no image",
+        extreme,
+        f"{TO_ARROW} --verify-images",
+        0,
+        "image does not decode: 2",
+        written=LEFT,
+    ),
+    case(RAW, "no root", lambda place: None, TO_ARROW, 1, "/raw is not a directory"),
+    case(RAW, "an unknown data set", good, TO_ARROW.replace("coco", "cooc"), 2, "invalid choice: 'cooc'"),
+    case(OUTPUT, "a file", output_file, TO_ARROW, 1, "is or lies in a file, not a folder; name another"),
+    case(
+        OUTPUT,
+        "below a file",
+        output_file,
+        TO_ARROW.replace("}/arrow", "}/arrow/below"),
+        1,
+        "is or lies in a file, not a folder; name another",
+    ),
+    case(OUTPUT, "no place", good, TO_ARROW.replace("{place}/arrow", "/proc/arrow"), 1, "cannot write into --output"),
+]
+
+
+def sentences(place: Path) -> None:
+    write(place / "captions.txt", "\n".join(f"a cat and dog number {number}" for number in range(40)))
+
+
+FIT_LM = "-m epic_common.fit_lm --captions {place}/captions.txt --output {place}/lm"
+FIT_CASES = [
+    case(FIT, "three tokens", sentences, f"{FIT_LM} --vocab-size 3", 2, "vocab_size is 3"),
+    case(FIT, "no tokens", sentences, f"{FIT_LM} --vocab-size 0", 2, "vocab_size"),
+    case(FIT, "words for a number", sentences, f"{FIT_LM} --steps many", 2, "--steps", "many"),
+    case(FIT, "negative steps", sentences, f"{FIT_LM} --steps -1", 2, "steps"),
+    case(FIT, "no captions", lambda place: write(place / "captions.txt", ""), FIT_LM, 2, "captions.txt"),
+    case(FIT, "no file", lambda place: None, FIT_LM, 2, "captions.txt"),
+    case(FIT, "no text", lambda place: write(place / "captions.txt", b"\xff\xfe" * 99), FIT_LM, 2, "captions.txt"),
+    case(FIT, "a folder", lambda place: (place / "captions.txt").mkdir(), FIT_LM, 2, "captions.txt"),
+]
