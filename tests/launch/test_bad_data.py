@@ -289,7 +289,7 @@ def test_a_teacher_with_another_tokenizer(launcher: Launcher, vanilla: Result, t
     """The same number of tokens, two of them exchanged: no shape would tell."""
     folder = tmp_path / "tokenizer"
     shutil.copytree(launcher.language_model, folder)
-    for name in ("vocab.json", "merges.txt"):
+    for name in ("vocab.json", "merges.txt", "SHA256SUMS"):
         (folder / name).unlink()
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
