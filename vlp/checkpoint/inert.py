@@ -69,7 +69,7 @@ def deepest_tuple(handle: Any) -> int:
     A tuple that holds one twice, and so on, takes few bytes; as a key of a dictionary it is hashed without end.
     """
     stack: list[int | None] = []  # depths of tuples, 0 of all else, None for a mark
-    memo: dict[int, int | None] = {}
+    memo: dict[Any, int | None] = {}
     deepest = 0
 
     def pop_to_mark() -> int:
@@ -85,9 +85,9 @@ def deepest_tuple(handle: Any) -> int:
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             stack.append(1 + max(stack.pop() or 0 for _ in range(int(name[-1]))))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+            memo[len(memo) if argument is None else argument] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[int(argument)])
+            stack.append(memo[argument])
         else:
             for taken in reversed(opcode.stack_before):
                 if taken is pickletools.stackslice:
