@@ -52,3 +52,20 @@ def test_a_task_that_the_official_code_declares_and_does_not_build_is_refused() 
 @pytest.mark.parametrize("named", ["task_mlm_itm_clip_bert", "task_finetune_irtr_f30k_clip_bert"])
 def test_official_configs_of_built_tasks_are_accepted(named: str) -> None:
     BASELINE.check(resolved([named, "clip16", "text_roberta"], data_root="arrow", per_gpu_batchsize=8))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"vit": "ViT-B/61"}, "vit='ViT-B/61': expected 'ViT-B/32', 'ViT-B/16', .*; did you mean 'ViT-B/16'"),
+        ({"input_image_embed_size": 64}, "vit=ViT-B/16 gives 768 channels, input_image_embed_size=64"),
+        ({"image_size": 72}, r"image_size=72 is not a multiple of the patch size 16 \(vit=ViT-B/16\)"),
+        ({"vit": "swin_base_patch4_window7_224_in22k", "input_image_embed_size": 1024, "image_size": 100}, "Swin's 32"),
+        ({"train_transform_keys": ["pixelbert"]}, r"train_transform_keys=\['pixelbert'\]: expected a list"),
+    ],
+)
+def test_sizes_and_views_that_contradict_the_image_encoder(changes: dict[str, Any], message: str) -> None:
+    config = resolved(["task_mlm_itm_clip_bert", "clip16"], data_root="arrow", per_gpu_batchsize=8)
+    BASELINE.check(config)
+    with pytest.raises(ValueError, match=message):
+        BASELINE.check({**config, **changes})

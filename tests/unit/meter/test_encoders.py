@@ -158,8 +158,6 @@ def test_bert_is_a_text_encoder_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"vit": "ViT-B/61"}, "vit='ViT-B/61' is unknown; did you mean 'ViT-B/16'"),
-        ({"input_image_embed_size": 64}, "vit=ViT-Tiny/16 gives 128 channels, input_image_embed_size=64"),
         ({"image_size": 72}, "image_size=72 is not a multiple of the patch size 16"),
         ({"input_text_embed_size": 17}, "input_text_embed_size=17, but the text encoder of tokenizer=.* has 16"),
         ({"vocab_size": 41}, "vocab_size=41, but the text encoder of tokenizer=.* has 40"),

@@ -87,3 +87,27 @@ def test_official_configs_of_built_tasks_are_accepted(name: str) -> None:
 
 def test_a_dotted_update_turns_on_one_task_more() -> None:
     assert resolved(["task_mlm_itm"], loss_names={"mpp": 1})["loss_names"] == tasks(itm=1, mlm=1, mpp=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"vit": "vit_base_patch32_834"},
+            "vit='vit_base_patch32_834': .*; did you mean 'vit_base_patch32_384'",
+        ),
+        ({"hidden_size": 384}, r"vit=vit_base_patch32_384 has hidden_size=768 \(here 384\)"),
+        ({"num_heads": 2, "num_layers": 5}, r"num_layers=12 \(here 5\)\n.* has num_heads=12 \(here 2\)"),
+        ({"patch_size": 16}, r"has patch_size=32 \(here 16\)"),
+        ({"image_size": 31}, "image_size=31: expected a whole number, at least 32"),
+        ({"max_image_len": 0}, "max_image_len=0 keeps no patch of an image: .* -1 for all"),
+        ({"train_transform_keys": ["clip"]}, "train_transform_keys=.* 'pixelbert' or 'pixelbert_randaug'"),
+        ({"val_transform_keys": []}, r"val_transform_keys=\[\]: expected a list, not empty"),
+    ],
+)
+def test_sizes_and_views_that_contradict_the_transformer(changes: dict[str, Any], message: str) -> None:
+    config = resolved(["task_mlm_itm"], data_root="arrow", per_gpu_batchsize=8)
+    for fine in ({}, {"image_size": 32, "max_image_len": 1}, {"image_size": 400, "max_image_len": -1}):
+        BASELINE.check({**config, **fine})
+    with pytest.raises(ValueError, match=message):
+        BASELINE.check({**config, **changes})
