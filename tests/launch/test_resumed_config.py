@@ -42,7 +42,7 @@ def test_what_changes_the_numbers_is_refused(launcher: Launcher, half: Result) -
         (
             "resume_anyway=learning_rat",
         ): "resume_anyway=learning_rat: there is no such key; did you mean 'learning_rate'",
-        ("resume_anyway=3",): "resume_anyway=3: expected keys or blocks of keys: a list, or a,b",
+        ("resume_anyway=3",): "resume_anyway=3: expected keys or blocks of keys: a,b, or a list",
     }
     for command, message in refusals.items():
         shared = (*two_batches(launcher), f"resume_from={half.checkpoint}")

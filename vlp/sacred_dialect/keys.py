@@ -28,7 +28,7 @@ Warmup = Count | Annotated[Share, Allowed("a float from 0 to 1, a fraction of th
 Precision = Literal[32, 16, "32", "16", "bf16"]
 Folder = Annotated[Text, MustExist(folder=True, advice="; docs/data.md says how to make the tables")]
 Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a checkpoint, or auto")]
-Names = Annotated[list[Name] | Text, Allowed("keys or blocks of keys: a list, or a,b")]
+Names = Annotated[Text | list[Name], Allowed("keys or blocks of keys: a,b, or a list")]
 Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
@@ -114,7 +114,7 @@ class SacredKeys(Schema):
         1000, "optimiser steps between two last.ckpt; 0: at validations and epoch ends only"
     )
 
-    resume_anyway: Names = key([], "what a resumed run takes from its command line, other than its checkpoint has it")
+    resume_anyway: Names = key("", "what a resumed run takes from its command line, other than its checkpoint has it")
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
