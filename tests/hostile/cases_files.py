@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tests.hostile.groups import IMAGES, TABLES, TOKENIZER, WEIGHTS
 from tests.hostile.table import Case, Row
 from tests.unit.checkpoint import test_other_files as other
 from tests.unit.data.raw import image_bytes, read_table, write_table
 from vlp.data.arrow.writer import CAPTION
 
-WEIGHTS = "a weights file that is none, unsafe or damaged"
-TOKENIZER = "a tokenizer or language model that is absent, cut or damaged"
-TABLES = "a table that is absent, empty, damaged or of other columns"
-IMAGES = "an image that cannot be read, or of an extreme shape"
 LOGS = "logs"  # below a case's folder, written by a run that had begun
 FILE = "{place}/file.ckpt"
 NAMES = ("load_path", "teacher_path", "resume_from", "init.vision")

@@ -8,12 +8,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.hostile.groups import FIT, OUTPUT, RAW
 from tests.hostile.table import Case, Row
 from tests.unit.data.raw import coco, image_bytes, write, write_coco
-
-RAW = "a raw download that is not as published"
-OUTPUT = "an --output that cannot be written, or is in use"
-FIT = "python -m epic_common.fit_lm"
 
 ANNOTATION = "raw/karpathy/dataset_coco.json"
 IMAGE = "raw/train2014/COCO_train2014_{:012d}.jpg"
@@ -98,15 +95,6 @@ RAW_CASES = [
         written=LEFT,
     ),
     case(RAW, "a caption of another type", lambda place: entries(place, entry(first(0), 7)), TO_ARROW, 1, ANNOTATION),
-    case(
-        RAW,
-        "no captions",
-        lambda place: entries(place, entry(first(0), " ")),
-        TO_ARROW,
-        1,
-        "not one row could be written",
-        "empty caption (1)",
-    ),
     case(RAW, "deep JSON", lambda place: annotation(place, "[" * 200_000), TO_ARROW, 1, ANNOTATION, "nested too deep"),
     case(RAW, "JSON cut off", lambda place: annotation(place, '{"images": ['), TO_ARROW, 1, "is not valid JSON"),
     case(RAW, "no UTF-8", lambda place: annotation(place, b'{"images": "\xff"}'), TO_ARROW, 1, ANNOTATION),

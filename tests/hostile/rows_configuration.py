@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
+from tests.hostile.groups import ABSENT, ITEMS, NAMES, RELATIONS, VALUES
 from tests.hostile.table import rows
-
-NAMES = "an unknown key or named config"
-VALUES = "a value of another type, or out of range"
-RELATIONS = "keys that contradict each other"
-ITEMS = "an item that cannot be read"
-FILES = "a config file that is none, or that holds more than plain values"
-SACRED = "sacred's commands and options, misused"
 
 WHOLE, NUMBER = "expected a whole number", "expected a number"
 ONE = f"{WHOLE}, at least 1"
@@ -157,7 +151,7 @@ SHARED = [
         },
     ),
     *rows(
-        "a file or folder that is not there",
+        ABSENT,
         1,
         {
             "data_root=nowhere": "data_root=nowhere: not a folder",

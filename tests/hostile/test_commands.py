@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hostile.cases_raw import FIT_CASES, OUTPUT, RAW_CASES, TO_ARROW, good
+from tests.hostile.cases_raw import FIT_CASES, RAW_CASES, TO_ARROW, good
+from tests.hostile.groups import OUTPUT
 from tests.hostile.harness import Shell, keeps_its_promise, nothing_changes
 from tests.hostile.table import Case, Row, each_case
 from vlp.data.conversion.output import held_output

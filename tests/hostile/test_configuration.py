@@ -71,7 +71,7 @@ def test_wrong_items_of_vilt(row: Row, commands: Commands, place: Path) -> None:
     refused(row, "vilt", commands, place)
 
 
-@each(rows_files.CONFIG_FILES)
+@each(rows_files.FILES)
 def test_config_files(row: Row, commands: Commands, place: Path) -> None:
     refused(row, "meter", commands, place)
 

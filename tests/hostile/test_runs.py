@@ -11,22 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile.cases_files import WEIGHTS
-from tests.hostile.harness import Ended, Shell, digests, keeps_its_promise, nothing_changes, pretrained
+from tests.hostile.groups import CONVERT, HUB, IDENTITY, LAST, LOGS, NOTICES, PATCHES, RESUME, TEACHER, WEIGHTS
+from tests.hostile.harness import Ended, digests, keeps_its_promise, nothing_changes, pretrained
 from tests.hostile.table import Row, each, rows
 from tests.launch.launcher import ROOT, Launcher, Result
 from tests.unit.data.raw import image_bytes, read_table, write_table
+from vlp.checkpoint.__main__ import main as checkpoint_command
 from vlp.data.arrow.writer import CAPTION
-
-RESUME = "a run that goes on with another configuration"
-LAST = "a last.ckpt that is broken"
-LOGS = "a log_dir where nothing can be written"
-NOTICES = "settings that are legal but hardly meant"
-HUB = "a hub name without a network"
-IDENTITY = "an image_id that is no official name"
-TEACHER = "a teacher that was itself trained with EPIC"
-CONVERT = "python -m vlp.checkpoint"
-PATCHES = "python -m patches, of what is done already"
 
 TWO_BATCHES = ("batch_size=16", "val_check_interval=8")
 
@@ -191,15 +182,19 @@ def test_retrieval_on_photos_with_any_name(launcher: Launcher, tmp_path: Path) -
 # Commands ------------------------------------------------------------------------------------------------
 
 
-def test_converting_a_checkpoint(shell: Shell, half: Result, tmp_path: Path) -> None:
+def test_converting_a_checkpoint(half: Result, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same input gives the same bytes; what is there is kept."""
-    command = ("-m", "vlp.checkpoint", "convert", str(half.checkpoint))
+
+    def converted(name: str) -> Ended:
+        status = checkpoint_command(["convert", str(half.checkpoint), str(tmp_path / name)])
+        return Ended(status, "".join(capsys.readouterr()))
+
     for name in ("one.safetensors", "two.safetensors"):
-        keeps_its_promise(Row(CONVERT, "convert IN OUT", 0, ()), shell.run(*command, str(tmp_path / name)))
+        keeps_its_promise(Row(CONVERT, "convert IN OUT", 0, ()), converted(name))
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
     kept = Row(CONVERT, "convert IN OUT", 1, ("one.safetensors: is there already and is kept", "--overwrite"))
     with nothing_changes(tmp_path):
-        keeps_its_promise(kept, shell.run(*command, str(tmp_path / "one.safetensors")))
+        keeps_its_promise(kept, converted("one.safetensors"))
 
 
 def test_patches_that_are_applied_already(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""The groups of rows: each is the first cell of a row of the table in docs/running.md, "What goes wrong"."""
+
+from __future__ import annotations
+
+# The command line
+NAMES = "an unknown key or named config"
+VALUES = "a value of another type, or out of range"
+RELATIONS = "keys that contradict each other"
+ITEMS = "an item that cannot be read"
+ABSENT = "a file or folder that is not there"
+CONFIG_FILES = "a config file that is none, or that holds more than plain values"
+SACRED = "sacred's commands and options, misused"
+NOTICES = "settings that are legal but hardly meant"
+FIT = "wrong settings of `python -m epic_common.fit_lm`"
+PATCHES = "`python -m patches`, of what is done already"
+# Data
+RAW = "a raw download that is not as published"
+OUTPUT = "an `--output` that cannot be written, or is in use"
+TABLES = "a table that is absent, empty, damaged or of other columns"
+IMAGES = "an image that cannot be read, or of an extreme shape"
+IDENTITY = "an `image_id` that is no official name"
+# Weights
+WEIGHTS = "a weights file that is none, unsafe or damaged"
+TEACHER = "a teacher that was itself trained with EPIC"
+TOKENIZER = "a tokenizer or language model that is absent, cut or damaged"
+HUB = "a hub name without a network"
+CONVERT = "`python -m vlp.checkpoint convert` onto a file that is there"
+BYTES = "a byte that changes on the disk, in a file that was written here"
+# Runs
+RESUME = "a run that goes on with another configuration"
+LAST = "a `last.ckpt` that is broken"
+LOGS = "a `log_dir` where nothing can be written"
