@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.gpus import GPUS, PRECISIONS, Gpu
+from vlp.arguments import whole
 from vlp.files import write_json
 
 MEASURED = Path(__file__).parent / "measured"
@@ -132,10 +133,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.cost", description=__doc__)
     parser.add_argument("--recipe", action="append", type=one_of(RECIPES), help=f"of {', '.join(RECIPES)}; default all")
     parser.add_argument("--gpu", type=one_of(GPUS), default="A100-80", help=f"of {', '.join(GPUS)}; default A100-80")
-    parser.add_argument("--gpus", type=at_least_one, default=32, metavar="N", help="how many; default 32")
-    parser.add_argument(
-        "--pairs-per-gpu", type=at_least_one, default=32, metavar="N", help="per_gpu_batchsize; default 32"
-    )
+    parser.add_argument("--gpus", type=whole(1), default=32, metavar="N", help="how many; default 32")
+    parser.add_argument("--pairs-per-gpu", type=whole(1), default=32, metavar="N", help="per_gpu_batchsize; default 32")
     parser.add_argument(
         "--utilisation", type=share, default=0.35, metavar="U", help="share of the peak that is reached; default 0.35"
     )
@@ -154,13 +153,6 @@ def one_of(known: Mapping[str, object]) -> Callable[[str], str]:
         return name
 
     return check
-
-
-def at_least_one(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
-    return int(text)
 
 
 def share(text: str) -> float:

@@ -36,6 +36,7 @@ from benchmarks.photos import write_photos
 from epic_common.language_models.small import FAMILIES
 from meter import config as meter_config
 from vilt import config as vilt_config
+from vlp.arguments import whole
 from vlp.baseline import get_baseline
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.data.arrow.dataset import ArrowDataset
@@ -99,11 +100,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks.input_pipeline", description=__doc__)
     sizes = ", ".join(f"{baseline.image_size} for {name}" for name, baseline in BASELINES.items())
     parser.add_argument("--baseline", choices=sorted(BASELINES), default="meter", help="default meter")
-    parser.add_argument("--images", type=int, default=512, help="how many images; default 512")
-    parser.add_argument("--size", type=int, default=480, help="shorter side of the images made; default 480 (x 640)")
-    parser.add_argument("--image-size", type=int, help="of the model's input; default the baseline's: " + sizes)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], help="loader processes; default 0 1 2")
-    parser.add_argument("--rounds", type=int, default=3, help="of which the median counts; default 3")
+    parser.add_argument("--images", type=whole(1), default=512, help="how many images; default 512")
+    parser.add_argument(
+        "--size", type=whole(1), default=480, help="shorter side of the images made; default 480 (x 640)"
+    )
+    parser.add_argument("--image-size", type=whole(1), help="of the model's input; default the baseline's: " + sizes)
+    parser.add_argument(
+        "--workers", type=whole(0), nargs="+", default=[0, 1, 2], help="loader processes; default 0 1 2"
+    )
+    parser.add_argument("--rounds", type=whole(1), default=3, help="of which the median counts; default 3")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="tables of your own instead of images made here")
     parser.add_argument("--datasets", nargs="+", default=["vg"], help="which of them; default vg")
     parser.add_argument("--json", metavar="FILE", help="write the result here")

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from demo.baselines import BASELINES, DemoBaseline
+from vlp.arguments import whole
 from vlp.sacred_dialect.baseline import SacredBaseline
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -62,23 +63,29 @@ class Settings:
         return self.run_directory(name) / "checkpoints" / "last.ckpt"
 
 
+# The least that a number may be, where it is not 1.
+LEAST = {"seed": 0, "batch": 2}  # matching needs a pair with its image and one with another
+
+
 def parse(argv: Sequence[str]) -> Settings:
     """Settings from flags: every field is ``--field-name``."""
     parser = argparse.ArgumentParser("python -m demo", description="Pre-train a baseline without and with EPIC.")
     parser.add_argument("--baseline", choices=list(BASELINES), default="meter", help="default meter")
     folders, steps = (" or ".join(f"{getattr(b, key)}" for b in BASELINES.values()) for key in ("output", "steps"))
     parser.add_argument("--output", type=Path, help=f"default runs/{folders}, by baseline")
-    parser.add_argument("--steps", type=int, help=f"default {steps}, by baseline")
+    parser.add_argument("--steps", type=whole(1), help=f"default {steps}, by baseline")
     for field in dataclasses.fields(Settings)[3:]:
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=type(field.default),
+            type=whole(LEAST.get(field.name, 1)),
             default=field.default,
             help=f"default {field.default}",
         )
     chosen = vars(parser.parse_args(argv))
     about = BASELINES[chosen["baseline"]]
     output = chosen["output"] or REPOSITORY / "runs" / about.output
+    if output.exists() and not output.is_dir():
+        parser.error(f"--output {output} is no folder")
     return Settings(**{**chosen, "output": output.resolve(), "steps": chosen["steps"] or about.steps})
 
 

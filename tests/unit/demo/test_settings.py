@@ -59,3 +59,22 @@ def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         parse(["--baseline", "blip"])
     assert "choose from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--steps", "0"], "argument --steps: '0' is not a whole number of 1 or more"),
+        (["--batch", "1"], "argument --batch: '1' is not a whole number of 2 or more"),
+        (["--seed", "-1"], "argument --seed: '-1' is not a whole number of 0 or more"),
+        (["--train-images", "x"], "argument --train-images: 'x' is not a whole number of 1 or more"),
+        (["--processes", "0"], "argument --processes: '0' is not a whole number of 1 or more"),
+        (["--output", __file__], f"--output {__file__} is no folder"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_once(
+    given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse(given)
+    assert capsys.readouterr().err.rstrip().endswith(message)
