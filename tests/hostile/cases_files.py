@@ -66,12 +66,16 @@ def to_file(folder: Path) -> None:
     folder.write_text("no folder")
 
 
+def _damaged_file(name: str, damage: Callable[[Path], object], folder: Path) -> None:
+    damage(folder / name)
+
+
 TOKENIZER_CASES = [
     tokenizer("no folder", shutil.rmtree, "tokenizer=", "/model: no such folder"),
     tokenizer("a file", to_file, "/model: is no folder"),
     tokenizer("an empty folder", emptied, "/model: the folder holds no tokenizer"),
     *(
-        tokenizer(f"{name} {how}", lambda folder, name=name, damage=damage: damage(folder / name), f"/model/{name}")
+        tokenizer(f"{name} {how}", partial(_damaged_file, name, damage), f"/model/{name}")
         for name in ("vocab.json", "merges.txt", "tokenizer.json", "config.json", "model.safetensors")
         for how, damage in (("cut", half), ("flipped", flipped), ("missing", Path.unlink))
         if (name, how) not in (("tokenizer.json", "missing"),)  # the others hold the same
