@@ -40,6 +40,8 @@ from vlp.arguments import whole
 from vlp.baseline import get_baseline
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.data.arrow.dataset import ArrowDataset
+from vlp.data.arrow.registry import SPECS
+from vlp.data.errors import DataError
 from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
@@ -110,7 +112,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=whole(1), default=3, help="of which the median counts; default 3")
     parser.add_argument("--data-root", type=Path, metavar="DIR", help="tables of your own instead of images made here")
-    parser.add_argument("--datasets", nargs="+", default=["vg"], help="which of them; default vg")
+    parser.add_argument("--datasets", nargs="+", choices=SPECS, default=["vg"], help="which of them; default vg")
     parser.add_argument("--json", metavar="FILE", help="write the result here")
     arguments = parser.parse_args(argv)
     arguments.image_size = arguments.image_size or BASELINES[arguments.baseline].image_size
@@ -248,4 +250,7 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except (DataError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
-from vlp.config.kinds import Amount, Choices, Name, Positive, PositiveAmount
+from vlp.config.kinds import Amount, Choices, Name, Positive
 from vlp.config.schema import Schema, key, with_defaults
 from vlp.sacred_dialect.config import new_experiment
 from vlp.sacred_dialect.keys import SacredKeys, loss_names
@@ -62,7 +62,7 @@ class MeterKeys(SacredKeys):
     input_image_embed_size: Positive = key(768, "width of the image encoder")
     input_text_embed_size: Positive = key(768, "width of the text encoder")
     num_layers: Positive = key(6, "official, without effect")
-    mlp_ratio: PositiveAmount = key(4, "width of a feed-forward layer, in hidden_size")
+    mlp_ratio: Annotated[float, Gt(0), Le(1000)] = key(4, "width of a feed-forward layer, in hidden_size")
     # Optimiser
     lr_mult_head: Amount = key(5, "learning-rate factor of the heads")
     lr_mult_cross_modal: Amount = key(5, "learning-rate factor of the fusion layers")

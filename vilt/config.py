@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 
 from vilt.datamodules.tables import SPECS
 from vilt.modules.sizes import VIT_SIZES
-from vlp.config.kinds import Amount, Choices, Name, Positive, PositiveAmount
+from vlp.config.kinds import Amount, Choices, Name, Positive
 from vlp.config.schema import Schema, key, with_defaults
 from vlp.data.arrow.registry import DatasetSpec
 from vlp.data.transform_keys import PIXELBERT, PIXELBERT_STEP
@@ -69,7 +69,7 @@ class ViltKeys(SacredKeys):
     # Transformer
     vit: Annotated[str, Choices(VIT_SIZES)] = key("vit_base_patch32_384", "the transformer")
     num_layers: Positive = key(12, "its layers")
-    mlp_ratio: PositiveAmount = key(4, "width of a feed-forward layer, in hidden_size")
+    mlp_ratio: Annotated[float, Gt(0), Le(1000)] = key(4, "width of a feed-forward layer, in hidden_size")
     # Optimiser
     lr_mult: Amount = key(1, "learning-rate factor of the heads of VQAv2 and NLVR2")
     # Ours

@@ -8,9 +8,10 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hostile.groups import FIT, OUTPUT, RAW
+from tests.hostile.groups import BENCHMARK, FIT, OUTPUT, RAW, TABLES
 from tests.hostile.table import Case, Row
 from tests.unit.data.raw import coco, image_bytes, write, write_coco
+from vlp.data.arrow.convert import convert
 
 ANNOTATION = "raw/karpathy/dataset_coco.json"
 IMAGE = "raw/train2014/COCO_train2014_{:012d}.jpg"
@@ -140,4 +141,36 @@ FIT_CASES = [
     case(FIT, "no file", lambda place: None, FIT_LM, 2, "captions.txt"),
     case(FIT, "no text", lambda place: write(place / "captions.txt", b"\xff\xfe" * 99), FIT_LM, 2, "captions.txt"),
     case(FIT, "a folder", lambda place: (place / "captions.txt").mkdir(), FIT_LM, 2, "captions.txt"),
+]
+
+
+def tables(place: Path) -> None:
+    good(place)
+    convert("coco", place / "raw", place / "arrow", quiet=True)
+
+
+def flipped_table(place: Path) -> None:
+    """In an image."""
+    tables(place)
+    path = place / "arrow/coco_caption_karpathy_test.arrow"
+    content = path.read_bytes()
+    start = content.index(b"\xff\xd8\xff") + 200
+    path.write_bytes(content[:start] + bytes([content[start] ^ 1]) + content[start + 1 :])
+
+
+CHECK = "-m vlp.data.arrow check {place}/arrow"
+MEASURE = "-m benchmarks.input_pipeline"
+OTHER_CASES = [
+    case(TABLES, "check of whole tables", tables, CHECK, 0, "all tables are complete"),
+    case(TABLES, "check of a flipped bit", flipped_table, CHECK, 1, "is not as it was converted: its SHA-256 differs"),
+    case(TABLES, "check of what was not converted", tables, f"{CHECK} --datasets vg", 1, "dataset vg is not there"),
+    case(TABLES, "check of an unknown data set", tables, f"{CHECK} --datasets cooc", 2, "invalid choice: 'cooc'"),
+    case(TABLES, "check of nothing", lambda place: (place / "arrow").mkdir(), CHECK, 1, "holds no Arrow tables"),
+    case(TABLES, "check of no folder", lambda place: None, CHECK, 1, "is not a directory"),
+    case(
+        BENCHMARK, "no images", lambda place: None, f"{MEASURE} --images 0", 2, "'0' is not a whole number of 1 or more"
+    ),
+    case(BENCHMARK, "minus one worker", lambda place: None, f"{MEASURE} --workers -1", 2, "--workers"),
+    case(BENCHMARK, "no size", lambda place: None, f"{MEASURE} --size 0", 2, "'0' is not a whole number of 1 or more"),
+    case(BENCHMARK, "no tables", lambda place: None, f"{MEASURE} --data-root {{place}}/arrow", 1, "is not a directory"),
 ]

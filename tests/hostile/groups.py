@@ -13,6 +13,7 @@ SACRED = "sacred's commands and options, misused"
 NOTICES = "settings that are legal but hardly meant"
 FIT = "wrong settings of `python -m epic_common.fit_lm`"
 PATCHES = "`python -m patches`, of what is done already"
+BENCHMARK = "wrong arguments of `python -m benchmarks.input_pipeline`"
 # Data
 RAW = "a raw download that is not as published"
 OUTPUT = "an `--output` that cannot be written, or is in use"
@@ -29,4 +30,5 @@ BYTES = "a byte that changes on the disk, in a file that was written here"
 # Runs
 RESUME = "a run that goes on with another configuration"
 LAST = "a `last.ckpt` that is broken"
+START = "a start that contradicts `num_gpus` × `num_nodes`, or whose variables are wrong"
 LOGS = "a `log_dir` where nothing can be written"

@@ -111,7 +111,7 @@ def nothing_changes(folder: Path, but: str = "") -> Iterator[None]:
     assert not [path for path in changed if not (spared and path.startswith(spared))]
 
 
-def pretrained(launcher: Launcher, log_dir: Path, *items: str) -> Ended:
+def pretrained(launcher: Launcher, log_dir: Path, *items: str, environment: Mapping[str, str] | None = None) -> Ended:
     """A pre-training command line on the small data set, killed where it hangs; a later item wins."""
     timers: list[Timer] = []
 
@@ -120,7 +120,8 @@ def pretrained(launcher: Launcher, log_dir: Path, *items: str) -> Ended:
         timers[0].start()
 
     try:
-        run = launcher.pretrain(*items, check=False, log_dir=log_dir, during=begun)
+        line = (*launcher.pretraining, *launcher.items(*items))
+        (run,) = launcher.together([dict(environment or {})], *line, check=False, log_dir=log_dir, during=begun)
     finally:
         for timer in timers:
             timer.cancel()

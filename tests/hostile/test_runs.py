@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile.groups import CONVERT, HUB, IDENTITY, LAST, LOGS, NOTICES, PATCHES, RESUME, TEACHER, WEIGHTS
+from tests.hostile.groups import CONVERT, HUB, IDENTITY, LAST, LOGS, NOTICES, PATCHES, RESUME, START, TEACHER, WEIGHTS
 from tests.hostile.harness import Ended, digests, keeps_its_promise, nothing_changes, pretrained
 from tests.hostile.table import Row, each, rows
 from tests.launch.launcher import ROOT, Launcher, Result
@@ -108,6 +108,28 @@ def test_log_dirs(target: str, launcher: Launcher, tmp_path: Path) -> None:
     row = Row(LOGS, f"log_dir={log_dir}", 1, (f"error: log_dir={log_dir}: ",))
     keeps_its_promise(row, pretrained(launcher, log_dir))
     assert before.items() <= digests(tmp_path).items() and not list(tmp_path.glob("*/*"))
+
+
+ADDRESS = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "NODE_RANK": "0"}
+VARIABLES = {
+    "MASTER_PORT=abc": "MASTER_PORT=abc: expected a whole number",
+    "MASTER_PORT=99999": "MASTER_PORT=99999: expected a free port, 1 to 65535",
+    "NODE_RANK=x": "NODE_RANK=x: expected a whole number",
+    "NODE_RANK=-1": "NODE_RANK=-1, but num_nodes=2: it must be one of 0 to 1",
+    "NODE_RANK=7": "NODE_RANK=7, but num_nodes=2",
+    "MASTER_ADDR=": "num_nodes=2, but MASTER_ADDR not set",
+    "WORLD_SIZE=x": "WORLD_SIZE=x: expected a whole number",
+    "SLURM_NTASKS=x": "SLURM_NTASKS=x: expected a whole number",
+}
+
+
+@each(rows(START, 1, VARIABLES))
+def test_variables_of_a_launcher(row: Row, launcher: Launcher, tmp_path: Path) -> None:
+    """On the first of two nodes."""
+    name, _, value = row.line.partition("=")
+    ended = pretrained(launcher, tmp_path / "logs", "num_nodes=2", environment={**ADDRESS, name: value})
+    keeps_its_promise(row, ended)
+    assert not (tmp_path / "logs").exists()
 
 
 # Settings ------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ Precision = Literal[32, 16, "32", "16", "bf16"]
 Folder = Annotated[Text, MustExist(folder=True, advice="; docs/data.md says how to make the tables")]
 Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a checkpoint, or auto")]
 Names = Annotated[Text | list[Name], Allowed("keys or blocks of keys: a,b, or a list")]
+Most = Annotated[int, Ge(1), Le(10**9)]  # beyond, numbers overflow where they are used
 Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
@@ -54,7 +55,7 @@ class SacredKeys(Schema):
     seed: Annotated[int, Ge(0), Lt(2**32)] = key(0, "of weights, order, masks and draws")
     datasets: Datasets = key(["coco", "vg", "sbu", "gcc"], "the tables to read")
     loss_names: dict[str, Amount] = key({}, "the tasks: a switch each, on above 0, never a weight")
-    batch_size: Positive = key(4096, "pairs per optimiser step; accumulation makes up for per_gpu_batchsize")
+    batch_size: Most = key(4096, "pairs per optimiser step; accumulation makes up for per_gpu_batchsize")
     # Image
     train_transform_keys: Transforms = key([], "views of a training image, one each")
     val_transform_keys: Transforms = key([], "views of an evaluated image, one each")
@@ -63,10 +64,10 @@ class SacredKeys(Schema):
     draw_false_image: Annotated[int, Ge(0), Le(1024)] = key(1, "other images drawn for each pair")
     image_only: Switch = key(False, "one sample per image instead of one per caption")
     # Text
-    vqav2_label_size: Positive = key(3129, "answers of VQAv2's head")
+    vqav2_label_size: Most = key(3129, "answers of VQAv2's head")
     max_text_len: Annotated[int, Ge(3), Le(65536)] = key(40, "tokens of a caption, the two special ones included")
     tokenizer: Name = key("bert-base-uncased", "a hub name or a local folder")
-    vocab_size: Positive = key(30522, "tokens of the embedding, those of the tokenizer or more")
+    vocab_size: Most = key(30522, "tokens of the embedding, those of the tokenizer or more")
     whole_word_masking: Switch = key(False, "mask all pieces of a word together")
     mlm_prob: Annotated[float, Gt(0), Le(1)] = key(0.15, "share of the words that masked language modelling masks")
     draw_false_text: Annotated[int, Ge(0), Le(1024)] = key(0, "other captions drawn for each pair")
@@ -138,6 +139,8 @@ class SacredKeys(Schema):
             yield "image_only=True leaves out all captions, and every task reads them"
         if self.exp_name in (".", "..") or "/" in self.exp_name:
             yield f"exp_name={self.exp_name!r} must be the name of a folder, without a slash: log_dir says where"
+        if len(self.exp_name.encode()) > 200:  # of 255, with the seed and a checkpoint's name
+            yield f"exp_name={self.exp_name[:20]}… is too long for the name of a folder: at most 200 bytes"
         yield from self._task_relations()
 
     def _task_relations(self) -> Iterator[str]:

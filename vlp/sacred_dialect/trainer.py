@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
-from vlp.sacred_dialect.processes import check_processes
+from vlp.sacred_dialect.processes import check_processes, check_variables
 from vlp.sacred_dialect.settings import event_log, processes_per_node, trainer_settings
 from vlp.training import trainer as engine
 
@@ -23,8 +23,10 @@ def build_trainer(
         environment: of processes that another launcher (MPI) has started.
 
     Raises:
-        ValueError: unknown precision, missing ``per_gpu_batchsize``, or processes that contradict the config.
+        ValueError: unknown precision, missing ``per_gpu_batchsize``, variables of a launcher that are no numbers, or
+            processes that contradict the config.
     """
+    check_variables()
     trainer = engine.build_trainer(trainer_settings(config), event_log(config), has_validation, environment)
     # Lightning has found out by now whether SLURM or torchrun started this process.
     found = trainer._accelerator_connector.cluster_environment

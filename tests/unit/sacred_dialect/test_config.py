@@ -137,13 +137,15 @@ OFTEN: dict[str, Allows] = {
     **dict.fromkeys(
         ("image_only", "whole_word_masking", "get_recall_metric", "test_only", "gradient_checkpointing"), switch
     ),
-    **dict.fromkeys(("batch_size", "vqav2_label_size", "vocab_size", "num_heads", "num_layers"), whole(1)),
+    **dict.fromkeys(("num_heads", "num_layers"), whole(1)),
+    **dict.fromkeys(("batch_size", "vqav2_label_size", "vocab_size"), whole(1, 10**9)),
     **dict.fromkeys(("max_epoch", "log_every_n_steps", "resolution_before"), whole(1)),
     **dict.fromkeys(("input_image_embed_size", "input_text_embed_size"), whole(1)),
     **dict.fromkeys(("per_gpu_batchsize", "save_every_n_steps"), whole(0)),
     **dict.fromkeys(("draw_false_image", "draw_false_text", "num_workers"), whole(0, 1024)),
     **dict.fromkeys(("weight_decay", "end_lr", "lr_mult_head", "lr_mult_cross_modal", "lr_mult"), number(0)),
-    **dict.fromkeys(("learning_rate", "mlp_ratio"), number(0, above=True)),
+    "learning_rate": number(0, above=True),
+    "mlp_ratio": number(0, 1000, above=True),
     "shard_optimizer": switch,
     "seed": whole(0, 2**32 - 1),
     "patch_size": whole(1, 1024),
