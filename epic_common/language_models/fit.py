@@ -134,6 +134,8 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _read_captions(path: Path) -> list[str]:
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file; it is to hold one caption a line")
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").split("\n")]
     except UnicodeDecodeError as error:

@@ -86,6 +86,8 @@ def odd_captions(batch: int, launcher: Launcher, rows: Rows, arrow: Path) -> Res
     for tag in (*LOSSES[launcher.name], "epic/train/epic_itc", "epic/train/epic_gen"):
         assert len(run.values(tag)) == steps and all(math.isfinite(value) for value in run.values(tag)), tag
     assert len(run.values("itm/train/accuracy")) == steps
+    alone = "[notice] without a row, so that the others alone are trained on: coco_caption_karpathy_restval"
+    assert alone in run.output
     state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
     assert all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
     return run

@@ -65,6 +65,7 @@ def broken_generator(launcher: Launcher) -> Path:
     weights = load_file(path / "model.safetensors")
     weights["lm_head.bias"][20] = math.nan
     save_file(weights, path / "model.safetensors", {"format": "pt"})
+    (path / "SHA256SUMS").unlink()
     return path
 
 

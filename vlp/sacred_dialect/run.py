@@ -95,6 +95,8 @@ def check_schedule(
     batches = batches_per_epoch(config, len(datamodule.sets["train"]))
     check_validation(config, batches)
     odd = [*odd_settings(config, batches)]
+    if empty := datamodule.sets["train"].empty_tables:
+        odd.append(f"without a row, so that the others alone are trained on: {', '.join(empty)}")
     if baseline.extension is not None:
         odd += baseline.extension.odd_settings(config)
     for line in odd if is_global_zero else ():

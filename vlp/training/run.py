@@ -40,6 +40,11 @@ def or_exit(build: Callable[[], T]) -> T:
     except (DataError, WeightsError, ValueError, OSError) as error:
         log.debug("while building the run", exc_info=True)
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):  # torch's words for the CPU
+            raise
+        log.debug("while building the run", exc_info=True)
+        sys.exit("error: the model does not fit into memory: smaller sizes, or a larger machine")
 
 
 def train(run: Run, config: Mapping[str, Any], seed: int) -> None:

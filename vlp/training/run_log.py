@@ -22,6 +22,7 @@ from vlp.versions import package_versions
 log = logging.getLogger(__name__)
 
 _PROBE = 1 << 16  # bytes; the first files of a run are smaller
+_LONGEST_NAME = 255  # bytes, on every usual file system
 
 
 def run_directory(trainer: L.Trainer) -> Path | None:
@@ -37,6 +38,8 @@ def check_log_dir(log_dir: str | Path, run_name: str) -> None:
         OSError: it is a file or below one, may not be written, or its disk is full; names ``log_dir``.
     """
     folder = Path(log_dir, run_name).absolute()
+    if too_long := [part for part in folder.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
+        raise OSError(f"log_dir={log_dir}: the name {too_long[0][:20]}… is too long for a folder")
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():

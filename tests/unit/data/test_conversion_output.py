@@ -86,3 +86,16 @@ def test_a_folder_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
         with held_output(tmp_path / name, "coco"):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_a_raw_folder_without_one_image_leaves_good_tables_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_coco(tmp_path / "raw", coco())
+    convert("coco", tmp_path / "raw", tmp_path / "arrow", quiet=True)
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "arrow").iterdir()}
+    for image in tmp_path.glob("raw/*/*.jpg"):
+        image.write_bytes(b"")
+    line = refused(capsys, tmp_path / "raw", tmp_path / "arrow")
+    assert line.startswith(f"error: coco: not one row could be written from {tmp_path / 'raw'}: zero-byte image (")
+    assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (tmp_path / "arrow").iterdir()} == before

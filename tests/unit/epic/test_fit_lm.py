@@ -355,6 +355,12 @@ def test_a_failure_at_the_end_leaves_no_half_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_captions_that_are_not_there_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.txt", tmp_path):
+        with pytest.raises(ValueError, match=rf"{path}: no such file; it is to hold one caption a line"):
+            fit_language_model(path, tmp_path / "lm")
+
+
 @pytest.mark.parametrize(
     ("text", "message"), [(b"one caption\n\n", "holds 1 captions"), (b"caf\xe9\nb\n", "not UTF-8")]
 )

@@ -114,7 +114,7 @@ class FromStep(Sampler[int]):
 class Shards(L.LightningDataModule):
     """Gives a rank its batches, where METER asks for its data module."""
 
-    train_sampler = SimpleNamespace(consumed=lambda _: None, set_epoch=lambda _: None)
+    train_sampler = SimpleNamespace(position=0, consumed=lambda _: None, set_epoch=lambda _: None)
 
     def __init__(self, rank: int, start: int = 0) -> None:
         super().__init__()

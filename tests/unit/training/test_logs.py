@@ -207,6 +207,7 @@ def test_the_header_holds_config_and_versions(tmp_path: Path) -> None:
         ("dangling", "{0}/dangling is no folder; give a folder that can be written"),
         ("/proc", "/proc cannot be written ("),  # not even by root
         ("/proc/new/folder", "/proc cannot be written ("),
+        ("long" * 64, "the name longlonglonglonglong… is too long for a folder"),
     ],
 )
 def test_a_log_dir_that_cannot_be_is_named(log_dir: str, message: str, tmp_path: Path) -> None:

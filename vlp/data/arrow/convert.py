@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from typing import Any
 from vlp.data.arrow.checksums import sums_path
 from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
 from vlp.data.arrow.plans import PLANS
-from vlp.data.arrow.writer import Table, write_table
+from vlp.data.arrow.writer import Table, usable_rows, write_table
 from vlp.data.conversion.output import held_output
 from vlp.data.conversion.progress import Progress
+from vlp.data.conversion.skips import Skips
 from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
 from vlp.data.errors import DataError
 from vlp.data.raw.source import Source
@@ -69,6 +70,8 @@ def _convert(name: str, source: Source, folder: Path, verify_images: bool, resum
     manifest.found, manifest.skipped, manifest.not_written = source.found, dict(source.skips), source.not_written
     manifest.shards = _shards(tables)
     finished = _finished(folder, manifest) if resume else {}
+    if any((folder / f"{table.name}.arrow").exists() for table in tables):
+        _refuse_nothing(manifest, tables, verify_images)  # before good tables are written over
     manifest.tables.update(finished)
     manifest.write(folder)
     with Progress(name, sum(table.total for table in tables), quiet) as progress:
@@ -78,7 +81,7 @@ def _convert(name: str, source: Source, folder: Path, verify_images: bool, resum
                 continue
             manifest.tables[table.name] = write_table(table, folder, verify_images, progress.advance)
             manifest.write(folder)
-    _refuse_empty(manifest, source.root)
+    _refuse_empty(manifest)
     manifest.complete = True
     manifest.write(folder)
     return manifest
@@ -130,8 +133,20 @@ def _unchanged(path: Path, record: TableRecord) -> bool:
     return path.is_file() and path.stat().st_size == record.bytes and footer_sha256(path) == record.footer_sha256
 
 
-def _refuse_empty(manifest: Manifest, root: Path) -> None:
+def _refuse_nothing(manifest: Manifest, tables: list[Table], verify_images: bool) -> None:
+    """Raise a DataError if not one row of ``tables`` can be written; read as far as the first that can."""
+    skips = Skips()
+    if not any(True for table in tables for _ in usable_rows(table, skips, verify_images)):
+        raise DataError(_nothing(manifest, skips))
+
+
+def _refuse_empty(manifest: Manifest) -> None:
     if not any(record.rows for record in manifest.tables.values()):
-        reasons = {**manifest.skipped, **{k: v for t in manifest.tables.values() for k, v in t.skipped.items()}}
-        counts = ", ".join(f"{reason} ({entry['count']})" for reason, entry in reasons.items()) or "no images"
-        raise DataError(f"{manifest.dataset}: not one row could be written from {root}: {counts}")
+        skips = {reason: entry for table in manifest.tables.values() for reason, entry in table.skipped.items()}
+        raise DataError(_nothing(manifest, skips))
+
+
+def _nothing(manifest: Manifest, skips: Mapping[str, Any]) -> str:
+    reasons = {**manifest.skipped, **skips}
+    counts = ", ".join(f"{reason} ({entry['count']})" for reason, entry in reasons.items()) or "no images"
+    return f"{manifest.dataset}: not one row could be written from {manifest.source}: {counts}"

@@ -147,6 +147,12 @@ class MixedDataset(ConcatDataset[Sample]):
             keys = ", ".join(dataset.spec.key for dataset in datasets)
             raise DataError(f"datasets: {keys} has no {datasets[0].split} split; docs/data.md lists what each has")
 
+    @property
+    def empty_tables(self) -> list[str]:
+        """The names of the tables that add nothing."""
+        datasets: list[ArrowDataset] = self.datasets  # type: ignore[assignment]
+        return [name for dataset in datasets for name in dataset.tables.empty]
+
     def set_epoch(self, epoch: int) -> None:
         """Make the draws of every dataset those of ``epoch``."""
         for dataset in self.datasets:

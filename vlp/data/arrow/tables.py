@@ -62,6 +62,11 @@ class ArrowTables:
         self.numbers = _concatenate([part[1] for part in parts])
         self._positions = _concatenate([part[2] for part in parts])
 
+    @property
+    def empty(self) -> list[str]:
+        """The names of the tables without a row."""
+        return [name for name, table in zip(self.names, self._tables, strict=True) if not table.num_rows]
+
     def _open(self) -> list[tuple[pa.ChunkedArray, np.ndarray]]:
         """Map the files; return the texts of each and the row of every text."""
         self._tables = [open_table(path, self._text_column) for path in self._paths]

@@ -93,7 +93,7 @@ def write_table(table: Table, folder: Path, verify_images: bool, advance: Callab
     images, sums = image_columns(table.schema), array("L")
     # Python file objects, not Arrow's: their errors carry the errno, and they can be synced.
     with atomic_open(path) as handle, pa.ipc.new_file(hashed := HashedFile(handle), table.schema) as sink:
-        for batch in _batches(_usable(table.rows(skips), skips, verify_images, advance), images):
+        for batch in _batches(usable_rows(table, skips, verify_images, advance), images):
             rows, captions = rows + len(batch), captions + sum(len(row[table.texts]) for row in batch)
             sums.extend(zlib.crc32(row[column]) for row in batch for column in images)
             sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
@@ -119,8 +119,9 @@ def _batches(rows: Iterable[Row], images: list[str]) -> Iterator[list[Row]]:
         yield batch
 
 
-def _usable(rows: Iterator[Row], skips: Skips, verify: bool, advance: Callable[[], None]) -> Iterator[Row]:
-    for row in _read_ahead(rows, verify):
+def usable_rows(table: Table, skips: Skips, verify: bool, advance: Callable[[], None] = lambda: None) -> Iterator[Row]:
+    """Yield the rows of ``table`` with their images' bytes; the others are counted in ``skips``."""
+    for row in _read_ahead(table.rows(skips), verify):
         advance()
         if isinstance(row, _Unusable):
             skips.add(row.reason, row.example)
