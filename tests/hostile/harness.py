@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from threading import Timer
 
 from tests.hostile.table import Row
 from tests.launch.launcher import ENVIRONMENT, Launcher
+from tests.launch.warm_process import WarmProcess
 
 BOUND = 60.0  # seconds after which a row is a hang
 # What is no answer of ours: a traceback, and the advice of libraries, such as to switch their safety off.
@@ -36,33 +34,19 @@ class Shell:
 
     def __init__(self, folder: Path, modules: Sequence[str]) -> None:
         self.folder, self._numbers = folder, itertools.count()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm", *modules],
-            cwd=folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+        self._warm = WarmProcess(modules, folder, ENVIRONMENT)
 
     def run(self, *argv: str, environment: Mapping[str, str] | None = None) -> Ended:
         """``python argv`` in ``folder``; beyond ``BOUND`` the command and all its processes are killed."""
         log = self.folder.parent / f"{self.folder.name}.{next(self._numbers)}.txt"
         request = {"argv": argv, "log": str(log), "environment": dict(environment or {})}
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps([request]) + "\n")
-        self._process.stdin.flush()
-        with killed_after(BOUND, int(self._process.stdout.readline())):
-            status = int(self._process.stdout.readline())
+        (process,) = self._warm.begin([request])
+        with killed_after(BOUND, process):
+            (status,) = self._warm.statuses()
         return Ended(status, log.read_text(errors="backslashreplace"))
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("end\n")
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        self._warm.close()
 
 
 @contextmanager

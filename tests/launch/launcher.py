@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.launch.warm_process import WarmProcess
 from vlp.baseline import REGISTRY, get_baseline
 from vlp.sacred_dialect.baseline import SacredBaseline
 
@@ -86,23 +87,10 @@ class Launcher:
         self.retrieval = (*self.finetuning("irtr_coco"), "get_recall_metric=True")
         self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.launch.warm", REGISTRY[name], *IMPORTED_LATER],
-            cwd=ROOT / self.folder,
-            env=ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self._process.stdout is not None and self._process.stdout.readline() == "ready\n"
+        self._warm = WarmProcess((REGISTRY[name], *IMPORTED_LATER), ROOT / self.folder, ENVIRONMENT)
 
     def close(self) -> None:
-        assert self._process.stdin is not None
-        # Not only by closing: a loader's worker that was forked meanwhile holds the pipe open, too.
-        self._process.stdin.write("end\n")
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
+        self._warm.close()
 
     @cached_property
     def vanilla(self) -> Result:
@@ -165,13 +153,10 @@ class Launcher:
         argv = [script, "with", *items, f"log_dir={log_dir}"]
         logs = [f"{log_dir}.{version}.{i}.txt" for i in range(len(environments))]
         requests = [{"argv": argv, "log": log, "environment": e} for log, e in zip(logs, environments, strict=True)]
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(requests) + "\n")
-        self._process.stdin.flush()
-        first, *_ = map(int, self._process.stdout.readline().split())
+        first, *_ = self._warm.begin(requests)
         if during is not None:
             during(first, log_dir)
-        statuses = map(int, self._process.stdout.readline().split())
+        statuses = self._warm.statuses()
         results = [
             Result(status, Path(log).read_text(), log_dir, version) for status, log in zip(statuses, logs, strict=True)
         ]
@@ -206,7 +191,7 @@ class Launcher:
 
     def running(self) -> int | None:
         """The process id of the run that another thread has begun, if it is there yet."""
-        warm = self._process.pid
+        warm = self._warm.pid
         children = Path(f"/proc/{warm}/task/{warm}/children").read_text().split()
         return int(children[0]) if children else None
 
