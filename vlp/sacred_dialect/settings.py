@@ -27,13 +27,7 @@ def processes_per_node(config: Mapping[str, Any]) -> int:
 
 
 def accumulation(config: Mapping[str, Any]) -> int:
-    """Batches per optimiser step: max(batch_size // (per_gpu_batchsize x num_gpus x num_nodes), 1).
-
-    Raises:
-        ValueError: ``per_gpu_batchsize`` was not given.
-    """
-    if config["per_gpu_batchsize"] < 1:
-        raise ValueError("per_gpu_batchsize must be given: the batch that fits one GPU, e.g. per_gpu_batchsize=32")
+    """Batches per optimiser step: max(batch_size // (per_gpu_batchsize x num_gpus x num_nodes), 1)."""
     per_step = config["per_gpu_batchsize"] * processes_per_node(config) * config["num_nodes"]
     return max(config["batch_size"] // per_step, 1)
 
@@ -50,13 +44,7 @@ def event_log(config: Mapping[str, Any]) -> EventLog:
 
 
 def trainer_settings(config: Mapping[str, Any]) -> TrainerSettings:
-    """The engine's settings of a resolved config.
-
-    Raises:
-        ValueError: unknown precision, or missing ``per_gpu_batchsize``.
-    """
-    if config["precision"] not in PRECISIONS:
-        raise ValueError(f"precision={config['precision']!r}: choose 32, 'bf16' or 16")
+    """The engine's settings of a resolved config that its schema allows."""
     devices, max_steps = config["num_gpus"], config["max_steps"]
     return TrainerSettings(
         devices=list(devices) if isinstance(devices, list | tuple) else devices,

@@ -23,8 +23,7 @@ def build_trainer(
         environment: of processes that another launcher (MPI) has started.
 
     Raises:
-        ValueError: unknown precision, missing ``per_gpu_batchsize``, variables of a launcher that are no numbers, or
-            processes that contradict the config.
+        ValueError: variables of a launcher that are no numbers, or processes that contradict the config.
     """
     check_variables()
     trainer = engine.build_trainer(trainer_settings(config), event_log(config), has_validation, environment)

@@ -1,0 +1,20 @@
+"""What ends the building of a run ends it in one line, and a fault of ours does not hide behind it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vlp.training.run import or_exit
+
+
+def test_a_model_that_no_memory_holds() -> None:
+    """A petabyte, asked of torch and of Python."""
+    for build in (lambda: torch.empty(2**50, dtype=torch.uint8), lambda: bytearray(2**62)):
+        with pytest.raises(SystemExit, match="error: the model does not fit into memory"):
+            or_exit(build)
+
+
+def test_another_error_of_torch_stays_what_it_is() -> None:
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        or_exit(lambda: torch.ones(2, 3) @ torch.ones(2, 3))
