@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
-from vlp.config.kinds import Amount, Choices, Name, Positive
+from vlp.config.kinds import Amount, Choices, Name, Positive, Switch
 from vlp.config.schema import Schema, key, with_defaults
 from vlp.sacred_dialect.config import new_experiment
 from vlp.sacred_dialect.keys import SacredKeys, loss_names
@@ -67,6 +67,9 @@ class MeterKeys(SacredKeys):
     lr_mult_head: Amount = key(5, "learning-rate factor of the heads")
     lr_mult_cross_modal: Amount = key(5, "learning-rate factor of the fusion layers")
     # Ours
+    reorder_attention: Switch = key(
+        True, "products of the fusion's attention in the order that needs fewest; False: the fused kernel alone"
+    )
     init: Init | Literal["pretrained", "random"] = key(Init(), "what the encoders start from")
 
     def relations(self) -> Iterator[str]:

@@ -107,6 +107,13 @@ class SacredKeys(Schema):
     zero_shot_protocol: Literal["pretrained", "coco_finetuned"] = key(
         "pretrained", "which model a zero-shot run scores, for results.json"
     )
+    matmul_precision: Literal["highest", "high", "medium"] = key(
+        "high", "float32 products on a GPU: highest is float32, high TF32, medium at most that; a CPU's stay float32"
+    )
+    deterministic: Switch | None = key(
+        None, "repeat a run bit by bit, as far as torch has kernels for it; None: on a CPU, not on a GPU"
+    )
+    pack_text: Switch = key(True, "compute a batch without its padding; False: with it, the same numbers")
     gradient_checkpointing: Switch = key(False, "recompute layers in the backward pass: less memory, more time")
     compile: Compile = key(False, "torch.compile of every transformer layer")
     shard_optimizer: Switch = key(False, "divide the optimiser's states among the processes")

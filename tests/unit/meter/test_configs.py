@@ -22,7 +22,7 @@ BASE: dict[str, Any] = base_config(ex)
 def test_the_base_config_holds_every_official_key_with_its_value_and_no_other() -> None:
     assert {key: BASE[key] for key in OFFICIAL["base"]} == OFFICIAL["base"]
     assert list(BASE["loss_names"]) == list(OFFICIAL["base"]["loss_names"])
-    assert BASE.keys() == {*OFFICIAL["base"], *OURS}
+    assert BASE.keys() == {*OFFICIAL["base"], *OURS, "reorder_attention"}
     assert not BASE["epic"]["enabled"]
 
 

@@ -146,7 +146,9 @@ OFTEN: dict[str, Allows] = {
     **dict.fromkeys(("weight_decay", "end_lr", "lr_mult_head", "lr_mult_cross_modal", "lr_mult"), number(0)),
     "learning_rate": number(0, above=True),
     "mlp_ratio": number(0, 1000, above=True),
-    "shard_optimizer": switch,
+    **dict.fromkeys(("shard_optimizer", "pack_text"), switch),
+    "deterministic": either(switch, nothing),
+    "matmul_precision": among("highest", "high", "medium"),
     "seed": whole(0, 2**32 - 1),
     "patch_size": whole(1, 1024),
     "max_text_len": whole(3, 65536),
@@ -179,6 +181,7 @@ OWN: dict[str, dict[str, Allows]] = {
         "train_transform_keys": listed(among(*VIEWS)),
         "val_transform_keys": listed(among(*VIEWS)),
         "image_size": whole(1, 4096),
+        "reorder_attention": switch,
         "vit": among(*CLIPS, *SWINS, "swin_large_patch4_window12_384_in22k"),
     },
     "vilt": {
