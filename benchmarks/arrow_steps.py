@@ -28,7 +28,7 @@ from vlp.data.masking import MlmMasker
 from vlp.losses.total import total_loss
 from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.baseline import SacredBaseline
-from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.step_plan import draw_itm_labels
 
 # A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
 ONE_TOKEN = "."
@@ -135,7 +135,7 @@ class ArrowSteps(Steps, ABC):
         m, batch = self.student, padded(batch)
         logits = m.mlm_score(m.infer(batch, mask_text=True)["text_feats"])
         mlm = F.cross_entropy(logits.flatten(0, 1), batch["text_labels_mlm"].flatten())
-        labels = draw_itm_labels(batch)
+        labels = draw_itm_labels(len(batch["text_ids"])).to(self.device)
         images = torch.where(labels.bool()[:, None, None, None], batch["image"][0], batch["false_image_0"][0])
         return mlm + self.matching_loss(batch, m.infer({**batch, "image": [images]}), labels)
 

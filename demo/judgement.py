@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epic_common.analysis.gradcam import itc_grad_cam
-from vilt.modules.batches import image_of
 
 
 class Judgement(NamedTuple):
@@ -35,19 +34,17 @@ def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement
     """``ids`` (1, n) with the batch's image: the cross-attention of METER's text stream."""
     attention = model.cross_modal_text_layers[-2].crossattention.self
     attention.keep_map = True
-    mask = batch["text_masks"]
-    image = model.encode_image(batch["image"][0])
-    fused = model.fuse(model.encode_text(ids, mask), mask, image, image_stream=False)
+    fused = model.infer({**batch, "text_ids": ids})
     attention.keep_map = False
-    side = round((image.shape[1] - 1) ** 0.5)  # the class token stands before the patches
-    return Judgement(model.epic.head(fused.text), attention.attention_map, (side, side))
+    side = round((fused["image_feats"].shape[1] - 1) ** 0.5)  # the class token stands before the patches
+    return Judgement(model.epic.head(fused["text_feats"]), attention.attention_map, (side, side))
 
 
 def vilt_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
     """``ids`` (1, n) with the batch's image: the joint attention of ViLT, text, class token and patches."""
     attention = model.transformer.blocks[-2].attn
     attention.keep_map = True
-    image = model.encode_image(*image_of(batch, "image"))
-    fused = model.fuse(model.encode_text(ids), batch["text_masks"], image)
+    fused = model.infer({**batch, "text_ids": ids})
     attention.keep_map = False
-    return Judgement(model.epic.head(fused.text), attention.attention_map, image.grid)
+    _, grid = fused["patch_index"]
+    return Judgement(model.epic.head(fused["text_feats"]), attention.attention_map, grid)

@@ -14,7 +14,9 @@ from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
 from epic_common.finite import zero_or_nan
 from epic_common.language_models.logits import Encode, encode_padded, masked_logits
-from epic_common.masking import mask_tokens
+from epic_common.masking import mask_tokens, masked_places
+
+_NO_TARGET = -100
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,13 @@ class Vocabulary:
 class Proposal:
     """What a generator proposes for the K masked positions, in row-major order."""
 
-    tokens: Tensor  # (K,) int64, the drawn replacements
+    places: Tensor  # (K,) int64, those positions in (B·n)
+    tokens: Tensor  # (K,) int64, the drawn replacements; the original at a place that is not in M after all
     loss: Tensor  # () float32, L_GEN (Eq. 7); of a generator that is not trained 0, or NaN if its logits are not finite
     correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
 
 
-# (masked ids (B, n), M (B, n) bool) -> (K, V) logits at the positions in M, row-major.
+# (masked ids (B, n), M as (K,) places in (B·n)) -> (K, V) logits there.
 MaskedTokenLogits = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -65,6 +68,8 @@ class TokenGenerator(nn.Module):
         rng: torch.Generator,
         image_cls: Tensor | None = None,
         snapshot_logits: MaskedTokenLogits | None = None,
+        count: int | None = None,
+        encode: Encode | None = None,
     ) -> Proposal:
         """Draw one replacement for every masked position.
 
@@ -75,6 +80,8 @@ class TokenGenerator(nn.Module):
             rng: on the device of ``ids``.
             image_cls: (B, d_image), the student's image [CLS] feature; "LM (cond.)" alone needs it.
             snapshot_logits: the student's snapshot on these images; "VLM (SAS)" alone needs it.
+            count: |M| where the loader knows it, see :func:`masked_places`.
+            encode: a cheaper way through f_L's encoder for these very sentences.
 
         Raises:
             ValueError: what the variant needs is missing.
@@ -100,9 +107,13 @@ class UniformGenerator(TokenGenerator):
         rng: torch.Generator,
         image_cls: Tensor | None = None,
         snapshot_logits: MaskedTokenLogits | None = None,
+        count: int | None = None,
+        encode: Encode | None = None,
     ) -> Proposal:
-        rows = torch.randint(len(self.allowed), (int(masked.sum()),), generator=rng, device=ids.device)
-        return Proposal(self.allowed.to(ids.device)[rows], torch.zeros((), device=ids.device), None)
+        places, real = masked_places(masked, count)
+        rows = torch.randint(len(self.allowed), places.shape, generator=rng, device=ids.device)
+        drawn = self.allowed.to(ids.device)[rows]
+        return Proposal(places, drawn_or_own(drawn, ids, places, real), torch.zeros((), device=ids.device), None)
 
 
 class LanguageModelGenerator(TokenGenerator):
@@ -151,22 +162,36 @@ class LanguageModelGenerator(TokenGenerator):
         rng: torch.Generator,
         image_cls: Tensor | None = None,
         snapshot_logits: MaskedTokenLogits | None = None,
+        count: int | None = None,
+        encode: Encode | None = None,
     ) -> Proposal:
-        targets, trained = ids[masked], self.config.trains_generator
+        places, real = masked_places(masked, count)
+        trained = self.config.trains_generator
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            logits = self.logits(ids, mask, masked, self.first_embedding(image_cls))
-            loss = F.cross_entropy(logits, targets, reduction="sum")  # Eq. 7
+            sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)  # Eq. 3
+            logits = self.logits(sentence, mask, places, self.first_embedding(image_cls), encode)
+            targets = ids.flatten()[places].masked_fill(~real, _NO_TARGET)
+            loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=_NO_TARGET)  # Eq. 7
             loss = reduce_tokens(loss, masked.sum(), len(ids), self.config.generator_reduction)
         tokens = draw_tokens(logits, self.forbidden, self.config.sampling_temperature, rng)
         loss = loss if trained else zero_or_nan(loss.isfinite())
-        return Proposal(tokens, loss, logits.argmax(dim=-1) == targets)
+        return Proposal(places, drawn_or_own(tokens, ids, places, real), loss, logits.argmax(dim=-1) == targets)
 
-    def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
-        """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at the positions in M."""
-        sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)
+    def logits(
+        self,
+        sentence: Tensor,
+        mask: Tensor,
+        places: Tensor,
+        first_embedding: Tensor | None = None,
+        encode: Encode | None = None,
+    ) -> Tensor:
+        """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at M's ``places`` (K,) in (B·n)."""
         if self.config.append_sep:
-            sentence, mask, masked = append_sep(sentence, mask, masked, self.vocabulary)
-        return masked_logits(self.language_model, sentence, mask, masked, first_embedding, self.encode).float()
+            places = places + places // sentence.shape[1]  # a column more in every row
+            sentence, mask = append_sep(sentence, mask, self.vocabulary)
+            encode = None  # is that of shorter sentences
+        encode = encode or self.encode
+        return masked_logits(self.language_model, sentence, mask, places, first_embedding, encode).float()
 
 
 class ConditionedGenerator(LanguageModelGenerator):
@@ -207,13 +232,18 @@ class VisionLanguageGenerator(TokenGenerator):
         rng: torch.Generator,
         image_cls: Tensor | None = None,
         snapshot_logits: MaskedTokenLogits | None = None,
+        count: int | None = None,
+        encode: Encode | None = None,
     ) -> Proposal:
         if snapshot_logits is None:
             raise ValueError("epic.replacement='vlm': corrupt() needs snapshot_logits, those of the student's snapshot")
-        logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), masked).float()
+        places, real = masked_places(masked, count)
+        logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), places).float()
         forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
         tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
-        return Proposal(tokens, zero_or_nan(logits.isfinite().all()), logits.argmax(dim=-1) == ids[masked])
+        correct = (logits.argmax(dim=-1) == ids.flatten()[places]) & real
+        tokens = drawn_or_own(tokens, ids, places, real)
+        return Proposal(places, tokens, zero_or_nan(logits.isfinite().all()), correct)
 
 
 def build_generator(
@@ -251,6 +281,9 @@ def build_generator(
 def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torch.Generator) -> Tensor:
     """Eq. 5: one token per masked position from the full softmax; no gradient flows through the draw.
 
+    A race of exponentials: with E_v ~ Exp(1), the v of the largest p_v / E_v is distributed as p. ``torch.multinomial``
+    runs the same one, but has the host wait for checks of p first.
+
     Args:
         logits: (K, V); a row whose softmax is NaN is drawn from as if all its tokens were alike.
         forbidden: (V,) bool, the tokens that are never drawn.
@@ -261,17 +294,22 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
     """
     probabilities = (logits.float() / temperature).masked_fill(forbidden, -torch.inf).softmax(dim=-1)
     probabilities = torch.where(probabilities.isnan(), ~forbidden, probabilities)
-    return torch.multinomial(probabilities, 1, generator=rng).squeeze(1)
+    return (probabilities / torch.empty_like(probabilities).exponential_(generator=rng)).argmax(dim=-1)
 
 
-def append_sep(ids: Tensor, mask: Tensor, masked: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor, Tensor]:
+def drawn_or_own(tokens: Tensor, ids: Tensor, places: Tensor, real: Tensor) -> Tensor:
+    """Drawn tokens (K,) in the type of ids (B, n), and the original at the places that are not in M."""
+    return torch.where(real, tokens.to(ids.dtype), ids.flatten()[places])
+
+
+def append_sep(ids: Tensor, mask: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
     """Put [SEP] behind every sentence of a text layout without it, for the generator alone.
 
     Args:
-        ids, mask, masked: (B, n) each, real tokens first.
+        ids, mask: (B, n) each, real tokens first.
 
     Returns:
-        The three with one column more, (B, n + 1); [SEP] is real and not in M.
+        The two with one column more, (B, n + 1); [SEP] is real.
 
     Raises:
         ValueError: the tokenizer has no [SEP].
@@ -280,7 +318,7 @@ def append_sep(ids: Tensor, mask: Tensor, masked: Tensor, vocabulary: Vocabulary
         raise ValueError("epic.append_sep=True needs a tokenizer with a [SEP] token")
     end = mask.sum(dim=1, keepdim=True).long()
     ids = F.pad(ids, (0, 1), value=vocabulary.pad_id).scatter(1, end, vocabulary.sep_id)
-    return ids, F.pad(mask, (0, 1)).scatter(1, end, 1), F.pad(masked, (0, 1))
+    return ids, F.pad(mask, (0, 1)).scatter(1, end, 1)
 
 
 def _forbidden(size: int, vocabulary: Vocabulary, config: EpicConfig) -> Tensor:

@@ -59,6 +59,25 @@ def draw_masked(log_alpha: Tensor, m: Tensor, rng: torch.Generator) -> Tensor:
     return (rank < m[:, None]) & (log_alpha > -torch.inf)
 
 
+def masked_places(masked: Tensor, count: int | None = None) -> tuple[Tensor, Tensor]:
+    """M as places of the flattened sentences, row after row.
+
+    Args:
+        masked: (B, n) bool, M.
+        count: |M| where the loader knows it, or more; by default the host waits for it.
+
+    Returns:
+        (K,) int64, K = ``count``, and (K,) bool, True = in M. All are, but where fewer could be drawn than counted:
+        then the rest are other places.
+    """
+    flat = masked.flatten()
+    if count is None:
+        places = flat.nonzero().squeeze(1)
+    else:
+        places = flat.byte().argsort(descending=True, stable=True)[:count]
+    return places, flat[places]
+
+
 def mask_tokens(ids: Tensor, masked: Tensor, mask_id: int) -> Tensor:
     """Eq. 3: every position in M becomes the mask token. ids, masked: (B, n); returns (B, n)."""
     return ids.masked_fill(masked, mask_id)

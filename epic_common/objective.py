@@ -10,6 +10,7 @@ from epic_common.consistency import ConsistencyHead, itc_loss
 from epic_common.corruption import Corruption
 from epic_common.finite import zero_or_nan
 from epic_common.generator import MaskedTokenLogits, TokenGenerator, Vocabulary
+from epic_common.language_models.logits import Encode
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
 from epic_common.random_stream import RandomStream
@@ -74,6 +75,8 @@ class Epic(nn.Module):
         scores: Tensor | None,
         image_cls: Tensor | None = None,
         snapshot_logits: MaskedTokenLogits | None = None,
+        count: int | None = None,
+        encode: Encode | None = None,
     ) -> Corruption:
         """Steps 1-6: saliency, M, [MASK], replacements, T and L_GEN.
 
@@ -85,18 +88,20 @@ class Epic(nn.Module):
             scores: (B, n), the teacher's of Eq. 8 (``saliency_scores``); None where masking is uniform.
             image_cls: (B, d_image), the student's image [CLS] feature before fusion, for "LM (cond.)".
             snapshot_logits: the student's snapshot on these images, for "VLM (SAS)".
+            count: |M| of the batch where the loader knows it (:class:`MaskCount`); by default the host waits for it.
+            encode: a cheaper way through f_L's encoder for these very sentences.
 
         Raises:
             ValueError: the variant needs what is not given, or ``scores`` have another shape than ``ids``.
         """
         real = mask.bool()
-        maskable = real if self.config.mask_special_tokens else maskable_positions(ids, mask, self.special_ids)
+        maskable = maskable_tokens(self.config, ids, mask, self.special_ids)
         rng = self._stream.on(ids.device) if self.training else self._stream.evaluation(ids.device)
 
         log_alpha = self._log_alpha(scores, maskable)
         masked = draw_masked(log_alpha, num_masked(maskable, self.config.mask_ratio), rng)
-        proposal = self.generator.propose(ids, mask, masked, rng, image_cls, snapshot_logits)
-        corrupted = ids.masked_scatter(masked, proposal.tokens.to(ids.dtype))
+        proposal = self.generator.propose(ids, mask, masked, rng, image_cls, snapshot_logits, count, encode)
+        corrupted = ids.flatten().index_copy(0, proposal.places, proposal.tokens).view_as(ids)
         return Corruption(
             input_ids=corrupted,
             masked=masked,
@@ -141,3 +146,19 @@ class Epic(nn.Module):
         if scores.shape != maskable.shape:
             raise ValueError(f"the teacher gave scores {tuple(scores.shape)} for ids {tuple(maskable.shape)}")
         return log_saliency(scores, maskable, self.config.saliency_temperature)
+
+
+class MaskCount:
+    """|M| of a batch before anything is computed, for a loader: it is decided by the sentences' lengths alone."""
+
+    def __init__(self, config: EpicConfig, vocabulary: Vocabulary) -> None:
+        self.config, self.special_ids = config, torch.tensor(vocabulary.special_ids)
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> int:
+        """Of ids (B, n), mask (B, n), 1 = a real token, on the CPU."""
+        return int(num_masked(maskable_tokens(self.config, ids, mask, self.special_ids), self.config.mask_ratio).sum())
+
+
+def maskable_tokens(config: EpicConfig, ids: Tensor, mask: Tensor, special_ids: Tensor) -> Tensor:
+    """Which tokens of ids (B, n), mask (B, n) count in len(sentence) and may be masked: (B, n) bool."""
+    return mask.bool() if config.mask_special_tokens else maskable_positions(ids, mask, special_ids)

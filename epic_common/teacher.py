@@ -24,8 +24,8 @@ class VisionLanguageModel(Protocol):
         Where text attends to the image and not the other way round, q is the image's key and K the text's queries.
         """
 
-    def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
-        """Logits of the MLM head with the true image: input_ids (B, n), masked (B, n) bool -> (K, V), row-major."""
+    def mlm_logits_at(self, batch: Any, input_ids: Tensor, places: Tensor) -> Tensor:
+        """Logits of the MLM head with the true image: input_ids (B, n), places (K,) in (B·n), ascending -> (K, V)."""
 
 
 class SaliencyTeacher(Protocol):
@@ -89,9 +89,9 @@ class SasSnapshot:
         self.refreshed_at = 0
 
     @torch.no_grad()
-    def mlm_logits_at(self, batch: Any, input_ids: Tensor, masked: Tensor) -> Tensor:
+    def mlm_logits_at(self, batch: Any, input_ids: Tensor, places: Tensor) -> Tensor:
         """(K, V) logits of the snapshot's MLM head."""
-        return self.frozen.ready(batch).mlm_logits_at(batch, input_ids, masked)
+        return self.frozen.ready(batch).mlm_logits_at(batch, input_ids, places)
 
     def maybe_refresh(self, step: int, student: nn.Module, every: int) -> bool:
         """Copy the student's weights when ``every`` steps have passed since the last copy; True if it did.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
@@ -15,11 +15,18 @@ from epic_common.objective import Epic
 from epic_common.teacher import SaliencyTeacher, SasSnapshot
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
+from vlp.nn.packed_text import encode_text_states
+from vlp.nn.padding import PaddedLayout
 from vlp.training.phase import phase_of
 
+MASKED_COUNT = "epic_masked_count"  # |M| of a batch, from the loader
 
-class LightningEpic(Epic, ABC):
+
+class LightningEpic(Epic):
     """EPIC's objective as one entry of a baseline's step; ``model`` is always the student, a LightningModule.
+
+    A baseline's subclass corrupts the sentence (:meth:`corruption_of`), fuses it with the true image, and has every
+    token judged (:meth:`losses`); the losses are added to the baseline's own.
 
     Args:
         teacher: what gives Eq. 8's scores where masking is by saliency: the frozen model, or a saliency cache. Like the
@@ -51,14 +58,6 @@ class LightningEpic(Epic, ABC):
             raise ValueError("a snapshot is needed where epic.replacement='vlm', and nowhere else")
         self.teacher, self.snapshot = teacher, snapshot
 
-    @abstractmethod
-    def step(self, model: Any, batch: dict[str, Any], image: Any) -> dict[str, Tensor]:
-        """Corrupt the sentence, fuse it with the true image, judge every token.
-
-        ``image`` is what the baseline's ``encode_image`` gave. Returns ``epic_itc_loss`` (already times lambda) and
-        ``epic_gen_loss``, to be added to the baseline's own losses.
-        """
-
     def refresh(self, model: Any) -> None:
         """Before a step: renew the snapshot of "VLM (SAS)" if it is due; nothing in evaluation."""
         if self.snapshot is not None and model.training:
@@ -70,11 +69,22 @@ class LightningEpic(Epic, ABC):
         """Optimiser steps of one epoch."""
         return max(int(model.trainer.num_training_batches) // model.trainer.accumulate_grad_batches, 1)
 
-    def corruption_of(self, ids: Tensor, mask: Tensor, batch: Any, image_cls: Tensor | None = None) -> Corruption:
-        """:meth:`corrupt` with what teacher and snapshot say of ``batch``, whose text is ids (B, n), mask (B, n)."""
+    def corruption_of(
+        self,
+        ids: Tensor,
+        mask: Tensor,
+        batch: Any,
+        image_cls: Tensor | None = None,
+        layout: PaddedLayout | None = None,
+    ) -> Corruption:
+        """:meth:`corrupt` with what teacher and snapshot say of ``batch``, whose text is ids (B, n), mask (B, n).
+
+        ``layout`` says how these sentences are stored where that is known before; f_L then reads them so, too.
+        """
         scores = self.teacher.saliency(batch) if self.teacher is not None else None
         logits = partial(self.snapshot.mlm_logits_at, batch) if self.snapshot is not None else None
-        return self.corrupt(ids, mask, scores, image_cls, logits)
+        encode = None if layout is None else partial(encode_stored, layout=layout)
+        return self.corrupt(ids, mask, scores, image_cls, logits, batch.get(MASKED_COUNT), encode)
 
     def log_interval(self, model: Any) -> None:
         """Log the metrics since the last log, reduced over ranks, if a training batch has ended an interval."""
@@ -156,3 +166,8 @@ class LightningEpic(Epic, ABC):
                 f"resume_from={path}: its run had the teacher of sha256 {state['teacher_sha256']}, this one has "
                 f"{self.teacher_sha256}; give the same teacher"
             )
+
+
+def encode_stored(encoder: PreTrainedModel, ids: Tensor, mask: Tensor, layout: PaddedLayout) -> Tensor:
+    """f_L's encoder on ids (B, n) stored as ``layout`` says -> (B, n, d); ``mask`` (B, n) is the layout's."""
+    return layout.pad(encode_text_states(encoder, ids, layout))

@@ -34,7 +34,7 @@ from epic_common.language_models.hub import load_pair, write_sums
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
 from epic_common.language_models.small import FAMILIES
-from epic_common.masking import mask_tokens, maskable_positions
+from epic_common.masking import mask_tokens, maskable_positions, masked_places
 from epic_common.strict import STRICT, Amount, OpenShare, Positive, in_words
 from epic_common.teacher import file_sha256
 
@@ -229,7 +229,8 @@ class _Fit:
         ids, mask = encoded["input_ids"], encoded["attention_mask"]
         selected = self._select(maskable_positions(ids, mask, torch.tensor(self.vocabulary.special_ids)))
         corrupted = self._corrupt(ids, selected).to(self.device)
-        logits = masked_logits(self.model, corrupted, mask.to(self.device), selected.to(self.device))
+        places, _ = masked_places(selected)
+        logits = masked_logits(self.model, corrupted, mask.to(self.device), places.to(self.device))
         return logits, ids[selected].to(self.device)
 
     def _select(self, maskable: Tensor) -> Tensor:

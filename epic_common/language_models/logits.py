@@ -42,32 +42,29 @@ def masked_logits(
     language_model: PreTrainedModel,
     ids: Tensor,
     mask: Tensor,
-    masked: Tensor,
+    places: Tensor,
     first_embedding: Tensor | None = None,
     encode: Encode = encode_padded,
 ) -> Tensor:
     """Vocabulary logits of a masked language model at the positions in M, and nowhere else.
 
-    Equal to the model's full forward at those positions; computed up to the longest sentence only.
+    Equal to the model's full forward at those positions.
 
     Args:
         language_model: a Hugging Face masked LM of the BERT or RoBERTa family.
         ids: (B, n) token ids, already masked (Eq. 3).
         mask: (B, n), 1 = a real token.
-        masked: (B, n) bool, M.
+        places: (K,) int64, M as places in (B·n).
         first_embedding: (B, d), what replaces the word embedding of token 0 ("LM (cond.)"), or None.
         encode: a baseline's cheaper way to the same states; without ``first_embedding`` only.
 
     Returns:
-        (K, V), the K = |M| positions in row-major order.
+        (K, V), in the order of ``places``.
     """
-    used = mask.any(dim=0).nonzero()
-    longest = int(used.max()) + 1 if len(used) else 1
-    ids, mask, masked = ids[:, :longest], mask[:, :longest], masked[:, :longest]
     if first_embedding is None:
         states = encode(cast(PreTrainedModel, language_model.base_model), ids, mask)
     else:
         embeddings = language_model.get_input_embeddings()(ids)
         embeddings = torch.cat([first_embedding.to(embeddings.dtype)[:, None], embeddings[:, 1:]], dim=1)
         states = language_model.base_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
-    return vocabulary_head(language_model)(states[masked])
+    return vocabulary_head(language_model)(states.flatten(0, 1).index_select(0, places))

@@ -16,7 +16,8 @@ from torch import Tensor
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from meter.modules.meter_module import METERTransformerSS
-from vlp.nn.padding import PaddedLayout, UnpaddedLayout
+from vlp.nn.padding import Queries
+from vlp.sacred_dialect.joint_pass import Pass
 
 
 class MeterTeacher(METERTransformerSS):
@@ -29,9 +30,9 @@ class MeterTeacher(METERTransformerSS):
         mean token, which is the mean of the queries, since their projection is affine. Nothing after that layer's
         cross-attention scores is computed, and nothing at padding, where K is 0.
         """
-        mask = batch["text_masks"].bool()
-        layout, image_layout = UnpaddedLayout(mask), PaddedLayout(reorder=True)
-        x = layout.unpad(self.encode_text(batch["text_ids"], mask))
+        batch = self.prepared(batch)
+        layout, image_layout = self.text_layout(batch["plan"]["text"]), self.image_layout
+        x = self.encode_text(batch["text_ids"], layout)
         y = self.encode_image(batch["image"][0])
         layers = list(zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True))
         last = range(len(layers))[layer]
@@ -43,26 +44,24 @@ class MeterTeacher(METERTransformerSS):
         cross = fusion.crossattention.self
         return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(layout.pad(cross.key(x)))
 
-    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
-        """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
-        mask = batch["text_masks"]
-        image = self.encode_image(batch["image"][0])
-        fused = self.fuse(self.encode_text(input_ids, mask), mask, image, image_stream=False)
-        return self.mlm_score(fused.text[masked])
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
+        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
+        batch, read = self.prepared(batch), Queries.at(places, input_ids.shape[1])
+        alone = Pass(input_ids, self.encode_image(batch["image"][0]), lambda fused: {}, read)
+        (fused,) = self.fuse_together([alone], batch["plan"]["text"])
+        return self.mlm_score(fused.text)
 
 
 class MeterEpic(LightningEpic):
-    """EPIC's objective as one entry of METER's step."""
+    """EPIC's objective as one pass of METER's step."""
 
-    def step(self, model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> dict[str, Tensor]:
-        """``image`` (B, P, d): the true image's states, which METER's own objectives share."""
+    def to_pass(self, model: METERTransformerSS, batch: dict[str, Any], image: Tensor) -> Pass:
+        """The corrupted sentence with the true image, whose states (B, P, d) METER's own objectives share."""
         self.refresh(model)
-        mask = batch["text_masks"]
+        layout = model.text_layout(batch["plan"]["text"])
         image_cls = image[:, 0] if model.image_pool == "first" else image.mean(dim=1)
-        corruption = self.corruption_of(batch["text_ids"], mask, batch, image_cls)
-        text = model.encode_text(corruption.input_ids, mask)
-        fused = model.fuse(text, mask, image, image_stream=False)
-        return self.losses(fused.text, corruption)
+        corruption = self.corruption_of(batch["text_ids"], batch["text_masks"], batch, image_cls, layout)
+        return Pass(corruption.input_ids, image, lambda fused: self.losses(layout.pad(fused.text), corruption))
 
 
 EPIC = EpicExtension(

@@ -5,7 +5,7 @@ Read ``infer`` for the plain computation of one pass. Source: docs/official/mete
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,8 +17,9 @@ from meter.modules.encoders import Encoders, build_encoders
 from vlp.nn.attention import CoAttentionLayer, init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
-from vlp.nn.packed_text import packed_text_states
-from vlp.nn.padding import PaddedLayout, UnpaddedLayout
+from vlp.nn.packed_text import TextPlan, encode_text_states
+from vlp.nn.padding import PaddedLayout, QuerySubset
+from vlp.sacred_dialect.joint_pass import Pass, outputs_of
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
@@ -31,9 +32,9 @@ TEXT_ORDER = (
 
 
 class Fused(NamedTuple):
-    """Streams after the last fusion layer; a stream that was not asked for is None or holds token 0 alone."""
+    """Streams after the last fusion layer; of a stream of which not all is read there is less, or None."""
 
-    text: Tensor  # (B, n, d)
+    text: Tensor  # (B, n, d), or as stored
     image: Tensor | None  # (B, P, d)
 
 
@@ -103,52 +104,78 @@ class MeterModel(TaskModule):
         features = self.cross_modal_image_transform(self.vit_model(images))
         return features + self.token_type_embeddings.weight[token_type]
 
-    def encode_text(self, ids: Tensor, mask: Tensor, *, packed: bool = True) -> Tensor:
-        """ids (B, n), mask (B, n), 1 = valid -> text states that enter the fusion (B, n, d).
+    def encode_text(self, ids: Tensor, layout: PaddedLayout) -> Tensor:
+        """ids (B, n) -> text states that enter the fusion, stored as the layout says.
 
-        ``packed`` computes the valid tokens alone: the same numbers there, zeros at padding.
+        Of a :class:`TextLayout` the valid tokens alone are computed: the same numbers there.
         """
-        if packed:
-            layout = UnpaddedLayout(mask)
-            return layout.pad(self._entering(packed_text_states(self.text_transformer, ids, layout)))
-        return self._entering(self.text_transformer(input_ids=ids, attention_mask=mask).last_hidden_state)
-
-    def _entering(self, features: Tensor) -> Tensor:
+        features = encode_text_states(self.text_transformer, ids, layout)
         return self.cross_modal_text_transform(features) + self.token_type_embeddings.weight[0]
+
+    @property
+    def image_layout(self) -> PaddedLayout:
+        """How images are stored, in a pass that may leave out what is not needed."""
+        return PaddedLayout(reorder=self.config["reorder_attention"])
 
     def fuse(
         self,
         text: Tensor,
-        text_mask: Tensor,
+        text_layout: PaddedLayout,
         image: Tensor,
-        *,
-        image_stream: bool = True,
+        image_layout: PaddedLayout,
         pooled_only: bool = False,
-        packed: bool = True,
     ) -> Fused:
-        """Co-attention layers over text (B, n, d), text_mask (B, n), image (B, P, d).
+        """Co-attention layers over text, stored as its layout says, and image (B, P, d).
 
-        ``image_stream=False`` leaves out the last image layer, which only the ITM and retrieval heads read;
-        ``pooled_only`` computes of the last layer just what the poolers read; ``packed`` leaves out padding and
-        reorders the products of attention where that saves some.
+        ``pooled_only`` computes of the last layer just what the poolers read.
         """
-        text_layout = UnpaddedLayout(text_mask) if packed else PaddedLayout(text_mask.bool())
-        image_layout = PaddedLayout(reorder=packed)
-        x, y = text_layout.unpad(text), image
-        last = len(self.cross_modal_text_layers) - 1
-        first_token = [False, False]
-        for i, (text_layer, image_layer) in enumerate(
-            zip(self.cross_modal_text_layers, self.cross_modal_image_layers, strict=True)
-        ):
-            if i == last and pooled_only:
-                # Swin has no class token: its pooled image feature is the mean over all tokens.
-                first_token = [True, self.image_pool == "first"]
-            x1 = self._layer(text_layer, x, y, text_layout, image_layout, first_token[0])
-            if i == last and not image_stream:
-                return Fused(text_layout.pad(x1), None)
-            y = self._layer(image_layer, y, x, image_layout, text_layout, first_token[1])
-            x = x1
-        return Fused(x if first_token[0] else text_layout.pad(x), y)
+        x, y = self._first_layers(text, text_layout, image, image_layout)
+        if pooled_only:
+            return self._pooled_layers(x, text_layout, y, image_layout)
+        text_layer, image_layer = self.cross_modal_text_layers[-1], self.cross_modal_image_layers[-1]
+        x1 = self._layer(text_layer, x, y, text_layout, image_layout)
+        return Fused(text_layout.pad(x1), self._layer(image_layer, y, x, image_layout, text_layout))
+
+    def outputs_of(self, passes: Sequence[Pass], plan: TextPlan) -> dict[str, Any]:
+        """The outputs of several objectives over sentences that ``plan`` describes."""
+        return outputs_of(passes, self.fuse_together(passes, plan)) if passes else {}
+
+    def fuse_together(self, passes: Sequence[Pass], plan: TextPlan) -> list[Fused]:
+        """The passes of several objectives over B sentences each as one; the last layers compute what a pass reads."""
+        together, alone = self.text_layout(TextPlan.together([plan] * len(passes))), self.text_layout(plan)
+        text = self.encode_text(torch.cat([each.ids for each in passes]), together)
+        image = torch.cat([each.image for each in passes])
+        parts = (states.chunk(len(passes)) for states in self._first_layers(text, together, image, self.image_layout))
+        return [self._last_layers(x, alone, y, each) for each, x, y in zip(passes, *parts, strict=True)]
+
+    def _last_layers(self, x: Tensor, layout: PaddedLayout, y: Tensor, of: Pass) -> Fused:
+        """Of the text the states that a pass reads, (K, d); of the image what its pooler needs, if it is read."""
+        text_layer = self.cross_modal_text_layers[-1]
+        if of.pooled:
+            return self._pooled_layers(x, layout, y, self.image_layout)
+        read = None if of.read is None else QuerySubset(layout, of.read)
+        return Fused(self._layer(text_layer, x, y, layout, self.image_layout, False, read), None)
+
+    def _pooled_layers(self, x: Tensor, layout: PaddedLayout, y: Tensor, image_layout: PaddedLayout) -> Fused:
+        """What the poolers read: token 0 of both streams; Swin, which has no class token, pools all tokens' mean."""
+        text_layer, image_layer = self.cross_modal_text_layers[-1], self.cross_modal_image_layers[-1]
+        first = self.image_pool == "first"
+        return Fused(
+            self._layer(text_layer, x, y, layout, image_layout, True),
+            self._layer(image_layer, y, x, image_layout, layout, first),
+        )
+
+    def _first_layers(
+        self, x: Tensor, text_layout: PaddedLayout, y: Tensor, image_layout: PaddedLayout
+    ) -> tuple[Tensor, Tensor]:
+        """Both streams through all layers but the last."""
+        layers = zip(self.cross_modal_text_layers[:-1], self.cross_modal_image_layers[:-1], strict=True)
+        for text_layer, image_layer in layers:
+            x, y = (
+                self._layer(text_layer, x, y, text_layout, image_layout),
+                self._layer(image_layer, y, x, image_layout, text_layout),
+            )
+        return x, y
 
     def _layer(self, layer: nn.Module, *inputs: Any) -> Tensor:
         if self.config["gradient_checkpointing"] and self.training:
@@ -184,8 +211,9 @@ class MeterModel(TaskModule):
         if img is None:
             key = f"image_{image_token_type_idx - 1}"
             img = batch[key if key in batch else "image"][0]
-        text, image = self.encode_text(ids, mask, packed=False), self.encode_image(img, image_token_type_idx)
-        fused = self.fuse(text, mask, image, packed=False)
+        layout = PaddedLayout(mask.bool())
+        text, image = self.encode_text(ids, layout), self.encode_image(img, image_token_type_idx)
+        fused = self.fuse(text, layout, image, PaddedLayout())
         return {
             "text_feats": fused.text,
             "image_feats": fused.image,

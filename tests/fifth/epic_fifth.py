@@ -22,10 +22,10 @@ class FifthTeacher(FifthModel):
         q, k = (p(states).unflatten(-1, (heads, -1)) for p in (projections.query, projections.key))
         return q[:, : image.shape[1]].mean(dim=1), k[:, image.shape[1] :].transpose(1, 2)
 
-    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
-        """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab), for "VLM (SAS)"."""
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
+        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab), for "VLM (SAS)"."""
         states = self.fuse(input_ids, batch["text_masks"], self.encode_image(batch["image"][0]))
-        return self.mlm_score(states[masked])
+        return self.mlm_score(states.flatten(0, 1)[places])
 
 
 class FifthEpic(LightningEpic):

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 from vlp.data.masking import IGNORED
 from vlp.nn.attention import init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler
-from vlp.sacred_dialect.objectives import caption_candidates, classified, irtr_outputs, mlm_outputs
+from vlp.sacred_dialect.objectives import classified, irtr_outputs, mlm_outputs
 from vlp.sacred_dialect.optimization import Optimization, scheduled
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
@@ -68,20 +68,20 @@ class FifthModel(TaskModule):
         """-> the pair's feature (B, d), which the matching heads read."""
         return self.pooler(self.fuse(ids, mask, image)[:, 0])
 
-    def step_outputs(self, batch: dict[str, Any], untrimmed: dict[str, Any], itm_labels: Tensor | None) -> Any:
+    def step_outputs(self, batch: dict[str, Any]) -> Any:
         outputs: dict[str, Any] = {}
         mask, image = batch["text_masks"], self.encode_image(batch["image"][0])
         if "mlm" in self.current_tasks:
             labels = batch["text_labels_mlm"]
             states, masked = self.fuse(batch["text_ids_mlm"], mask, image), labels != IGNORED
             outputs |= mlm_outputs(self.mlm_score, states[masked], labels[masked])
-        if itm_labels is not None:
-            false = self.encode_image(batch["false_image_0"][0])
-            mixed = torch.where(itm_labels.bool()[:, None, None], image, false)
-            outputs |= classified("itm", self.itm_score(self.pooled(batch["text_ids"], mask, mixed)), itm_labels)
+        if "itm" in self.current_tasks:
+            mixed = image.index_copy(0, batch["itm_negatives"], self.encode_image(batch["false_image_0"][0]))
+            pairs = self.itm_score(self.pooled(batch["text_ids"], mask, mixed))
+            outputs |= classified("itm", pairs, batch["itm_labels"])
         if "irtr" in self.current_tasks:
             count = self.config["draw_false_text"]
-            ids, mask = caption_candidates(untrimmed, count)
+            ids, mask = batch["plan"]["candidate_ids"], batch["plan"]["candidates"].tokens.mask
             scores = self.rank_output(self.pooled(ids, mask, image.repeat_interleave(1 + count, dim=0)))
             outputs |= irtr_outputs(scores, count)
         # EPIC >

@@ -9,6 +9,7 @@ Source: docs/official/vilt.md §10.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,9 +18,30 @@ from torch import Tensor
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from vilt.modules.batches import image_of
+from vilt.modules.step_plan import joint_plan, valid_patches
+from vilt.modules.vilt_model import Images
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
-from vlp.nn.padding import QuerySubset, UnpaddedLayout
+from vlp.nn.padding import Queries, QuerySubset, TokenPlan, UnpaddedLayout, spread
+from vlp.sacred_dialect.joint_pass import Pass
+
+ALL_PATCHES = "epic_all_patches"
+
+
+def all_patches(batch: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plan for the teacher, which sees all patches of an image: its joint sequences under ``ALL_PATCHES``."""
+    patch, text = config["patch_size"], batch["plan"]["text"].tokens.mask
+    valid = valid_patches(batch, "image", patch)
+    return {ALL_PATCHES: joint_plan(text, valid, batch["plan"]["patches"], max_image_len=-1)}
+
+
+def with_next(text: TokenPlan) -> Queries:
+    """The tokens of sentences (B, n), and of every sentence the place n behind them."""
+    size, n = text.mask.shape
+    row = torch.cat([text.row, torch.arange(size, device=text.row.device)])
+    place = torch.cat([text.place, torch.full_like(row[-size:], n)])
+    order = (row * (n + 1) + place).argsort()
+    return Queries(row[order], place[order], n + 1)
 
 
 class ViltTeacher(ViLTransformerSS):
@@ -37,37 +59,53 @@ class ViltTeacher(ViLTransformerSS):
         Unmasked text with the true image. Of that block only its first norm and these projections are computed, of the
         one before it only what they read: text and class token. Nothing is computed at padding, where K is 0.
         """
-        text, mask = self.encode_text(batch["text_ids"]), batch["text_masks"].bool()
-        image = self.encode_image(*image_of(batch, "image"))
-        x, joint_mask = self.joint_input(text, mask, self.transformer.pos_drop(image.states), image.mask)
-        layout, size = UnpaddedLayout(joint_mask), mask.shape[1]
-        read = QuerySubset(layout, (torch.arange(joint_mask.shape[1], device=x.device) <= size).expand_as(joint_mask))
+        batch = self.prepared(batch)
+        plan, text = self.all_patches(batch), batch["plan"]["text"].tokens
+        image = self.encode_image(*image_of(batch, "image"), batch["plan"]["patches"])
+        x = self.joint_input(self.encode_text(batch["text_ids"]), self.transformer.pos_drop(image.states))
+        layout, read = self.joint_layout(plan), with_next(text)  # the class token stands behind the text
         last = range(len(self.transformer.blocks))[layer]
-        x = self.transformer.run_blocks(layout.unpad(x), layout, read, stop=last)
+        x = self.transformer.run_blocks(layout.unpad(x), layout, QuerySubset(layout, read), stop=last)
 
         block: Any = self.transformer.blocks[last]
-        states, text_layout = read.pad_into(block.norm1(x), layout), UnpaddedLayout(mask)
-        query = block.attn.query(states[:, size])
-        key = text_layout.pad(block.attn.key(text_layout.unpad(states[:, :size])).flatten(1))
+        size, n = text.mask.shape
+        states, text_layout = spread(block.norm1(x), read, (size, n + 1)), UnpaddedLayout(text)
+        query = block.attn.query(states[:, n])
+        key = text_layout.pad(block.attn.key(text_layout.unpad(states[:, :n])).flatten(1))
         return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
-    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, masked: Tensor) -> Tensor:
-        """input_ids (B, n), masked (B, n) bool -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
-        image = self.encode_image(*image_of(batch, "image"))
-        fused = self.fuse(self.encode_text(input_ids), batch["text_masks"], image, read=masked)
-        return self.mlm_score(fused.text[masked])
+    def all_patches(self, batch: dict[str, Any]) -> TokenPlan:
+        """The joint sequences with all patches: those of the student unless its ``max_image_len`` leaves some out."""
+        planned: TokenPlan = batch["plan"]["joint"]["image"]
+        if planned.mask.shape[1] == batch["text_masks"].shape[1] + 1 + batch["plan"]["patches"]:
+            return planned
+        if ALL_PATCHES not in batch:
+            batch = {**batch, **all_patches(batch, self.config)}
+        return batch[ALL_PATCHES]
+
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
+        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
+        batch = self.prepared(batch)
+        tokens = self.encode_image(*image_of(batch, "image"), batch["plan"]["patches"])
+        images, read = Images(tokens, self.all_patches(batch)), Queries.at(places, input_ids.shape[1])
+        (states,) = self.fuse_together([Pass(input_ids, images, lambda states: {}, read)])
+        return self.mlm_score(states)
 
 
 class ViltEpic(LightningEpic):
-    """EPIC's objective as one entry of ViLT's step."""
+    """EPIC's objective as one pass of ViLT's step."""
 
-    def step(self, model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> dict[str, Tensor]:
-        """``image``: the true image's tokens, which ViLT's own objectives share."""
+    def to_pass(self, model: ViLTransformerSS, batch: dict[str, Any], image: ImageTokens) -> Pass:
+        """The corrupted sentence with the true image, whose tokens ViLT's own objectives share."""
         self.refresh(model)
-        mask = batch["text_masks"]
-        corruption = self.corruption_of(batch["text_ids"], mask, batch)
-        fused = model.fuse(model.encode_text(corruption.input_ids), mask, image, read=corruption.valid)
-        return self.losses(fused.text, corruption)
+        plan, layout = batch["plan"], model.text_layout(batch["plan"]["text"])
+        corruption = self.corruption_of(batch["text_ids"], batch["text_masks"], batch, layout=layout)
+        read = Queries.all_of(plan["text"].tokens)
+
+        def finish(states: Tensor) -> dict[str, Tensor]:
+            return self.losses(spread(states, read, corruption.input_ids.shape), corruption)
+
+        return Pass(corruption.input_ids, Images(image, plan["joint"]["image"]), finish, read)
 
 
 EPIC = EpicExtension(

@@ -5,6 +5,7 @@ Read ``infer`` for the plain computation of one pass. Source: docs/official/vilt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
@@ -16,11 +17,13 @@ from transformers.models.bert.modeling_bert import BertEmbeddings
 from vilt.modules.batches import image_of
 from vilt.modules.initial_weights import build_transformer
 from vilt.modules.masked_patches import MPPHead, mask_patches
+from vilt.modules.step_plan import step_plan
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
 from vlp.nn.attention import init_std, init_weights
 from vlp.nn.heads import ITMHead, MLMHead, Pooler, classifier
 from vlp.nn.official_names import use_official_names
-from vlp.nn.padding import PaddedLayout, QuerySubset, UnpaddedLayout
+from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, TokenPlan, UnpaddedLayout
+from vlp.sacred_dialect.joint_pass import Pass, outputs_of
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
@@ -29,11 +32,11 @@ from vlp.training.compile import compile_layers
 TEXT_ORDER = ("position_ids", "word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
 
 
-class Fused(NamedTuple):
-    """The joint sequence after the final norm; zeros where nothing was asked for, and at padding."""
+class Images(NamedTuple):
+    """The images of a pass, and where their tokens stand beside its text."""
 
-    text: Tensor  # (B, n, d)
-    image: Tensor  # (B, 1 + P, d), class token first
+    tokens: ImageTokens
+    plan: TokenPlan  # of the joint sequences (B, n + 1 + P), text first
 
 
 class ViltModel(TaskModule):
@@ -82,47 +85,64 @@ class ViltModel(TaskModule):
         self.epic: Any = None  # a ViltEpic, set by attach_epic
         # < EPIC
 
+    def plan(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return step_plan(batch, self.config["patch_size"], self.config["max_image_len"])
+
     # The three verbs -------------------------------------------------------------------------------------
 
-    def encode_image(self, images: Tensor, sizes: Tensor | None = None) -> ImageTokens:
-        """images (B, 3, H, W) -> their tokens, before dropout; ``sizes`` (B, 2) height and width inside the padding."""
-        return self.transformer.visual_embed(images, sizes, self.config["max_image_len"])
+    def encode_image(self, images: Tensor, sizes: Tensor | None = None, most: int | None = None) -> ImageTokens:
+        """images (B, 3, H, W) -> their tokens, before dropout.
+
+        Args:
+            sizes: (B, 2) height and width inside the padding.
+            most: patches of the largest image, see :meth:`VisionTransformer.visual_embed`.
+        """
+        return self.transformer.visual_embed(images, sizes, self.config["max_image_len"], most)
 
     def encode_text(self, ids: Tensor) -> Tensor:
         """ids (B, n) -> embedded text (B, n, d)."""
         return self.text_embeddings(ids)
 
-    def fuse(
-        self,
-        text: Tensor,
-        text_mask: Tensor,
-        image: ImageTokens,
-        *,
-        token_type: int = 1,
-        read: Tensor | None = None,
-    ) -> Fused:
-        """The transformer over embedded text (B, n, d), text_mask (B, n), 1 = valid, and images; padding is left out.
+    def joint_layout(self, plan: TokenPlan) -> PaddedLayout:
+        """How joint sequences are stored: without padding, unless ``pack_text=False``."""
+        return UnpaddedLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.mask)
 
-        ``read`` (B, m) bool marks which of the first m positions of the joint sequence (text, class token, patches) are
-        read: the last block computes those alone. By default all are.
+    def fuse(self, text: Tensor, image: ImageTokens, plan: TokenPlan, token_type: int = 1) -> Tensor:
+        """The transformer over embedded text (B, n, d) and images, whose joint sequences ``plan`` describes.
+
+        Returns the pair's first token alone, (B, d).
         """
-        x, mask = self.joint_input(text, text_mask, self.transformer.pos_drop(image.states), image.mask, token_type)
-        layout = UnpaddedLayout(mask)
-        if read is None:
-            states = layout.pad(self.transformer.norm(self.transformer.run_blocks(layout.unpad(x), layout)))
-        else:
-            queries = QuerySubset(layout, nn.functional.pad(read, (0, mask.shape[1] - read.shape[1])))
-            x = self.transformer.run_blocks(layout.unpad(x), layout, queries)
-            states = queries.pad_into(self.transformer.norm(x), layout)
-        return Fused(*states.split([text.shape[1], image.mask.shape[1]], dim=1))
+        layout = self.joint_layout(plan)
+        x = self.joint_input(text, self.transformer.pos_drop(image.states), token_type)
+        x = self.transformer.run_blocks(layout.unpad(x), layout, stop=-1)
+        return self._last_block(x, layout, Queries.first(plan.mask))
 
-    def joint_input(
-        self, text: Tensor, text_mask: Tensor, image: Tensor, image_mask: Tensor, token_type: int = 1
-    ) -> tuple[Tensor, Tensor]:
-        """The joint sequence (B, n + 1 + P, d), text first, each with its modality, and its mask, True = valid."""
+    def outputs_of(self, passes: Sequence[Pass]) -> dict[str, Any]:
+        """The outputs of several objectives."""
+        return outputs_of(passes, self.fuse_together(passes)) if passes else {}
+
+    def fuse_together(self, passes: Sequence[Pass]) -> list[Tensor]:
+        """The passes of several objectives over B pairs each as one; the last block computes what a pass reads.
+
+        Returns for each the states that it reads, (K, d), or all of them, as stored.
+        """
+        plans = [each.image.plan for each in passes]
+        text = self.encode_text(torch.cat([each.ids for each in passes]))
+        image = self.transformer.pos_drop(torch.cat([each.image.tokens.states for each in passes]))
+        layout = self.joint_layout(TokenPlan.together(plans))
+        x = self.transformer.run_blocks(layout.unpad(self.joint_input(text, image)), layout, stop=-1)
+        layouts = [self.joint_layout(plan) for plan in plans]
+        parts = x.split([len(plan.row) for plan in plans] if x.dim() == 2 else len(plans[0].mask))
+        return [self._last_block(x, own, each.read) for each, own, x in zip(passes, layouts, parts, strict=True)]
+
+    def _last_block(self, x: Tensor, layout: PaddedLayout, read: Queries | None) -> Tensor:
+        queries = None if read is None else QuerySubset(layout, read)
+        return self.transformer.norm(self.transformer.run_blocks(x, layout, queries, start=-1))
+
+    def joint_input(self, text: Tensor, image: Tensor, token_type: int = 1) -> Tensor:
+        """The joint sequence (B, n + 1 + P, d), text first, each with its modality."""
         types = self.token_type_embeddings.weight
-        x = torch.cat([text + types[0], image + types[token_type]], dim=1)
-        return x, torch.cat([text_mask.bool(), image_mask.bool()], dim=1)
+        return torch.cat([text + types[0], image + types[token_type]], dim=1)
 
     def infer(
         self,
@@ -151,7 +171,8 @@ class ViltModel(TaskModule):
             image_embeds, image_masks = self.transformer.pos_drop(tokens.states), tokens.mask.long()
             patch_index = (tokens.patch_index, tokens.grid)
         assert image_embeds is not None and image_masks is not None
-        x, mask = self.joint_input(self.encode_text(ids), text_masks, image_embeds, image_masks, image_token_type_idx)
+        x = self.joint_input(self.encode_text(ids), image_embeds, image_token_type_idx)
+        mask = torch.cat([text_masks.bool(), image_masks.bool()], dim=1)
         x = self.transformer.norm(self.transformer.run_blocks(x, PaddedLayout(mask)))
         text_feats, image_feats = x.split([ids.shape[1], image_embeds.shape[1]], dim=1)
         return {

@@ -127,19 +127,24 @@ class VisionTransformer(timm_vit.VisionTransformer):
             if table is not None:
                 nn.init.trunc_normal_(table, std=std)
 
-    def visual_embed(self, images: Tensor, sizes: Tensor | None = None, max_image_len: int = -1) -> ImageTokens:
+    def visual_embed(
+        self, images: Tensor, sizes: Tensor | None = None, max_image_len: int = -1, most: int | None = None
+    ) -> ImageTokens:
         """Patches and their positions, of every image as many as it has (docs/official/vilt.md §4.1).
 
         Args:
             images: (B, 3, H, W), every image top left in zeros.
             sizes: (B, 2) height and width in pixels of each; by default a pixel whose channels sum to 0 is padding.
             max_image_len: the most patches that are kept of an image; < 0 = all.
+            most: patches of the largest image, or more; by default the host waits for that number.
         """
         grid_features = self.patch_embed.proj(images)
         rows, columns = grid_features.shape[2:]
         valid_grid = grid_sizes(images, sizes, (rows, columns), self.patch_embed.patch_size)
-        kept = choose_patches(grid_mask(valid_grid, (rows, columns)), max_image_len)
-        count = int(kept.sum(dim=1).max())
+        valid = grid_mask(valid_grid, (rows, columns))
+        most = int(valid.sum(dim=1).max()) if most is None else most
+        capped = 0 <= max_image_len < most
+        kept, count = (choose_patches(valid, max_image_len), max_image_len) if capped else (valid, most)
         place = kept.logical_not().byte().argsort(dim=1, stable=True)[:, :count]  # kept ones first, in raster order
         patch_index = torch.stack([place // columns, place % columns], dim=-1)
 
@@ -166,10 +171,15 @@ class VisionTransformer(timm_vit.VisionTransformer):
             return (vertical[..., :, None] * horizontal[..., None, :]).flatten(2) @ table
 
     def run_blocks(
-        self, x: Tensor, layout: PaddedLayout, queries: QuerySubset | None = None, stop: int | None = None
+        self,
+        x: Tensor,
+        layout: PaddedLayout,
+        queries: QuerySubset | None = None,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Tensor:
-        """The blocks before ``stop``, by default all, over x as ``layout`` stores it; the last for ``queries`` only."""
-        blocks = list(self.blocks)[:stop]
+        """The blocks from ``start`` to before ``stop`` over x as ``layout`` stores it, the last for ``queries``."""
+        blocks = list(self.blocks)[start:stop]
         for block in blocks:
             chosen = queries if block is blocks[-1] else None
             if self.grad_checkpointing and self.training:
@@ -188,8 +198,8 @@ def grid_sizes(images: Tensor, sizes: Tensor | None, grid: tuple[int, int], patc
         ValueError: without ``sizes`` (B, 2) in pixels, an image that is all padding.
     """
     if sizes is not None:
-        patch = torch.tensor(patch_size, device=images.device)
-        return torch.minimum(-(-sizes.to(images.device) // patch), torch.tensor(grid, device=images.device))
+        each = zip(sizes.to(images.device).unbind(dim=1), patch_size, grid, strict=True)
+        return torch.stack([(-(-size // patch)).clamp(max=most) for size, patch, most in each], dim=1)
     real = (images.float().sum(dim=1, keepdim=True) != 0).float()
     real = F.interpolate(real, size=grid, mode="nearest").squeeze(1)
     counted = torch.stack([real[:, :, 0].sum(dim=1), real[:, 0].sum(dim=1)], dim=1).long()
@@ -208,13 +218,11 @@ def grid_mask(valid_grid: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def choose_patches(valid: Tensor, max_image_len: int) -> Tensor:
-    """valid (B, N) bool -> kept (B, N) bool: all, or a uniformly random ``max_image_len`` of those of an image.
+    """valid (B, N) bool -> kept (B, N) bool: a uniformly random ``max_image_len`` of those of an image, or all it has.
 
     Officially the kept ones are permuted too, which changes nothing, since positions are in the tokens
     (docs/official/vilt.md §4.1, step 6).
     """
-    if max_image_len < 0 or int(valid.sum(dim=1).max()) <= max_image_len:
-        return valid
     draws = torch.rand(valid.shape, device=valid.device).masked_fill(~valid, 2.0)
     drawn = draws.argsort(dim=1)[:, :max_image_len]
     return torch.zeros_like(valid).scatter(1, drawn, True) & valid

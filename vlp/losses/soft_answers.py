@@ -11,10 +11,10 @@ from torch import Tensor
 
 def soft_targets(labels: Sequence[Sequence[int]], scores: Sequence[Sequence[float]], like: Tensor) -> Tensor:
     """Targets (B, C) float32 of ``like`` (B, C): of each question its answers' scores, 0 elsewhere."""
-    targets = torch.zeros_like(like, dtype=torch.float32)
+    targets = torch.zeros(like.shape, dtype=torch.float32)
     for row, (ids, values) in enumerate(zip(labels, scores, strict=True)):
-        targets[row, ids] = torch.tensor(values, device=targets.device)
-    return targets
+        targets[row, ids] = torch.tensor(values)
+    return targets.to(like.device, non_blocking=True)
 
 
 def soft_answer_loss(logits: Tensor, targets: Tensor) -> Tensor:

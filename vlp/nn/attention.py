@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.padding import PaddedLayout, QuerySubset
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
@@ -48,15 +48,15 @@ class AttentionProjections(nn.Module):
         """x (B, n, d), context (B, m, c), stored as their layouts say -> as x; ``context_layout.mask`` hides keys."""
         q = self.split_heads(x_layout.pad(self.query(x)))
         mask = None if context_layout.mask is None else context_layout.mask[:, None, None, :]
-        dropout = self.dropout if self.training else 0.0
         may_reorder = context_layout.reorder and not self.keep_map
         if may_reorder and self._unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
-            attended = self._unprojected(q, context, mask, dropout)
+            attended = self._unprojected(q, context, mask)
         else:
             k, v = (self.split_heads(context_layout.pad(p(context))) for p in (self.key, self.value))
             if self.keep_map:
-                attended = self._explicit(q, k, v, mask, dropout)
+                attended = self._explicit(q, k, v, mask)
             else:
+                dropout = self.dropout if self.training else 0.0
                 attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         return x_layout.unpad(attended.transpose(1, 2).flatten(2))
 
@@ -66,28 +66,62 @@ class AttentionProjections(nn.Module):
         projected, unprojected = m * c * width + n * m * width, n * c * width + self.heads * n * m * c
         return unprojected < projected
 
-    def _unprojected(self, q: Tensor, context: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def _unprojected(self, q: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """The same attention in another order: (q W_k) yᵀ for q (y W_kᵀ)ᵀ and (a y) W_vᵀ for a (y W_vᵀ).
 
         A caption's few queries are projected instead of an image's many tokens.
         q (B, h, n, d_h), context y (B, m, c) -> (B, h, n, d_h).
         """
-        w_k, w_v = (p.weight.unflatten(0, (self.heads, -1)) for p in (self.key, self.value))  # (h, d_h, c)
+        w_k, w_v = (_by_head(p.weight, self.heads) for p in (self.key, self.value))  # (h, d_h, c)
         b_k, b_v = (p.bias.unflatten(0, (self.heads, 1, -1)) for p in (self.key, self.value))  # (h, 1, d_h)
         asked = torch.einsum("bhnd,hdc->bhnc", q, w_k)
         scores = (asked.flatten(1, 2) @ context.transpose(1, 2)).unflatten(1, q.shape[1:3])
-        scores = (scores + (q * b_k).sum(dim=-1, keepdim=True)) / q.shape[-1] ** 0.5
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
-        weights = F.dropout(scores.softmax(dim=-1), dropout)
+        weights = self._weights(scores + (q * b_k).sum(dim=-1, keepdim=True), mask)
         mixed = (weights.flatten(1, 2) @ context).unflatten(1, q.shape[1:3])
         return torch.einsum("bhnc,hdc->bhnd", mixed, w_v) + weights.sum(dim=-1, keepdim=True) * b_v
 
-    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dropout: float) -> Tensor:
+    def few_keys_are_cheaper(self, n: int, m: int) -> bool:
+        """Whether n queries of m tokens and the dense layer behind them cost fewer products by :meth:`of_few_keys`."""
+        width = self.query.out_features
+        projected = 2 * n * width * width + 2 * n * m * width
+        few = 2 * m * width * width + 2 * self.heads * n * m * width
+        return few < projected
+
+    def of_few_keys(self, x: Tensor, context: Tensor, context_layout: PaddedLayout, dense: nn.Linear) -> Tensor:
+        """``dense`` of the attention in another order: x (k W_q)ᵀ for (x W_qᵀ) kᵀ and a (v W_oᵀ) for (a v) W_oᵀ.
+
+        A caption's few keys and values are projected instead of an image's many queries.
+        x (B, n, d), context stored as its layout says -> (B, n, d).
+        """
+        k, v = (p(context).unflatten(-1, (self.heads, -1)) for p in (self.key, self.value))  # (…, h, d_h)
+        w_q, b_q = _by_head(self.query.weight, self.heads), self.query.bias.unflatten(0, (self.heads, -1))
+        w_o = dense.weight.unflatten(1, (self.heads, -1))  # (d, h, d_h)
+        asking = context_layout.pad(torch.einsum("...hd,hdc->...hc", k, w_q).flatten(-2))
+        answers = context_layout.pad(torch.einsum("...hd,chd->...hc", v, w_o).flatten(-2))
+        bias = context_layout.pad((k * b_q).sum(dim=-1))  # (B, m, h)
+        size, m = asking.shape[:2]
+        asking, answers = (t.view(size, m * self.heads, -1) for t in (asking, answers))
+        scores = (x @ asking.transpose(1, 2)).unflatten(2, (m, self.heads)) + bias[:, None]  # (B, n, m, h)
+        mask = None if context_layout.mask is None else context_layout.mask[:, None, :, None]
+        weights = self._weights(scores, mask, over=2)
+        return weights.flatten(2) @ answers + dense.bias
+
+    def _weights(self, scores: Tensor, mask: Tensor | None, over: int = -1) -> Tensor:
+        """Unscaled scores -> probabilities along ``over``, after dropout."""
+        scores = scores / (self.query.out_features // self.heads) ** 0.5
+        scores = scores if mask is None else scores.masked_fill(~mask, float("-inf"))
+        return F.dropout(scores.softmax(dim=over), self.dropout, self.training)
+
+    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         self.attention_map = attention_weights(q, k, mask)
         if self.attention_map.requires_grad:
             self.attention_map.retain_grad()
-        return F.dropout(self.attention_map, dropout) @ v
+        return F.dropout(self.attention_map, self.dropout, self.training) @ v
+
+
+def _by_head(weight: Tensor, heads: int) -> Tensor:
+    """(d, c) -> (h, d_h, c)."""
+    return weight.unflatten(0, (heads, -1))
 
 
 class ResidualOutput(nn.Module):
@@ -101,7 +135,11 @@ class ResidualOutput(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
         """x (B, n, width_in), residual (B, n, width) -> (B, n, width)."""
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+        return self.after_dense(self.dense(x), residual)
+
+    def after_dense(self, x: Tensor, residual: Tensor) -> Tensor:
+        """What follows the dense layer, whose outputs x are (B, n, width)."""
+        return self.LayerNorm(self.dropout(x) + residual)
 
 
 class AttentionBlock(nn.Module):
@@ -116,7 +154,15 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor, x_layout: PaddedLayout, context_layout: PaddedLayout) -> Tensor:
         """x (B, n, d), context (B, m, c), stored as their layouts say -> as x."""
+        if self._few_keys(x, x_layout, context_layout):
+            attended = self.self.of_few_keys(x, context, context_layout, self.output.dense)
+            return self.output.after_dense(attended, x)
         return self.output(self.self(x, context, x_layout, context_layout), x)
+
+    def _few_keys(self, x: Tensor, x_layout: PaddedLayout, context_layout: PaddedLayout) -> bool:
+        if not x_layout.reorder or context_layout.mask is None or self.self.keep_map:
+            return False
+        return self.self.few_keys_are_cheaper(x.shape[1], context_layout.mask.shape[1])
 
 
 class Intermediate(nn.Module):
@@ -146,14 +192,24 @@ class CoAttentionLayer(nn.Module):
         self.output = ResidualOutput(mlp_width, width, dropout, layer_norm_eps)
 
     def forward(
-        self, x: Tensor, y: Tensor, x_layout: PaddedLayout, y_layout: PaddedLayout, first_token_only: bool = False
+        self,
+        x: Tensor,
+        y: Tensor,
+        x_layout: PaddedLayout,
+        y_layout: PaddedLayout,
+        first_token_only: bool = False,
+        read: QuerySubset | None = None,
     ) -> Tensor:
         """x (B, n, d), y (B, m, d), stored as their layouts say -> as x.
 
-        ``first_token_only`` computes the output of token 0 alone, (B, 1, d): the same numbers for less work
-        where nothing else is read.
+        ``first_token_only`` computes the output of token 0 alone, (B, 1, d), and ``read`` that of the queries in x,
+        (K, d): the same numbers for less work where nothing else is read.
         """
-        queries, query_layout = (x_layout.first(x), PaddedLayout()) if first_token_only else (x, x_layout)
+        queries, query_layout = x, x_layout
+        if first_token_only:
+            queries, query_layout = x_layout.first(x), PaddedLayout()
+        elif read is not None:
+            queries, query_layout = read.select(x), read
         hidden = self.attention(queries, x, query_layout, x_layout)
         hidden = self.crossattention(hidden, y, query_layout, y_layout)
         return self.output(self.intermediate(hidden), hidden)

@@ -2,37 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from vlp.nn.padding import UnpaddedLayout
+from vlp.nn.padding import PaddedLayout, TokenPlan, UnpaddedLayout
 
 # Longer rows waste attention between sentences, shorter ones fit worse: the rest of a row is padding again.
 TOKENS_PER_ROW = 128
 
 
+class TextPlan(NamedTuple):
+    """What the lengths of B sentences decide: where their T tokens stand, and where they go in an encoder's rows."""
+
+    tokens: TokenPlan
+    slot: Tensor  # (T,) int64, places in rows of equal length
+    rows: int
+    row_length: int
+
+    @classmethod
+    def of(cls, mask: Tensor) -> TextPlan:
+        """Of mask (B, n), 1 = a valid token; the host reads two numbers."""
+        tokens = TokenPlan.of(mask)
+        return cls(tokens, *_places(tokens))
+
+    @classmethod
+    def together(cls, plans: Sequence[TextPlan]) -> TextPlan:
+        """Several batches of one n as one batch; every batch keeps its rows."""
+        length = max(plan.row_length for plan in plans)
+        starts = [sum(plan.rows for plan in plans[:i]) for i in range(len(plans))]
+        slots = [
+            (plan.slot // plan.row_length + start) * length + plan.slot % plan.row_length
+            for plan, start in zip(plans, starts, strict=True)
+        ]
+        tokens = TokenPlan.together([plan.tokens for plan in plans])
+        return cls(tokens, torch.cat(slots), sum(plan.rows for plan in plans), length)
+
+
+class TextLayout(UnpaddedLayout):
+    """Sentences without padding, and how an encoder packs them."""
+
+    def __init__(self, plan: TextPlan) -> None:
+        super().__init__(plan.tokens)
+        self.packing = plan
+
+
+def encode_text_states(encoder: PreTrainedModel, ids: Tensor, layout: PaddedLayout) -> Tensor:
+    """The encoder's last hidden states of ids (B, n), stored as the layout says; what stands at padding is not read.
+
+    Of a :class:`TextLayout` the valid tokens alone are computed, and the numbers are those of
+    ``encoder(input_ids=ids, attention_mask=mask)``: same positions, same neighbours.
+    """
+    if isinstance(layout, TextLayout):
+        return _packed(encoder, ids, layout)
+    assert layout.mask is not None
+    return encoder(input_ids=ids, attention_mask=layout.mask.long()).last_hidden_state
+
+
 def encode_packed(encoder: PreTrainedModel, ids: Tensor, mask: Tensor) -> Tensor:
     """ids (B, n), mask (B, n), 1 = valid -> the encoder's last hidden states (B, n, d), zeros at padding."""
-    layout = UnpaddedLayout(mask)
-    return layout.pad(packed_text_states(encoder, ids, layout))
+    layout = TextLayout(TextPlan.of(mask))
+    return layout.pad(encode_text_states(encoder, ids, layout))
 
 
-def packed_text_states(encoder: PreTrainedModel, ids: Tensor, layout: UnpaddedLayout) -> Tensor:
-    """The encoder's last hidden states of the valid tokens of ids (B, n) -> (T, d).
-
-    The numbers are those of ``encoder(input_ids=ids, attention_mask=mask)``: same positions, same neighbours.
-    """
-    slot, row_count, row_length = _places(layout)
+def _packed(encoder: PreTrainedModel, ids: Tensor, layout: TextLayout) -> Tensor:
+    plan, index = layout.packing, layout.index
 
     def laid_out(per_token: Tensor, fill: int) -> Tensor:
-        flat = per_token.new_full((row_count * row_length,), fill)
-        return flat.index_copy(0, slot, per_token.flatten()[layout.index]).view(row_count, row_length)
+        flat = per_token.new_full((plan.rows * plan.row_length,), fill)
+        return flat.index_copy(0, plan.slot, per_token).view(plan.rows, plan.row_length)
 
-    sentence = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
-    sentences = laid_out(sentence, -1)
+    sentences = laid_out(plan.tokens.row, -1)
     pad = encoder.config.pad_token_id or 0
-    token_ids, positions = laid_out(ids, pad), laid_out(_positions(encoder, ids), pad)
+    token_ids = laid_out(ids.flatten().index_select(0, index), pad)
+    positions = laid_out(_positions(encoder, ids).flatten().index_select(0, index), pad)
     # Token types are given: those that older versions of transformers fill in end at the model's number of positions.
     types = torch.zeros_like(token_ids)
     states = encoder.get_submodule("embeddings")(input_ids=token_ids, token_type_ids=types, position_ids=positions)
@@ -42,7 +88,7 @@ def packed_text_states(encoder: PreTrainedModel, ids: Tensor, layout: UnpaddedLa
         of_other_sentences, torch.finfo(states.dtype).min
     )
     states = encoder.get_submodule("encoder")(states, attention_mask=mask).last_hidden_state
-    return states.flatten(0, 1).index_select(0, slot)
+    return states.flatten(0, 1).index_select(0, plan.slot)
 
 
 def _positions(encoder: PreTrainedModel, ids: Tensor) -> Tensor:
@@ -54,13 +100,13 @@ def _positions(encoder: PreTrainedModel, ids: Tensor) -> Tensor:
     return real.cumsum(dim=1) * real + pad
 
 
-def _places(layout: UnpaddedLayout) -> tuple[Tensor, int, int]:
+def _places(tokens: TokenPlan) -> tuple[Tensor, int, int]:
     """Where every valid token goes: (T,) places in rows of equal length, the number of rows, their length.
 
     Sentences are dealt out to the rows by falling length, forth and back, so that the rows come out alike.
     """
-    lengths, size = layout.lengths, len(layout.lengths)
-    row_count = min(max(round(len(layout.index) / TOKENS_PER_ROW), 1), size)
+    lengths, size = tokens.mask.sum(dim=1), len(tokens.mask)
+    row_count = min(max(round(len(tokens.row) / TOKENS_PER_ROW), 1), size)
     rounds = -(-size // row_count)
     order = lengths.argsort(descending=True, stable=True)
     dealt = lengths.new_zeros(rounds * row_count)
@@ -73,5 +119,4 @@ def _places(layout: UnpaddedLayout) -> tuple[Tensor, int, int]:
     row_length = int(dealt.sum(dim=0).max())
     begin = torch.empty_like(lengths)
     begin[order] = (row * row_length + start).flatten()[:size]
-    offset = torch.arange(layout.mask.shape[1], device=lengths.device)
-    return (begin[:, None] + offset).flatten()[layout.index], row_count, row_length
+    return begin[tokens.row] + tokens.place, row_count, row_length

@@ -2,12 +2,72 @@
 
 Linear layers are most of a fusion layer and see one token at a time, so padding is pure cost there; attention needs
 the tokens of a sentence side by side. ``pad`` and ``unpad`` go from the one to the other and back.
+
+Where tokens stand is a matter of lengths alone. A loader works it out on the CPU (:class:`TokenPlan`,
+:class:`Queries`), so that no GPU is asked how many there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
+
+
+class TokenPlan(NamedTuple):
+    """The T valid tokens of B sentences, sentence after sentence."""
+
+    mask: Tensor  # (B, n) bool, True = a valid token
+    row: Tensor  # (T,) int64, the sentence of each
+    place: Tensor  # (T,) int64, its position there
+
+    @classmethod
+    def of(cls, mask: Tensor) -> TokenPlan:
+        """Of mask (B, n), 1 = a valid token. Token 0 of every sentence counts as valid."""
+        mask = mask.bool().clone()
+        mask[:, 0] = True
+        return cls(mask, *mask.nonzero(as_tuple=True))
+
+    @classmethod
+    def together(cls, plans: Sequence[TokenPlan]) -> TokenPlan:
+        """Several batches of one n as one batch."""
+        starts = [sum(len(plan.mask) for plan in plans[:i]) for i in range(len(plans))]
+        return cls(
+            torch.cat([plan.mask for plan in plans]),
+            torch.cat([plan.row + start for plan, start in zip(plans, starts, strict=True)]),
+            torch.cat([plan.place for plan in plans]),
+        )
+
+
+class Queries(NamedTuple):
+    """K tokens that are read, sentence after sentence; the others of their layer need not be computed."""
+
+    row: Tensor  # (K,) int64
+    place: Tensor  # (K,) int64
+    most: int  # of one sentence, at least 1
+
+    @classmethod
+    def of(cls, wanted: Tensor) -> Queries:
+        """Of wanted (B, n) bool, True = read."""
+        return cls(*wanted.nonzero(as_tuple=True), max(int(wanted.sum(dim=1).max()), 1))
+
+    @classmethod
+    def first(cls, mask: Tensor) -> Queries:
+        """Token 0 of every sentence of mask (B, n)."""
+        row = torch.arange(len(mask), device=mask.device)
+        return cls(row, torch.zeros_like(row), 1)
+
+    @classmethod
+    def at(cls, places: Tensor, n: int) -> Queries:
+        """Places (K,) of a grid (B, n), ascending."""
+        return cls(places // n, places % n, n)
+
+    @classmethod
+    def all_of(cls, plan: TokenPlan) -> Queries:
+        """Every valid token."""
+        return cls(plan.row, plan.place, plan.mask.shape[1])
 
 
 class PaddedLayout:
@@ -33,20 +93,24 @@ class PaddedLayout:
         """Token 0 of every sentence, (B, 1, d)."""
         return states[:, :1]
 
+    def select(self, states: Tensor, queries: Queries) -> Tensor:
+        """As stored -> the queries alone (K, d)."""
+        return states[queries.row, queries.place]
+
 
 class CompactLayout(PaddedLayout):
-    """States (T, d): the T tokens of a mask, sentence after sentence; the others are stored nowhere, and 0 when padded.
+    """States (T, d): T places of a grid (B, n), sentence after sentence; the others are stored nowhere, 0 when padded.
 
     Args:
         mask: (B, n) bool, True = stored.
+        index: (T,) those places in (B·n), ascending.
     """
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Tensor, index: Tensor) -> None:
         super().__init__(mask)
-        self.index = mask.flatten().nonzero().squeeze(1)  # (T,) places in (B·n)
-        self.lengths = mask.sum(dim=1)  # (B,)
+        self.index = index
 
     def pad(self, states: Tensor) -> Tensor:
         flat = states.new_zeros(self.mask.numel(), states.shape[-1])
@@ -57,40 +121,47 @@ class CompactLayout(PaddedLayout):
 
 
 class UnpaddedLayout(CompactLayout):
-    """The valid tokens alone.
+    """The valid tokens alone."""
 
-    Args:
-        mask: (B, n), 1 = a valid token. Token 0 of every sentence counts as valid.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        mask = mask.bool().clone()
-        mask[:, 0] = True
-        super().__init__(mask)
+    def __init__(self, plan: TokenPlan) -> None:
+        super().__init__(plan.mask, plan.row * plan.mask.shape[1] + plan.place)
+        lengths = plan.mask.sum(dim=1)
+        self.starts = lengths.cumsum(0) - lengths  # (B,) of each sentence in T
 
     def first(self, states: Tensor) -> Tensor:
-        return states.index_select(0, self.lengths.cumsum(0) - self.lengths)[:, None]
+        return states.index_select(0, self.starts)[:, None]
+
+    def select(self, states: Tensor, queries: Queries) -> Tensor:
+        return states.index_select(0, self.stored_at(queries))
+
+    def stored_at(self, queries: Queries) -> Tensor:
+        """Places (K,) of the queries in T."""
+        before = self.mask.flatten().cumsum(0) - 1
+        return before[queries.row * self.mask.shape[1] + queries.place]
 
 
 class QuerySubset(CompactLayout):
     """Some of the valid tokens, any number of each sentence: the queries of a layer whose other outputs nobody reads.
 
-    Args:
-        layout: how all the valid tokens are stored.
-        wanted: (B, n) bool, True = a query if valid.
+    They are padded to (B, the most of one sentence).
     """
 
-    def __init__(self, layout: UnpaddedLayout, wanted: Tensor) -> None:
-        wanted = wanted & layout.mask
-        counts = wanted.sum(dim=1)
-        super().__init__(torch.arange(max(int(counts.max()), 1), device=wanted.device) < counts[:, None])
-        self.selected = wanted.flatten()[layout.index].nonzero().squeeze(1)  # (K,) places in (T)
+    def __init__(self, layout: PaddedLayout, queries: Queries) -> None:
+        assert layout.mask is not None
+        self.layout, self.queries = layout, queries
+        size = len(layout.mask)
+        counts = queries.row.new_zeros(size).index_add(0, queries.row, torch.ones_like(queries.row))
+        before = (counts.cumsum(0) - counts)[queries.row]
+        rank = torch.arange(len(queries.row), device=queries.row.device) - before
+        mask = torch.arange(queries.most, device=counts.device) < counts[:, None]
+        super().__init__(mask, queries.row * queries.most + rank)
 
-    def select(self, states: Tensor) -> Tensor:
-        """(T, d) -> (K, d)."""
-        return states.index_select(0, self.selected)
+    def select(self, states: Tensor, queries: Queries | None = None) -> Tensor:
+        """As the layout stores them -> (K, d)."""
+        return self.layout.select(states, self.queries)
 
-    def pad_into(self, states: Tensor, layout: UnpaddedLayout) -> Tensor:
-        """(K, d) -> (B, n, d), zeros elsewhere."""
-        flat = states.new_zeros(layout.mask.numel(), states.shape[-1])
-        return flat.index_copy(0, layout.index[self.selected], states).unflatten(0, layout.mask.shape)
+
+def spread(states: Tensor, queries: Queries, shape: Sequence[int]) -> Tensor:
+    """States (K, d) at their places of a grid (B, n) = ``shape``, (B, n, d); zeros elsewhere."""
+    flat = states.new_zeros(shape[0] * shape[1], states.shape[-1])
+    return flat.index_copy(0, queries.row * shape[1] + queries.place, states).unflatten(0, tuple(shape))

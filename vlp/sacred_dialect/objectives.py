@@ -13,16 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vlp.data.trim import trim_padding
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.losses.soft_answers import soft_answer_loss, soft_targets
-
-
-def draw_itm_labels(batch: dict[str, Any]) -> Tensor:
-    """B//2 ones ("keeps its image") and B - B//2 zeros, randomly permuted, (B,) int64."""
-    size = batch["text_ids"].shape[0]
-    labels = (torch.arange(size) < size // 2).long()
-    return labels[torch.randperm(size)].to(batch["text_ids"].device)
 
 
 def mlm_outputs(head: nn.Module, states: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -33,7 +25,7 @@ def mlm_outputs(head: nn.Module, states: Tensor, labels: Tensor) -> dict[str, An
 
 def classified(task: str, logits: Tensor, labels: Tensor | Sequence[int]) -> dict[str, Any]:
     """Mean cross-entropy of logits (B, C) against labels (B,)."""
-    targets = torch.as_tensor(labels, device=logits.device).long()
+    targets = torch.as_tensor(labels).to(logits.device, non_blocking=True).long()
     return {
         f"{task}_loss": F.cross_entropy(logits.float(), targets),
         f"{task}_logits": logits,
@@ -52,16 +44,7 @@ def vqa_outputs(logits: Tensor, batch: dict[str, Any], training: bool) -> dict[s
     return {"vqa_loss": soft_answer_loss(logits, targets), "vqa_logits": logits, "vqa_labels": targets}
 
 
-def caption_candidates(batch: dict[str, Any], false_texts: int) -> tuple[Tensor, Tensor]:
-    """ids and mask (B (1 + F), n) of each image's true caption, which comes first, and its F false ones."""
-    keys = ["text", *(f"false_text_{i}" for i in range(false_texts))]
-    ids = torch.stack([batch[f"{key}_ids"] for key in keys], dim=1).flatten(0, 1)
-    mask = torch.stack([batch[f"{key}_masks"] for key in keys], dim=1).flatten(0, 1)
-    mask, ids = trim_padding(mask, ids)
-    return ids, mask
-
-
 def irtr_outputs(scores: Tensor, false_texts: int) -> dict[str, Any]:
     """Cross-entropy of the true caption (index 0) among the candidates; scores (B (1 + F), 1)."""
     scores = scores.view(-1, 1 + false_texts)
-    return classified("irtr", scores, torch.zeros(len(scores), dtype=torch.long))
+    return classified("irtr", scores, scores.new_zeros(len(scores), dtype=torch.long))

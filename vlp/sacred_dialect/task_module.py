@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from vlp.data.trim import trimmed
 from vlp.evaluation.vqa import Predictions
 from vlp.losses.total import losses_of, total_loss
-from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.nn.packed_text import TextLayout, TextPlan
+from vlp.nn.padding import PaddedLayout
+from vlp.sacred_dialect.step_plan import draw_itm_labels, text_plan, with_labels
 from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step
 from vlp.sacred_dialect.tasks import Tasks
 
@@ -27,27 +29,40 @@ class TaskModule(Tasks):
     def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
         """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
 
-        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn. Without an active
-        task the result is that of ``infer``.
+        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are the batch's, or drawn.
+        Without an active task the result is that of ``infer``.
         """
         if not self.current_tasks:
             return self.infer(batch)
-        if "itm" in self.current_tasks and itm_labels is None:
-            itm_labels = draw_itm_labels(batch)
-        return self.step_outputs(trimmed(batch), batch, itm_labels)
+        if itm_labels is None and "itm" in self.current_tasks and "itm_labels" not in batch:
+            itm_labels = draw_itm_labels(len(batch["text_ids"])).to(batch["text_ids"].device)
+        if itm_labels is not None:
+            batch = with_labels(batch, itm_labels)
+        return self.step_outputs(self.prepared(batch))
+
+    def plan(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """What a loader's batch has under ``plan``, for one that was made in another way."""
+        return text_plan(batch)
+
+    def text_layout(self, plan: TextPlan) -> PaddedLayout:
+        """How sentences are stored: without padding, unless ``pack_text=False``."""
+        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
+
+    def prepared(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch with its plan, and its text cut to the longest sentence."""
+        if "plan" not in batch:
+            batch = {**batch, **self.plan(batch)}
+        return trimmed(batch, batch["plan"]["text"].tokens.mask.shape[1])
 
     def infer(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One full pass of the official model over text and image, nothing skipped."""
         raise NotImplementedError
 
-    def step_outputs(
-        self, batch: dict[str, Any], untrimmed: dict[str, Any], itm_labels: Tensor | None
-    ) -> dict[str, Any]:
+    def step_outputs(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The outputs of all active objectives, what they share computed once.
 
         Args:
-            batch: its text cut to the longest sentence; ``untrimmed``: as it came.
-            itm_labels: (B,) 1 = keeps its image in ITM; None without that task.
+            batch: :meth:`prepared`; with ITM it has ``itm_labels`` (B,), 1 = keeps its image.
         """
         raise NotImplementedError
 

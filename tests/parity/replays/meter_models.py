@@ -23,7 +23,6 @@ from meter.modules.sizes import ClipSize, SwinSize
 from meter.modules.swin_transformer import SwinTower
 from tests.parity.replays import Fixture
 from tests.parity.replays.filling import filled, texts
-from vlp.data.trim import trimmed
 from vlp.sacred_dialect.config import base_config
 
 Batch = dict[str, Any]
@@ -119,10 +118,10 @@ def described_pass(
 
 def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_type: int = 1) -> Tensor:
     """cls_feats (B, 2d) of the unmasked text and one image, as the training step computes them."""
-    short = trimmed(batch)
-    mask = short["text_masks"]
-    text = model.encode_text(short["text_ids"], mask)
-    return model.pool(model.fuse(text, mask, model.encode_image(batch[image][0], token_type), pooled_only=True))
+    short = model.prepared(batch)
+    layout = model.text_layout(short["plan"]["text"])
+    text, states = model.encode_text(short["text_ids"], layout), model.encode_image(batch[image][0], token_type)
+    return model.pool(model.fuse(text, layout, states, model.image_layout, pooled_only=True))
 
 
 def saliency_outputs(prefix: str, query: Tensor, key: Tensor, valid: Tensor) -> Iterator[tuple[str, Tensor]]:

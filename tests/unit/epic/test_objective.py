@@ -302,7 +302,8 @@ def test_replacements_are_the_refreshed_snapshots() -> None:
     assert epic.snapshot is not None and epic.snapshot.maybe_refresh(10, model, every=10)
     corruption = epic.corruption_of(batch)
     masked_ids = batch["ids"].masked_fill(corruption.masked, MASK)
-    likeliest = model.eval().mlm_logits_at(batch, masked_ids, corruption.masked).argmax(-1)
+    places = corruption.masked.flatten().nonzero().squeeze(1)
+    likeliest = model.eval().mlm_logits_at(batch, masked_ids, places).argmax(-1)
     assert corruption.generator_correct is not None
     assert torch.equal(corruption.generator_correct, likeliest == batch["ids"][corruption.masked])
 

@@ -35,8 +35,8 @@ def test_it_is_frozen_and_stays_in_eval_mode() -> None:
 def test_dropout_is_off_in_its_mlm_head_too() -> None:
     snapshot = SasSnapshot(Teacher(model(0)))
     batch = batch_of(5, 3)
-    masked = batch["ids"] > MASK
-    first, second = (snapshot.mlm_logits_at(batch, batch["ids"], masked) for _ in range(2))
+    places = (batch["ids"] > MASK).flatten().nonzero().squeeze(1)
+    first, second = (snapshot.mlm_logits_at(batch, batch["ids"], places) for _ in range(2))
     assert torch.equal(first, second) and not first.requires_grad
 
 
@@ -64,17 +64,17 @@ def test_the_snapshot_is_the_teacher_until_the_first_refresh() -> None:
     teacher, student = Teacher(model(0)), model(1)
     snapshot = SasSnapshot(teacher)
     batch = batch_of(5, 3)
-    masked = batch["ids"] > MASK
+    places = (batch["ids"] > MASK).flatten().nonzero().squeeze(1)
     with torch.no_grad():
-        expected = teacher.model.mlm_logits_at(batch, batch["ids"], masked)
+        expected = teacher.model.mlm_logits_at(batch, batch["ids"], places)
     assert not any(snapshot.maybe_refresh(step, student, every=4) for step in range(4))
-    assert torch.equal(snapshot.mlm_logits_at(batch, batch["ids"], masked), expected)
+    assert torch.equal(snapshot.mlm_logits_at(batch, batch["ids"], places), expected)
     assert snapshot.maybe_refresh(4, student, every=4)
     assert not snapshot.maybe_refresh(4, student, every=4)
-    now = snapshot.mlm_logits_at(batch, batch["ids"], masked)
+    now = snapshot.mlm_logits_at(batch, batch["ids"], places)
     with torch.no_grad():  # frozen, for PyTorch's attention computes parameters that take gradients by another kernel
-        assert torch.equal(now, student.eval().requires_grad_(False).mlm_logits_at(batch, batch["ids"], masked))
-    untouched = SasSnapshot(teacher).mlm_logits_at(batch, batch["ids"], masked)
+        assert torch.equal(now, student.eval().requires_grad_(False).mlm_logits_at(batch, batch["ids"], places))
+    untouched = SasSnapshot(teacher).mlm_logits_at(batch, batch["ids"], places)
     assert torch.equal(untouched, expected)
 
 
@@ -114,9 +114,9 @@ def test_the_snapshot_survives_a_resume(refreshed: bool) -> None:
     second = SasSnapshot(teacher)
     second.load_state_dict(first.state_dict())
     batch = batch_of(5, 3)
-    masked = batch["ids"] > MASK
+    places = (batch["ids"] > MASK).flatten().nonzero().squeeze(1)
     assert torch.equal(
-        second.mlm_logits_at(batch, batch["ids"], masked), first.mlm_logits_at(batch, batch["ids"], masked)
+        second.mlm_logits_at(batch, batch["ids"], places), first.mlm_logits_at(batch, batch["ids"], places)
     )
     assert second.refreshed_at == first.refreshed_at
     assert second.maybe_refresh(9, model(3), every=5) == (not refreshed)

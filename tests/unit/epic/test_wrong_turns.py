@@ -15,6 +15,7 @@ from epic_common.config import EpicConfig
 from epic_common.consistency import itc_loss
 from epic_common.generator import LanguageModelGenerator, VisionLanguageGenerator
 from epic_common.teacher import Teacher
+from tests.unit.epic.test_generator import logits_of
 from tests.unit.epic.tiny import (
     BOS,
     EOS,
@@ -75,7 +76,7 @@ def test_3_tokens_are_sampled_and_the_original_comes_up_as_often_as_it_should() 
     ids, mask = (row.expand(4000, -1) for row in sentences(6))
     masked = torch.zeros_like(ids, dtype=torch.bool)
     masked[:, 3] = True
-    logits = generator.logits(ids[:1], mask[:1], masked[:1])[0].masked_fill(generator.forbidden, -torch.inf)
+    logits = logits_of(generator, ids[:1], mask[:1], masked[:1])[0].masked_fill(generator.forbidden, -torch.inf)
     ids = ids.clone()
     ids[:, 3] = logits.topk(2).indices[1]  # an original that is likely, but not the likeliest
     p = logits.softmax(-1)[ids[0, 3]].item()

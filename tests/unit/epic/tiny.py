@@ -69,8 +69,8 @@ class TinyModel(nn.Module):
         k = self.key(self.words(batch["ids"])).view(*batch["ids"].shape, 2, WIDTH // 2).transpose(1, 2)
         return q * abs(layer), k
 
-    def mlm_logits_at(self, batch: dict[str, Tensor], input_ids: Tensor, masked: Tensor) -> Tensor:
-        return self.mlm(self.fuse(input_ids, batch["mask"], batch["image"])[masked])
+    def mlm_logits_at(self, batch: dict[str, Tensor], input_ids: Tensor, places: Tensor) -> Tensor:
+        return self.mlm(self.fuse(input_ids, batch["mask"], batch["image"]).flatten(0, 1)[places])
 
 
 def batch_of(*lengths: int, seed: int = 0) -> dict[str, Tensor]:

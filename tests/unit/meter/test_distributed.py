@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from epic_common.corruption import Corruption
 from epic_common.generator import LanguageModelGenerator, build_generator
+from epic_common.masking import mask_tokens
 from epic_common.teacher import Teacher
 from epic_vlp.extension import EpicHooks
 from meter.modules.encoders import Encoders
@@ -37,7 +38,7 @@ from tests.unit.meter.small import config_of as meter_config
 from vlp.data.trim import trimmed
 from vlp.losses.total import total_loss
 from vlp.nn.packed_text import encode_packed
-from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.step_plan import draw_itm_labels
 from vlp.sacred_dialect.trainer import build_trainer
 
 Gradients = dict[str, Tensor | None]
@@ -232,7 +233,7 @@ def one_process(epic: bool, step: int, ranks: Sequence[int] = range(RANKS)) -> G
     labels, corruptions = [], []
     for rank in ranks:
         fix_draws(step, rank)
-        labels.append(draw_itm_labels(shard(step, rank)))
+        labels.append(draw_itm_labels(len(shard(step, rank)["text_ids"])))
         if epic:
             replica = model_of(epic, rank)
             corruptions.append([corruption_of(replica, shard(number, rank)) for number in range(step + 1)][-1])
@@ -250,7 +251,7 @@ def one_process(epic: bool, step: int, ranks: Sequence[int] = range(RANKS)) -> G
 def corruption_of(model: METERTransformerSS, batch: Batch) -> Corruption:
     """The next draw of a rank's stream."""
     assert model.epic is not None
-    batch = trimmed(batch)
+    batch = model.prepared(batch)
     return model.epic.corruption_of(batch["text_ids"], batch["text_masks"], batch)
 
 
@@ -260,9 +261,9 @@ def epic_loss(model: METERTransformerSS, epic: MeterEpic, batch: Batch, drawn: l
     together = {name: torch.cat([getattr(corruption, name) for corruption in drawn]) for name in names}
     ids, mask, masked = batch["text_ids"], batch["text_masks"], together["masked"]
     assert isinstance(epic.generator, LanguageModelGenerator)
-    generator_loss = F.cross_entropy(epic.generator.logits(ids, mask, masked), ids[masked])
-    text, image = model.encode_text(together["input_ids"], mask), model.encode_image(batch["image"][0])
-    states = model.fuse(text, mask, image).text
+    sentence, places = mask_tokens(ids, masked, VOCABULARY.mask_id), masked.flatten().nonzero().squeeze(1)
+    generator_loss = F.cross_entropy(epic.generator.logits(sentence, mask, places), ids[masked])
+    states = model.infer({**batch, "text_ids": together["input_ids"]})["text_feats"]
     return total_loss(epic.losses(states, Corruption(**together, generator_loss=generator_loss)))
 
 

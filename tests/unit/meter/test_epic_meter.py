@@ -103,7 +103,8 @@ def test_the_generator_is_given_the_pooled_image(vision: str) -> None:
     first, rest = image[:, :1], image[:, 1:]
 
     def loss(*parts: Tensor) -> float:
-        return float(model.epic.step(model, batch, torch.cat(parts, dim=1))["epic_gen_loss"])
+        entering = model.epic.to_pass(model, model.prepared(batch), torch.cat(parts, dim=1))
+        return float(model.outputs_of([entering], model.prepared(batch)["plan"]["text"])["epic_gen_loss"])
 
     expected, other = loss(first, rest), torch.randn(WIDTH)
     changed = [loss(first + other, rest) != expected, loss(first, rest + other) != expected]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from meter.modules.meter_module import METERTransformerSS
 from tests.unit.meter.small import IMAGE_SIZE, Batch, batch_of, meter
 from tests.unit.small_parts import candidates, gradients
-from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.step_plan import draw_itm_labels
 from vlp.sacred_dialect.task_metrics import accuracy
 
 Losses = dict[str, Tensor]
@@ -159,18 +159,18 @@ def test_no_linear_layer_sees_padding() -> None:
     }
     watch = Watch(model, **parts)
     model(batch_of([5, 7], padded_to=30), torch.tensor([0, 1]))
-    assert watch.shapes.pop("encoder") == 2 * [(1, 12, 16)]  # both sentences in one row
-    assert all(shapes == 2 * [(12, 16)] for shapes in watch.shapes.values())
+    assert watch.shapes.pop("encoder") == [(2, 12, 16)]  # both sentences in one row, for MLM and for ITM
+    assert all(shapes == [(24, 16)] for shapes in watch.shapes.values())
 
 
 def test_what_no_head_reads_is_not_computed() -> None:
-    """MLM leaves out the last image layer; ITM computes its last layers for token 0 alone."""
+    """MLM leaves out the last image layer, and of the last text layer all but masked tokens; ITM reads token 0."""
     model = meter()
     last = model.cross_modal_image_layers[-1]
     watch = Watch(model, image=last.intermediate, text=model.cross_modal_text_layers[-1].intermediate)
     model(batch_of([5, 7]), torch.tensor([0, 1]))
     assert watch.shapes["image"] == [(2, 1, 16)]
-    assert watch.shapes["text"] == [(12, 16), (2, 1, 16)]
+    assert watch.shapes["text"] == [(2, 16), (2, 1, 16)]
 
 
 # Corners -------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_a_batch_without_a_masked_token_has_loss_0_and_finite_gradients() -> Non
 
 def test_a_batch_of_one_is_a_mismatch() -> None:
     batch = batch_of([5])
-    assert draw_itm_labels(batch).tolist() == [0]
+    assert draw_itm_labels(1).tolist() == [0]
     outputs = meter()(batch)
     assert outputs["itm_labels"].tolist() == [0] and torch.isfinite(outputs["itm_loss"])
 
@@ -194,7 +194,7 @@ def test_a_batch_of_one_is_a_mismatch() -> None:
 @given(st.integers(1, 9))
 def test_matching_labels_are_half_and_half_and_permuted(size: int) -> None:
     torch.manual_seed(0)
-    drawn = [draw_itm_labels({"text_ids": torch.zeros(size, 3)}) for _ in range(40)]
+    drawn = [draw_itm_labels(size) for _ in range(40)]
     assert {int(labels.sum()) for labels in drawn} == {size // 2}
     if size > 1:
         assert len({tuple(labels.tolist()) for labels in drawn}) > 1
@@ -257,7 +257,7 @@ def test_gradient_checkpointing_recomputes_all_three_parts(checkpointing: bool) 
     outputs = model(batch_of([5, 4]), torch.tensor([0, 1]))
     before = {name: len(shapes) for name, shapes in watch.shapes.items()}
     (outputs["mlm_loss"] + outputs["itm_loss"]).backward()
-    assert before == {"vision": 1, "text": 2, "fusion": 2}
+    assert before == {"vision": 1, "text": 1, "fusion": 1}
     times = 2 if checkpointing else 1
     assert {name: len(shapes) for name, shapes in watch.shapes.items()} == {k: times * n for k, n in before.items()}
 

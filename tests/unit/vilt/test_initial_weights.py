@@ -25,7 +25,7 @@ from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, sha256_of_file
 from vlp.hub import HubError
-from vlp.nn.padding import UnpaddedLayout
+from vlp.nn.padding import TokenPlan, UnpaddedLayout
 
 TINY = VIT_SIZES["vit_tiny_patch16_64"]
 
@@ -71,7 +71,7 @@ def test_what_was_read_computes_what_timm_computes(tmp_path: Path) -> None:
     theirs.load_state_dict(torch.load(tmp_path / "vit.pth", weights_only=True))
     images = torch.randn(2, 3, 64, 64)
     tokens = transformer.visual_embed(images)
-    layout = UnpaddedLayout(tokens.mask)
+    layout = UnpaddedLayout(TokenPlan.of(tokens.mask))
     states = transformer.norm(transformer.run_blocks(layout.unpad(tokens.states), layout))
     assert torch.allclose(layout.pad(states), theirs.forward_features(images), atol=1e-4)
 

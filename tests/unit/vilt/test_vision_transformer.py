@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from tests.unit.vilt.small import GRID, PATCH, SIZE, images_of
 from vilt.modules.vision_transformer import VisionTransformer, bilinear_weights, choose_patches, grid_mask, grid_sizes
-from vlp.nn.padding import PaddedLayout, QuerySubset, UnpaddedLayout
+from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, TokenPlan, UnpaddedLayout, spread
 
 GRIDS = st.lists(st.tuples(*(st.integers(1, side) for side in GRID)), min_size=1, max_size=4)
 
@@ -51,8 +51,12 @@ def test_a_choice_is_uniform_and_of_each_image_alone() -> None:
 
 
 def test_nothing_is_drawn_where_all_patches_fit() -> None:
-    before = torch.get_rng_state()
-    choose_patches(torch.ones(3, 9, dtype=torch.bool), 9)
+    model, images, before = (
+        transformer(),
+        torch.rand(3, 3, 4 * SIZE.patch_size, 4 * SIZE.patch_size),
+        torch.get_rng_state(),
+    )
+    assert model.visual_embed(images, max_image_len=16).mask.all()
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -130,18 +134,18 @@ def test_blocks_over_stored_tokens_are_blocks_over_padded_ones(rows: list[list[b
     model = transformer().double()
     mask = torch.tensor(rows)
     mask[:, 0] = True
-    wanted = torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4
+    wanted = mask & (torch.rand(mask.shape, generator=torch.Generator().manual_seed(seed)) < 0.4)
     x = torch.randn(*mask.shape, SIZE.width, dtype=torch.float64)
-    packed = UnpaddedLayout(mask)
-    queries = QuerySubset(packed, wanted)
+    packed = UnpaddedLayout(TokenPlan.of(mask))
+    queries = QuerySubset(packed, Queries.of(wanted))
     results = []
     for compute in (
         lambda t: model.run_blocks(t, PaddedLayout(mask)),
         lambda t: packed.pad(model.run_blocks(packed.unpad(t), packed)),
-        lambda t: queries.pad_into(model.run_blocks(packed.unpad(t), packed, queries), packed),
+        lambda t: spread(model.run_blocks(packed.unpad(t), packed, queries), queries.queries, mask.shape),
     ):
         entering = x.clone().requires_grad_()
-        out = compute(entering) * (wanted & mask)[..., None]
+        out = compute(entering) * wanted[..., None]
         out.pow(3).sum().backward()
         assert entering.grad is not None
         results.append((out, entering.grad * mask[..., None]))
@@ -155,6 +159,7 @@ def test_blocks_can_stop_early_and_go_on() -> None:
     layout = PaddedLayout(torch.ones(2, 5, dtype=torch.bool))
     halfway = model.run_blocks(x, layout, stop=2)
     assert torch.equal(model.blocks[2](halfway, layout), model.run_blocks(x, layout))
+    assert torch.equal(model.run_blocks(halfway, layout, start=2), model.run_blocks(x, layout))
     assert torch.equal(model.run_blocks(x, layout, stop=0), x)
 
 
