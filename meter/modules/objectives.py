@@ -30,8 +30,8 @@ def encode_step_images(
     images = batch["image"][0]
     if itm_labels is None:
         return model.encode_image(images), None
-    negatives = (itm_labels == 0).nonzero().squeeze(1)
-    features = model.encode_image(torch.cat([images, batch["false_image_0"][0][negatives]]))
+    negatives = batch["itm_negatives"]
+    features = model.encode_image(torch.cat([images, batch["false_image_0"][0]]))
     true, false = features.split([len(images), len(negatives)])
     return true, true.index_copy(0, negatives, false)
 

@@ -77,7 +77,7 @@ class FifthModel(TaskModule):
             outputs |= mlm_outputs(self.mlm_score, states[masked], labels[masked])
         if itm_labels is not None:
             false = self.encode_image(batch["false_image_0"][0])
-            mixed = torch.where(itm_labels.bool()[:, None, None], image, false)
+            mixed = image.index_copy(0, batch["itm_negatives"], false)
             outputs |= classified("itm", self.itm_score(self.pooled(batch["text_ids"], mask, mixed)), itm_labels)
         if "irtr" in self.current_tasks:
             count = self.config["draw_false_text"]

@@ -32,13 +32,10 @@ def encode_step_images(
     """
     if itm_labels is None:
         return model.encode_image(*image_of(batch, "image")), None
-    negatives = (itm_labels == 0).nonzero().squeeze(1)
-    false, false_sizes = image_of(batch, "false_image_0")
-    drawn = false[negatives], None if false_sizes is None else false_sizes[negatives]
-    tokens = model.encode_image(*together(image_of(batch, "image"), drawn))
+    tokens = model.encode_image(*together(image_of(batch, "image"), image_of(batch, "false_image_0")))
     place = torch.arange(len(tokens.mask), device=itm_labels.device)
     own, added = place[: len(itm_labels)], place[len(itm_labels) :]
-    return tokens.take(own), tokens.take(own.index_copy(0, negatives, added))
+    return tokens.take(own), tokens.take(own.index_copy(0, batch["itm_negatives"], added))
 
 
 def compute_mlm(model: ViltModel, batch: dict[str, Any], image: ImageTokens) -> dict[str, Any]:

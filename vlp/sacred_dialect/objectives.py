@@ -25,6 +25,32 @@ def draw_itm_labels(batch: dict[str, Any]) -> Tensor:
     return labels[torch.randperm(size)].to(batch["text_ids"].device)
 
 
+def with_matching(batch: dict[str, Any], itm_labels: Tensor | None) -> dict[str, Any]:
+    """The batch with ``itm_labels`` (B,), ``itm_negatives`` (N,) and the false images (N, 3, H, W) of these rows alone.
+
+    A loader's batch is so already. That of samples without labels holds all B false images: labels given, or drawn
+    here, choose among them.
+
+    Raises:
+        ValueError: labels given other than those of the batch, which lacks the false images that they need.
+    """
+    if "itm_negatives" in batch:
+        if itm_labels is not None and not torch.equal(itm_labels, batch["itm_labels"]):
+            given, own = itm_labels.tolist(), batch["itm_labels"].tolist()
+            raise ValueError(
+                f"itm_labels={given}, but the batch was made for {own} and holds their false images alone: leave out "
+                "itm_labels, or collate samples without labels"
+            )
+        return batch
+    labels = draw_itm_labels(batch) if itm_labels is None else itm_labels
+    negatives = (labels == 0).nonzero().squeeze(1)
+    false = [view[negatives] for view in batch["false_image_0"]]
+    used = {**batch, "itm_labels": labels, "itm_negatives": negatives, "false_image_0": false}
+    if "false_image_0" in batch.get("sizes", {}):
+        used["sizes"] = {**batch["sizes"], "false_image_0": batch["sizes"]["false_image_0"][negatives]}
+    return used
+
+
 def mlm_outputs(head: nn.Module, states: Tensor, labels: Tensor) -> dict[str, Any]:
     """Mean cross-entropy of the K masked tokens, 0 if K = 0: states (K, d) at them, labels (K,) their ids."""
     logits = head(states)

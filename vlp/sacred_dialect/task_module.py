@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vlp.data.trim import trimmed
 from vlp.evaluation.vqa import Predictions
 from vlp.losses.total import losses_of, total_loss
-from vlp.sacred_dialect.objectives import draw_itm_labels
+from vlp.sacred_dialect.objectives import with_matching
 from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step
 from vlp.sacred_dialect.tasks import Tasks
 
@@ -27,13 +27,17 @@ class TaskModule(Tasks):
     def forward(self, batch: dict[str, Any], itm_labels: Tensor | None = None) -> dict[str, Any]:
         """All active objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
 
-        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are drawn. Without an active
-        task the result is that of ``infer``.
+        ``itm_labels`` (B,) fixes which samples keep their image in ITM; by default they are the batch's, or drawn
+        where it has none. Without an active task the result is that of ``infer``.
+
+        Raises:
+            ValueError: the batch holds no false images for these labels.
         """
         if not self.current_tasks:
             return self.infer(batch)
-        if "itm" in self.current_tasks and itm_labels is None:
-            itm_labels = draw_itm_labels(batch)
+        if "itm" in self.current_tasks:
+            batch = with_matching(batch, itm_labels)
+            itm_labels = batch["itm_labels"]
         return self.step_outputs(trimmed(batch), batch, itm_labels)
 
     def infer(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +51,8 @@ class TaskModule(Tasks):
 
         Args:
             batch: its text cut to the longest sentence; ``untrimmed``: as it came.
-            itm_labels: (B,) 1 = keeps its image in ITM; None without that task.
+            itm_labels: (B,) 1 = keeps its image in ITM; None without that task. With it the batch has
+                ``itm_negatives`` (N,) and the false images of these rows alone.
         """
         raise NotImplementedError
 

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import DataLoader
 
-from vlp.data.arrow.dataset import ArrowDataset, MixedDataset
+from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import SPECS, DatasetSpec, Split, get_spec
 from vlp.data.arrow.task_datasets import VqaDataset
-from vlp.data.collate import Batch, Collator
+from vlp.data.collate import Batch, Collator, Plan
 from vlp.data.datamodule import RunDataModule
 from vlp.data.masking import MlmMasker
 from vlp.data.samplers import ResumableDistributedSampler
@@ -53,7 +54,11 @@ class ArrowDataModule(RunDataModule):
                 f"vocab_size={config['vocab_size']}, but tokenizer={config['tokenizer']} has {len(self.tokenizer)}"
             )
         masker = MlmMasker(self.tokenizer, config["mlm_prob"], config["whole_word_masking"])
-        self.collate = Collator(self.tokenizer, masker, config["max_text_len"])
+        self.collate = Collator(self.tokenizer, masker, config["max_text_len"], self.plans())
+
+    def plans(self) -> list[Plan]:
+        """What a subclass's model wants to know of every batch before a device sees it: see :class:`Collator`."""
+        return []
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
@@ -88,8 +93,9 @@ class ArrowDataModule(RunDataModule):
         return answers
 
     def _mixed(self, split: Split) -> MixedDataset:
-        image_only = self.config["image_only"]
-        mixed = MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
+        c = self.config
+        itm = c["loss_names"].get("itm", 0) > 0 and c["draw_false_image"] > 0
+        mixed = MixedDataset([self.dataset(key, split, c["image_only"]) for key in c["datasets"]], itm)
         if split == "train":
             mixed.refuse_empty()
         return mixed
