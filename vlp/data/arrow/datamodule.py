@@ -116,6 +116,10 @@ class ArrowDataModule(RunDataModule):
         self.sets["test"].refuse_empty()
         return self._loader("test", self._sampler("test", False, *self._processes()))
 
+    def _on_gpu(self) -> bool:
+        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def _processes(self) -> tuple[int, int]:
         """How many processes there are, and which one this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -133,5 +137,6 @@ class ArrowDataModule(RunDataModule):
             num_workers=self.config["num_workers"],
             collate_fn=self.collate,
             worker_init_fn=ignore_in_worker,
+            pin_memory=self._on_gpu(),
             generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
         )
