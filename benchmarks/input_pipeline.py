@@ -1,9 +1,9 @@
 """``python -m benchmarks.input_pipeline``: Arrow tables to batches, against a plain PIL loop over the same files.
 
-The pipeline is METER's or ViLT's data module as pre-training uses it: read, decode and transform the true and the false
-image, tokenise and mask the caption, collate. The plain loop opens, converts, resizes, crops if METER does, normalises,
-and does no more. What counts is images per second of processor time, in all processes together: what one core does,
-whatever else the machine is doing; and the ratio of the two ways in one run.
+The pipeline is METER's or ViLT's data module as pre-training uses it: read, decode and transform the true images and
+the false ones that ITM needs (half as many), tokenise and mask the captions, collate. The plain loop opens, converts,
+resizes, crops if METER does, normalises, and does no more. What counts is images per second of processor time, in all
+processes together: what one core does, whatever else the machine is doing; and the ratio of the two ways in one run.
 """
 
 from __future__ import annotations
