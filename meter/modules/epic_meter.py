@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
@@ -30,7 +31,7 @@ class MeterTeacher(METERTransformerSS):
         mean token, which is the mean of the queries, since their projection is affine. Nothing after that layer's
         cross-attention scores is computed, and nothing at padding, where K is 0.
         """
-        batch = self.prepared(batch)
+        n, batch = batch["text_ids"].shape[1], self.prepared(batch)
         layout, image_layout = self.text_layout(batch["plan"]["text"]), self.image_layout
         x = self.encode_text(batch["text_ids"], layout)
         y = self.encode_image(batch["image"][0])
@@ -42,7 +43,8 @@ class MeterTeacher(METERTransformerSS):
         asking = y[:, :1] if self.image_pool == "first" else y
         states = fusion.attention(asking, y, image_layout, image_layout).mean(dim=1, keepdim=True)
         cross = fusion.crossattention.self
-        return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(layout.pad(cross.key(x)))
+        key = F.pad(layout.pad(cross.key(x)), (0, 0, 0, n - batch["text_ids"].shape[1]))
+        return cross.split_heads(cross.query(states)).squeeze(2), cross.split_heads(key)
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
         """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""

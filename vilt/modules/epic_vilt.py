@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
@@ -59,7 +60,7 @@ class ViltTeacher(ViLTransformerSS):
         Unmasked text with the true image. Of that block only its first norm and these projections are computed, of the
         one before it only what they read: text and class token. Nothing is computed at padding, where K is 0.
         """
-        batch = self.prepared(batch)
+        width, batch = batch["text_ids"].shape[1], self.prepared(batch)
         plan, text = self.all_patches(batch), batch["plan"]["text"].tokens
         image = self.encode_image(*image_of(batch, "image"), batch["plan"]["patches"])
         x = self.joint_input(self.encode_text(batch["text_ids"]), self.transformer.pos_drop(image.states))
@@ -72,6 +73,7 @@ class ViltTeacher(ViLTransformerSS):
         states, text_layout = spread(block.norm1(x), read, (size, n + 1)), UnpaddedLayout(text)
         query = block.attn.query(states[:, n])
         key = text_layout.pad(block.attn.key(text_layout.unpad(states[:, :n])).flatten(1))
+        key = F.pad(key, (0, 0, 0, width - n))
         return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
     def all_patches(self, batch: dict[str, Any]) -> TokenPlan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from vlp.data.masking import IGNORED, MlmMasker
 from vlp.data.tokenizers import encode
 
 Batch = dict[str, Any]
+Plan = Callable[[Batch], Batch]
 
 
 class Collator:
@@ -29,11 +30,23 @@ class Collator:
       official marker of padding, channels that sum to 0, may be a pixel;
     * all other keys: lists, None where a sample lacks the key.
 
+    Of samples with ``itm_labels`` (a run with image-text matching: ``MixedDataset``), ours:
+
+    * ``itm_labels``: int64 (B,), 1 = keeps its image, 0 = gets its false image;
+    * ``itm_negatives``: int64 (N,), the rows with label 0, ascending;
+    * ``false_image_0``: views (N, 3, H, W) and ``sizes`` (N, 2) of these rows, in their order.
+
+    Last, each of ``plans`` is called with the batch and returns keys to add to it: what the model needs to know of the
+    batch on the CPU. It runs where the batch is made, in a loader's worker. Tensors that a plan returns may stand in
+    dictionaries, lists and NamedTuples: so far they are pinned and moved to the model's device.
+
     As in the official code false texts are padded with id 0 in ``K_ids`` and with the pad id in ``K_ids_mlm``; the
     attention mask is 0 there. Masks are drawn from each sample's own key.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, masker: MlmMasker, max_text_len: int) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, masker: MlmMasker, max_text_len: int, plans: Iterable[Plan] = ()
+    ) -> None:
         """
         Raises:
             ValueError: texts of max_text_len tokens would have no word.
@@ -41,11 +54,14 @@ class Collator:
         if max_text_len < 3:
             raise ValueError(f"max_text_len={max_text_len}: two special tokens and one word need at least 3")
         self.tokenizer, self.masker, self.max_text_len = tokenizer, masker, max_text_len
+        self.plans = list(plans)
 
     def __call__(self, samples: Sequence[dict[str, Any]]) -> Batch:
         keys = list(dict.fromkeys(key for sample in samples for key in sample if key != "_key"))
         batch: Batch = {key: [sample.get(key) for sample in samples] for key in keys}
         batch["dataset"] = [sample["_key"].dataset for sample in samples]
+        if "itm_labels" in batch:
+            batch |= _matching(batch)
         images = [key for key in keys if "image" in key]
         texts = [key for key in keys if "text" in key]
         for key in images + texts:
@@ -56,6 +72,8 @@ class Collator:
             batch |= {**pad_images(views), "sizes": view_sizes(views)}
         for key in texts:
             batch |= self._encode(key, batch[key], [sample["_key"] for sample in samples])
+        for plan in self.plans:
+            batch |= plan(batch)
         return batch
 
     def _encode(self, name: str, texts: list[str], keys: list[SampleKey]) -> Batch:
@@ -75,6 +93,14 @@ class Collator:
         labels = torch.full_like(ids, IGNORED)
         values = {"ids": ids, "masks": masks, "labels": labels, "ids_mlm": ids_mlm, "labels_mlm": labels_mlm}
         return {f"{name}_{suffix}": value for suffix, value in values.items()}
+
+
+def _matching(batch: Batch) -> Batch:
+    """ITM's labels and negatives, and the first false images without the places of those that were not read."""
+    labels = torch.tensor(batch["itm_labels"])
+    negatives = (labels == 0).nonzero().squeeze(1)
+    false = [batch["false_image_0"][row] for row in negatives.tolist()]
+    return {"itm_labels": labels, "itm_negatives": negatives, "false_image_0": false}
 
 
 def view_sizes(images: dict[str, list[list[Tensor]]]) -> dict[str, Tensor]:

@@ -24,8 +24,10 @@ def text_plan(batch: Batch) -> Batch:
 
     With false texts also of retrieval's ``candidates``, and their ids (``candidate_ids``).
     """
-    mask, labels = trim_padding(batch["text_masks"], batch["text_labels_mlm"])
-    plan: Batch = {"text": TextPlan.of(mask), "mlm": Queries.of(labels != IGNORED)}
+    (mask,) = trim_padding(batch["text_masks"])
+    plan: Batch = {"text": TextPlan.of(mask)}
+    if "text_labels_mlm" in batch:
+        plan["mlm"] = Queries.of(batch["text_labels_mlm"][:, : mask.shape[1]] != IGNORED)
     false_texts = sum(key.startswith("false_text_") and key.endswith("_masks") for key in batch)
     if false_texts:
         ids, mask = (candidates(batch, kind, false_texts) for kind in ("ids", "masks"))
@@ -50,7 +52,8 @@ def with_labels(batch: Batch, itm_labels: Tensor) -> Batch:
     if known is not None:
         if not torch.equal(known, itm_labels):
             raise ValueError(
-                "itm_labels are not those of the batch, whose loader has read the false images of its own labels alone"
+                f"itm_labels={itm_labels.tolist()}, but the batch was made for {known.tolist()}: it holds the false "
+                "images of its own negatives alone"
             )
         return batch
     negatives = (itm_labels == 0).nonzero().squeeze(1)

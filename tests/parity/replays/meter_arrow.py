@@ -20,7 +20,7 @@ from tests.parity.replays import Fixture, Outputs, replay
 from tests.parity.replays.data_pieces import collator, dataset
 from tests.tokenizers import tokenizer_from_files
 from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws
-from vlp.data.arrow.dataset import MixedDataset
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.task_datasets import VqaDataset
 

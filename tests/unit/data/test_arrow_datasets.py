@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 
 from tests.unit.data.raw import image_bytes, write_table
 from vlp.data.arrow.caption_dataset import CaptionDataset, FalseDraws, official_id
-from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError

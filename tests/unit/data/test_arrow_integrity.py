@@ -22,9 +22,9 @@ from tests.unit.data.raw import coco, image_bytes, read_table, write, write_coco
 from vlp.data.arrow.__main__ import main
 from vlp.data.arrow.check import check
 from vlp.data.arrow.convert import convert
-from vlp.data.arrow.dataset import MixedDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.manifest import Manifest
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import Split
 from vlp.data.arrow.writer import CAPTION, NLVR2, SNLI, vqa_schema
 from vlp.data.errors import DataError

@@ -30,6 +30,7 @@ TABLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
 }
 CONFIG: dict[str, Any] = {
     "datasets": ["vqa"],
+    "loss_names": {"vqa": 1, "itm": 0},
     "seed": 0,
     "train_transform_keys": ["pixelbert_randaug"],
     "val_transform_keys": ["pixelbert"],

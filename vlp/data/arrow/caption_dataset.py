@@ -33,6 +33,8 @@ class CaptionDataset(ArrowDataset):
     adds ``iid`` (:func:`official_id`). ``image_only`` leaves out all texts. ``identify`` adds ``file_digest``,
     the BLAKE2b-128 of the stored image file in hexadecimal, and ``origin``, its table, row and name.
     ``forced`` fixes the draws of single samples, by flat index.
+
+    :meth:`for_itm` decodes only the false image that ITM uses.
     """
 
     def __init__(
@@ -53,7 +55,12 @@ class CaptionDataset(ArrowDataset):
         if self._has_iid:
             tables.require_column("image_id")
 
-    def build(self, index: int, rng: random.Random) -> Sample:
+    def for_itm(self, index: int, label: int) -> Sample:
+        """Sample ``index`` with ``itm_labels``, and without ``false_image_0`` where it keeps its image (label 1)."""
+        key = self.key(index)
+        return {**self.build(index, key.rng("draws"), keeps_image=label == 1), "itm_labels": label, "_key": key}
+
+    def build(self, index: int, rng: random.Random, keeps_image: bool = False) -> Sample:
         """Return the sample; the false indices are drawn before the transforms use the generator."""
         draws = self.forced.get(index) or self._draw(rng)
         index, (views,) = self.read(index, rng)
@@ -62,8 +69,7 @@ class CaptionDataset(ArrowDataset):
         sample: Sample = {"image": views, "img_index": row, "cap_index": number, "raw_index": index}
         if number is not None:
             sample |= {"text": self.tables.text(index), "replica": number > 0}
-        for i, false in enumerate(draws.images):
-            sample[f"false_image_{i}"] = self.read(false, rng)[1][0]
+        sample |= self._false_images(draws.images, rng, keeps_image)
         for i, false in enumerate(draws.texts):
             sample[f"false_text_{i}"] = self.tables.text(false)
         if self._has_iid:
@@ -72,6 +78,14 @@ class CaptionDataset(ArrowDataset):
             digest = hashlib.blake2b(self.tables.cell(row, "image"), digest_size=16)
             sample |= {"file_digest": digest.hexdigest(), "origin": self.tables.describe(row)}
         return sample
+
+    def _false_images(self, images: Sequence[int], rng: random.Random, keeps_image: bool) -> Sample:
+        if keeps_image and len(images) == 1:
+            return {}
+        read = {f"false_image_{i}": self.read(false, rng)[1][0] for i, false in enumerate(images)}
+        if keeps_image:  # read all the same, as the transforms of further ones draw after its own
+            del read["false_image_0"]
+        return read
 
     def _draw(self, rng: random.Random) -> FalseDraws:
         images = [rng.randrange(len(self)) for _ in range(self.draw_false_image)]

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 import torch
 from torch.utils.data import DataLoader
 
-from vlp.data.arrow.dataset import ArrowDataset, MixedDataset
+from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import SPECS, DatasetSpec, Split, get_spec
 from vlp.data.arrow.task_datasets import VqaDataset
-from vlp.data.collate import Batch, Collator
+from vlp.data.collate import Batch, Collator, Plan
 from vlp.data.datamodule import RunDataModule
 from vlp.data.masking import MlmMasker
 from vlp.data.samplers import ResumableDistributedSampler
@@ -53,7 +54,11 @@ class ArrowDataModule(RunDataModule):
                 f"vocab_size={config['vocab_size']}, but tokenizer={config['tokenizer']} has {len(self.tokenizer)}"
             )
         masker = MlmMasker(self.tokenizer, config["mlm_prob"], config["whole_word_masking"])
-        self.collate = Collator(self.tokenizer, masker, config["max_text_len"])
+        self.collate = Collator(self.tokenizer, masker, config["max_text_len"], self.plans())
+
+    def plans(self) -> list[Plan]:
+        """What a subclass's model wants to know of every batch before a device sees it: see :class:`Collator`."""
+        return []
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
@@ -88,8 +93,9 @@ class ArrowDataModule(RunDataModule):
         return answers
 
     def _mixed(self, split: Split) -> MixedDataset:
-        image_only = self.config["image_only"]
-        mixed = MixedDataset([self.dataset(key, split, image_only) for key in self.config["datasets"]])
+        c = self.config
+        itm = c["loss_names"].get("itm", 0) > 0 and c["draw_false_image"] > 0
+        mixed = MixedDataset([self.dataset(key, split, c["image_only"]) for key in c["datasets"]], itm)
         if split == "train":
             mixed.refuse_empty()
         return mixed
@@ -110,6 +116,10 @@ class ArrowDataModule(RunDataModule):
         self.sets["test"].refuse_empty()
         return self._loader("test", self._sampler("test", False, *self._processes()))
 
+    def _on_gpu(self) -> bool:
+        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
     def _processes(self) -> tuple[int, int]:
         """How many processes there are, and which one this is."""
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -127,5 +137,6 @@ class ArrowDataModule(RunDataModule):
             num_workers=self.config["num_workers"],
             collate_fn=self.collate,
             worker_init_fn=ignore_in_worker,
+            pin_memory=self._on_gpu(),
             generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
         )

@@ -6,13 +6,13 @@ Source: docs/official/meter.md §3.3.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import ConcatDataset, Dataset
+from torch.utils.data import Dataset
 
 from vlp.data.arrow.registry import DatasetSpec, Split
 from vlp.data.arrow.tables import ArrowTables
@@ -69,10 +69,18 @@ class ArrowDataset(Dataset[Sample]):
         return self.tables.num_rows if self.image_only else self.tables.num_texts
 
     def __getitem__(self, index: int) -> Sample:
+        key = self.key(index)
+        return {**self.build(index, key.rng("draws")), "_key": key}
+
+    def key(self, index: int) -> SampleKey:
+        """The key of all draws of sample ``index``.
+
+        Raises:
+            IndexError: there is no such sample.
+        """
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        key = SampleKey(self.seed, int(self._epoch), self.spec.key, index)
-        return {**self.build(index, key.rng("draws")), "_key": key}
+        return SampleKey(self.seed, int(self._epoch), self.spec.key, index)
 
     def build(self, index: int, rng: random.Random) -> Sample:
         """Return sample ``index`` of the dataset; random draws are taken from ``rng``."""
@@ -120,47 +128,3 @@ class ArrowDataset(Dataset[Sample]):
             return transform(image if image.mode in ("RGB", transform.mode) else image.convert(transform.mode), rng)
         except ValueError as error:  # such as an image so thin that resizing leaves it without a side
             raise ImageError(f"{image.width}x{image.height} pixels: {error}") from error
-
-
-class MixedDataset(ConcatDataset[Sample]):
-    """Several datasets one after the other, in the order of the ``datasets`` key of the configuration."""
-
-    def __init__(self, datasets: Iterable[ArrowDataset]) -> None:
-        super().__init__(datasets)
-
-    @property
-    def guards(self) -> dict[str, ReadGuard]:
-        """The count of images read and not readable, by dataset key."""
-        return {dataset.spec.key: dataset.guard for dataset in self.datasets}  # type: ignore[attr-defined]
-
-    def refuse_empty(self) -> None:
-        """Raise a DataError if a dataset whose tables are there has no sample, or if there is none at all."""
-        datasets: list[ArrowDataset] = self.datasets  # type: ignore[assignment]
-        for dataset in datasets:
-            if dataset.tables.names and not len(dataset):
-                names = ", ".join(f"{name}.arrow" for name in dataset.tables.names)
-                raise DataError(
-                    f"dataset {dataset.spec.key} ({dataset.split}) is empty: not one sample in {names}; convert it "
-                    "again (python -m vlp.data.arrow, see docs/data.md) or take it out of datasets"
-                )
-        if not len(self):
-            keys = ", ".join(dataset.spec.key for dataset in datasets)
-            raise DataError(f"datasets: {keys} has no {datasets[0].split} split; docs/data.md lists what each has")
-
-    @property
-    def empty_tables(self) -> list[str]:
-        """The names of the tables that add nothing."""
-        datasets: list[ArrowDataset] = self.datasets  # type: ignore[assignment]
-        return [name for dataset in datasets for name in dataset.tables.empty]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the draws of every dataset those of ``epoch``."""
-        for dataset in self.datasets:
-            assert isinstance(dataset, ArrowDataset)
-            dataset.set_epoch(epoch)
-
-    def identify(self) -> None:
-        """Make the caption samples of every dataset say which file their image is."""
-        for dataset in self.datasets:
-            assert isinstance(dataset, ArrowDataset)
-            dataset.identify = True
