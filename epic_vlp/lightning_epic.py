@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
 from epic_common.generator import TokenGenerator, Vocabulary
 from epic_common.objective import Epic
-from epic_common.teacher import SaliencyTeacher, SasSnapshot
+from epic_common.teacher import FrozenModel, SaliencyTeacher, SasSnapshot
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
 from vlp.training.phase import phase_of
@@ -58,6 +59,16 @@ class LightningEpic(Epic, ABC):
         ``image`` is what the baseline's ``encode_image`` gave. Returns ``epic_itc_loss`` (already times lambda) and
         ``epic_gen_loss``, to be added to the baseline's own losses.
         """
+
+    def place_frozen(self, device: torch.device) -> None:
+        """Move teacher and snapshot, which do not move with the model, to the device of a run before its first batch.
+
+        Raises:
+            RuntimeError: in inference mode.
+        """
+        for frozen in (self.teacher, self.snapshot):
+            if isinstance(frozen, FrozenModel | SasSnapshot):  # a saliency cache has nothing to move
+                frozen.place(device)
 
     def refresh(self, model: Any) -> None:
         """Before a step: renew the snapshot of "VLM (SAS)" if it is due; nothing in evaluation."""
