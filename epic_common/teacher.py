@@ -48,7 +48,7 @@ class FrozenModel:
         self.module.requires_grad_(False)
         self.module.eval()
 
-    def place(self, device: torch.device) -> None:
+    def place(self, device: torch.device | str) -> None:
         """Move the model, before its first batch.
 
         Raises:
@@ -102,7 +102,7 @@ class SasSnapshot:
         self.sha256 = teacher.sha256
         self.refreshed_at = 0
 
-    def place(self, device: torch.device) -> None:
+    def place(self, device: torch.device | str) -> None:
         """:meth:`FrozenModel.place`."""
         self.frozen.place(device)
 

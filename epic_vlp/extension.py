@@ -35,7 +35,7 @@ class EpicExtension(EpicParts):
 
 
 class EpicHooks(L.Callback):
-    """Places the frozen models, logs EPIC's metrics, keeps in checkpoints, under ``epic``, what an exact resume needs."""
+    """Places the frozen models, logs EPIC's metrics, and keeps in checkpoints what an exact resume needs (``epic``)."""
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         # The first batch may be one of Lightning's sanity check or test, which run in inference mode.

@@ -21,8 +21,8 @@ def model(seed: int) -> TinyModel:
 
 
 def test_it_is_frozen_and_stays_in_eval_mode_whatever_its_holder_does() -> None:
-    holder, teacher = nn.Module(), Teacher(model(0).train())
-    holder.teacher = teacher
+    teacher, holder = Teacher(model(0).train()), nn.Module()
+    holder.teacher = teacher  # type: ignore[assignment]
     holder.train().requires_grad_(True).to("meta")
     batch = batch_of(5, 3)
     scores = teacher.saliency(batch)
@@ -55,7 +55,7 @@ def test_it_records_the_hash_of_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("held", [Teacher, lambda tiny: SasSnapshot(Teacher(tiny))])
 def test_it_runs_where_it_was_placed_and_nowhere_else(held: Callable[[TinyModel], Teacher | SasSnapshot]) -> None:
-    tiny, batch = model(0), {"text": ["a", "b"], **batch_of(5, 3)}
+    tiny, batch = model(0), batch_of(5, 3)
     frozen = held(tiny)
     frozen.place(torch.device("meta"))
     assert {p.device.type for p in tiny.parameters()} == {"meta"}
