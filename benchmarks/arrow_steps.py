@@ -159,7 +159,9 @@ class ArrowSteps(Steps, ABC):
 
     @cached_property
     def teacher(self) -> Teacher:
-        return Teacher(self.new_teacher({**self.config, "loss_names": dict.fromkeys(self.config["loss_names"], 0)}))
+        held = Teacher(self.new_teacher({**self.config, "loss_names": dict.fromkeys(self.config["loss_names"], 0)}))
+        held.place(self.device)
+        return held
 
     @cached_property
     def language_model(self) -> PreTrainedModel:
@@ -187,7 +189,7 @@ class NaiveTeacher:
 
     @torch.no_grad()
     def saliency(self, batch: Batch) -> Tensor:
-        self.full_pass(self.teacher.ready(batch), batch)
+        self.full_pass(self.teacher.model, batch)
         return torch.zeros(batch["text_ids"].shape, device=batch["text_ids"].device)
 
 

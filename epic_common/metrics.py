@@ -52,16 +52,16 @@ class EpicMetrics:
 
     def reset(self) -> None:
         """Forget everything."""
-        self._sums = torch.zeros(len(_SUMS), dtype=torch.float64)
-        self._histogram = torch.zeros(2, _BINS, dtype=torch.float64)
+        self._sums: Tensor | None = None  # float64, those of _SUMS and then the histogram, where the logits are
 
     def state_dict(self) -> dict[str, Tensor]:
         """This rank's sums, for an exact resume."""
-        return {"sums": self._sums.cpu(), "histogram": self._histogram.cpu()}
+        sums = _nothing(None) if self._sums is None else self._sums.cpu()
+        return {"sums": sums[: len(_SUMS)].clone(), "histogram": sums[len(_SUMS) :].view(2, _BINS).clone()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from what :meth:`state_dict` gave."""
-        self._sums, self._histogram = state["sums"], state["histogram"]
+        self._sums = torch.cat([state["sums"], state["histogram"].flatten()])
 
     @torch.no_grad()
     def update(
@@ -79,32 +79,33 @@ class EpicMetrics:
             itc, gen: () raw L_ITC and L_GEN; no ``gen`` where the generator is not trained.
             salient: (B, n) bool ground truth of salient words, where it exists.
         """
-        masked, maskable = corruption.masked, corruption.log_alpha > -torch.inf
-        logits, truth = logits[corruption.valid], corruption.replaced[corruption.valid]
-        verdict, one = logits < 0, torch.ones((), device=logits.device)
-        sums = {
-            "tp": (verdict & truth).sum(),
-            "fp": (verdict & ~truth).sum(),
-            "fn": (~verdict & truth).sum(),
-            "tn": (~verdict & ~truth).sum(),
-            "masked": masked.sum(),
-            "maskable": maskable.sum(),
-            "replaced": corruption.replaced.sum(),
-            "entropy": saliency_entropy(corruption.log_alpha).sum(),
-            "sentences": maskable.any(dim=1).sum(),
-            "itc": itc,
-            "itc_batches": one,
+        masked, maskable, valid = corruption.masked, corruption.log_alpha > -torch.inf, corruption.valid
+        verdict, truth = logits < 0, corruption.replaced
+        tokens = {
+            "tp": verdict & truth & valid,
+            "fp": verdict & ~truth & valid,
+            "fn": ~verdict & truth & valid,
+            "tn": ~verdict & ~truth & valid,
+            "masked": masked,
+            "maskable": maskable,
+            "replaced": truth,
         }
+        if salient is not None:
+            tokens |= {"salient_masked": salient & masked, "truth_masked": masked}
+            tokens |= {"salient_maskable": salient & maskable, "truth_maskable": maskable}
+        counts = torch.stack(list(tokens.values())).flatten(1).sum(dim=1).double()
+        sums = dict(zip(tokens, counts.unbind(), strict=True))
+        one = torch.ones_like(counts[0])
+        sums["entropy"] = saliency_entropy(corruption.log_alpha).sum()
+        sums["sentences"] = maskable.any(dim=1).sum()
+        sums |= {"itc": itc, "itc_batches": one}
         if gen is not None:
             sums |= {"gen": gen, "gen_batches": one}
         if corruption.generator_correct is not None:
-            sums |= {"generator_correct": corruption.generator_correct.sum(), "generator_tokens": masked.sum()}
-        if salient is not None:
-            sums |= {"salient_masked": (salient & masked).sum(), "truth_masked": masked.sum()}
-            sums |= {"salient_maskable": (salient & maskable).sum(), "truth_maskable": maskable.sum()}
+            sums |= {"generator_correct": corruption.generator_correct.sum(), "generator_tokens": sums["masked"]}
         row = torch.stack([sums.get(name, 0 * one).double() for name in _SUMS])
-        self._sums = self._sums.to(row.device) + row
-        self._histogram = self._histogram.to(row.device) + _histogram(logits, truth)
+        added = torch.cat([row, _histogram(logits, truth, valid)])
+        self._sums = added if self._sums is None else self._sums.to(added.device) + added
 
     def compute(self, device: torch.device | None = None) -> dict[str, float]:
         """The values, over all ranks when torch.distributed is initialised (then every rank must call it).
@@ -112,7 +113,7 @@ class EpicMetrics:
         Args:
             device: where ranks exchange their sums, a GPU under NCCL; None = where the sums are.
         """
-        sums = torch.cat([self._sums, self._histogram.flatten()]).to(device or self._sums.device)
+        sums = _nothing(device) if self._sums is None else self._sums.to(device or self._sums.device, copy=True)
         if dist.is_available() and dist.is_initialized():
             dist.all_reduce(sums)
         sums = sums.cpu()
@@ -126,11 +127,15 @@ class EpicMetrics:
         return {metric: above / below for metric, (above, below) in ratios.items() if below > 0}
 
 
-def _histogram(logits: Tensor, replaced: Tensor) -> Tensor:
-    """(2, bins): how many consistent and how many replaced tokens have their logit in each bin."""
+def _nothing(device: torch.device | None) -> Tensor:
+    return torch.zeros(len(_SUMS) + 2 * _BINS, dtype=torch.float64, device=device)
+
+
+def _histogram(logits: Tensor, replaced: Tensor, valid: Tensor) -> Tensor:
+    """(2 bins,): of the valid tokens how many consistent and then how many replaced ones have their logit in each."""
     bins = ((logits.float() + _REACH) * (_BINS / (2 * _REACH))).long().clamp(0, _BINS - 1) + _BINS * replaced.long()
     counts = torch.zeros(2 * _BINS, dtype=torch.float64, device=logits.device)
-    return counts.index_add_(0, bins, torch.ones_like(bins, dtype=torch.float64)).view(2, _BINS)
+    return counts.index_add_(0, bins.flatten(), valid.flatten().double())
 
 
 def _histogram_auroc(consistent: Tensor, replaced: Tensor) -> tuple[float, float]:

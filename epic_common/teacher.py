@@ -36,9 +36,10 @@ class SaliencyTeacher(Protocol):
 
 
 class FrozenModel:
-    """A model that takes no gradient, stays in eval mode and is no sub-module of whoever holds it.
+    """A model that takes no gradient, is in eval mode and no sub-module of whoever holds it.
 
-    It is a plain object on purpose: it never shows up in the holder's state dict, parameters or DDP buckets.
+    It is a plain object on purpose: it never shows up in the holder's state dict, parameters or DDP buckets, and does
+    not move or change its mode with the holder. Who runs it moves it once, by :meth:`place`.
     """
 
     def __init__(self, model: VisionLanguageModel) -> None:
@@ -47,12 +48,25 @@ class FrozenModel:
         self.module.requires_grad_(False)
         self.module.eval()
 
-    def ready(self, batch: Any) -> VisionLanguageModel:
-        """The model in eval mode on the device of the batch."""
-        self.module.eval()
-        device = _device_of(batch)
-        if device is not None:
-            self.module.to(device)
+    def place(self, device: torch.device | str) -> None:
+        """Move the model, before its first batch.
+
+        Raises:
+            RuntimeError: in inference mode, whose tensors no later refresh could fill.
+        """
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("place the frozen model before inference mode: its weights would be inference tensors")
+        self.module.to(device)
+
+    def on_device_of(self, batch: Any) -> VisionLanguageModel:
+        """The model.
+
+        Raises:
+            RuntimeError: the batch is on another device.
+        """
+        own, device = next(self.module.parameters()).device, _device_of(batch)
+        if device not in (None, own):
+            raise RuntimeError(f"the frozen model is on {own} and its batch on {device}: call place({device}) once")
         return self.model
 
 
@@ -73,7 +87,7 @@ class Teacher(FrozenModel):
     @torch.no_grad()
     def saliency(self, batch: Any) -> Tensor:
         """Raw scores of Eq. 8, (B, n)."""
-        return saliency_scores(*self.ready(batch).query_key(batch, self.layer))
+        return saliency_scores(*self.on_device_of(batch).query_key(batch, self.layer))
 
 
 class SasSnapshot:
@@ -88,10 +102,14 @@ class SasSnapshot:
         self.sha256 = teacher.sha256
         self.refreshed_at = 0
 
+    def place(self, device: torch.device | str) -> None:
+        """:meth:`FrozenModel.place`."""
+        self.frozen.place(device)
+
     @torch.no_grad()
     def mlm_logits_at(self, batch: Any, input_ids: Tensor, places: Tensor) -> Tensor:
         """(K, V) logits of the snapshot's MLM head."""
-        return self.frozen.ready(batch).mlm_logits_at(batch, input_ids, places)
+        return self.frozen.on_device_of(batch).mlm_logits_at(batch, input_ids, places)
 
     def maybe_refresh(self, step: int, student: nn.Module, every: int) -> bool:
         """Copy the student's weights when ``every`` steps have passed since the last copy; True if it did.

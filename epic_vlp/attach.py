@@ -11,10 +11,11 @@ from epic_common.config import EpicConfig
 from epic_common.generator import Vocabulary, build_generator
 from epic_common.language_models.load import load_language_model
 from epic_common.teacher import SasSnapshot
-from epic_vlp.cached_teacher import identify_pairs, load_cached_teacher
+from epic_vlp.cached_teacher import load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher, needs_weights
 from epic_vlp.generator_access import generator_access
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.loader_plan import plan_batches
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.nn.packed_text import encode_packed
@@ -42,7 +43,7 @@ def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> N
     compile_layers(model.epic, config["compile"])
     if config["resume_from"]:
         model.epic.check_same_teacher(config["resume_from"])
-    identify_pairs(model.epic, datamodule)
+    plan_batches(model.epic, datamodule, config, parts_of(baseline).teacher_plan)
     log.info("[epic] %s", settings)
 
 

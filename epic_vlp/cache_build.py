@@ -122,6 +122,7 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     own = {number: chunks[number] for number in todo[fabric.global_rank :: fabric.world_size]}
     if own:
         teacher = load_teacher(baseline, config, settings, datamodule.tokenizer)
+        teacher.place(fabric.device)
         loader = loader_of(pairs, datamodule.collate, own.values(), config)
         batches = ((fabric.to_device(batch), seen) for batch, seen in loader)
         with fabric.autocast():

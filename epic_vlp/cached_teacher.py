@@ -12,7 +12,6 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key
 from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
 from epic_vlp.cache_identity import COMMAND, identity
-from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.parts import Config
 from vlp.baseline import Baseline
 from vlp.data.errors import DataError
@@ -60,10 +59,3 @@ def pairs_of(batch: dict[str, Any]) -> Pairs:
     keys = [pair_key(digest, caption) for digest, caption in zip(files, captions, strict=True)]
     names = [f"{origin}, caption {caption!r}" for origin, caption in zip(batch["origin"], captions, strict=True)]
     return Pairs(keys, batch["text_masks"], names)
-
-
-def identify_pairs(epic: LightningEpic, datamodule: Any) -> None:
-    """Let the loaders add what the cache's keys are made of, if ``epic`` reads a cache."""
-    if isinstance(epic.teacher, CachedTeacher):
-        for mixed in datamodule.sets.values():
-            mixed.identify()

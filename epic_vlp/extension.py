@@ -35,7 +35,11 @@ class EpicExtension(EpicParts):
 
 
 class EpicHooks(L.Callback):
-    """Logs EPIC's metrics, and keeps in every checkpoint, under ``epic``, what an exact resume needs."""
+    """Places the frozen models, logs EPIC's metrics, and keeps in checkpoints what an exact resume needs (``epic``)."""
+
+    def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        # The first batch may be one of Lightning's sanity check or test, which run in inference mode.
+        pl_module.epic.place_frozen(trainer.strategy.root_device)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.epic.log_interval(pl_module)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -12,14 +13,15 @@ from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
 from epic_common.generator import TokenGenerator, Vocabulary
 from epic_common.objective import Epic
-from epic_common.teacher import SaliencyTeacher, SasSnapshot
+from epic_common.teacher import FrozenModel, SaliencyTeacher, SasSnapshot
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
 from vlp.nn.packed_text import encode_text_states
 from vlp.nn.padding import PaddedLayout
 from vlp.training.phase import phase_of
 
-MASKED_COUNT = "epic_masked_count"  # |M| of a batch, from the loader
+# What a loader tells EPIC of a batch: |M|, and the scores (B, n) of a saliency cache.
+MASKED_COUNT, SCORES = "epic_masked_count", "epic_scores"
 
 
 class LightningEpic(Epic):
@@ -58,6 +60,16 @@ class LightningEpic(Epic):
             raise ValueError("a snapshot is needed where epic.replacement='vlm', and nowhere else")
         self.teacher, self.snapshot = teacher, snapshot
 
+    def place_frozen(self, device: torch.device) -> None:
+        """Move teacher and snapshot, which do not move with the model, to the device of a run before its first batch.
+
+        Raises:
+            RuntimeError: in inference mode.
+        """
+        for frozen in (self.teacher, self.snapshot):
+            if isinstance(frozen, FrozenModel | SasSnapshot):  # a saliency cache has nothing to move
+                frozen.place(device)
+
     def refresh(self, model: Any) -> None:
         """Before a step: renew the snapshot of "VLM (SAS)" if it is due; nothing in evaluation."""
         if self.snapshot is not None and model.training:
@@ -81,7 +93,9 @@ class LightningEpic(Epic):
 
         ``layout`` says how these sentences are stored where that is known before; f_L then reads them so, too.
         """
-        scores = self.teacher.saliency(batch) if self.teacher is not None else None
+        scores = None
+        if self.teacher is not None:
+            scores = batch[SCORES][:, : ids.shape[1]] if SCORES in batch else self.teacher.saliency(batch)
         logits = partial(self.snapshot.mlm_logits_at, batch) if self.snapshot is not None else None
         encode = None if layout is None else partial(encode_stored, layout=layout)
         return self.corrupt(ids, mask, scores, image_cls, logits, batch.get(MASKED_COUNT), encode)

@@ -12,6 +12,7 @@ from epic_vlp.lightning_epic import LightningEpic
 from vlp.baseline import Baseline
 
 Config = dict[str, Any]
+TeacherPlan = Callable[[dict[str, Any], Config], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class EpicParts:
         fusion_layers: the config key that says how many layers ``epic.saliency_layer`` can count.
         image_encoder: whether the baseline encodes the image before fusion.
         text_ends_with_sep: whether its sentences end with [SEP] (</s>).
+        teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
     """
 
@@ -33,6 +35,7 @@ class EpicParts:
     image_encoder: bool
     text_ends_with_sep: bool
     fixed_views: tuple[str, ...]
+    teacher_plan: TeacherPlan | None = None
 
 
 def parts_of(baseline: Baseline) -> EpicParts:

@@ -21,6 +21,14 @@ def sum_across_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def true_everywhere(flag: Tensor) -> bool:
+    """Whether ``flag``, a () bool, is true on every rank: one collective on its device and one value read from it."""
+    agreed = flag.int()
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(agreed, dist.ReduceOp.MIN)
+    return bool(agreed)
+
+
 def gathered(value: Any) -> list[Any]:
     """``value`` of every rank, in rank order, on every rank; every rank must call it."""
     if not (dist.is_available() and dist.is_initialized()):

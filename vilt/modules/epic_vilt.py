@@ -9,7 +9,6 @@ Source: docs/official/vilt.md §10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -29,11 +28,13 @@ from vlp.sacred_dialect.joint_pass import Pass
 ALL_PATCHES = "epic_all_patches"
 
 
-def all_patches(batch: dict[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """A plan for the teacher, which sees all patches of an image: its joint sequences under ``ALL_PATCHES``."""
-    patch, text = config["patch_size"], batch["plan"]["text"].tokens.mask
-    valid = valid_patches(batch, "image", patch)
-    return {ALL_PATCHES: joint_plan(text, valid, batch["plan"]["patches"], max_image_len=-1)}
+def all_patches(batch: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The plan of the teacher's joint sequences, if the student's ``max_image_len`` leaves out patches of an image."""
+    most, text = batch["plan"]["patches"], batch["plan"]["text"].tokens.mask
+    if batch["plan"]["joint"]["image"].mask.shape[1] == text.shape[1] + 1 + most:
+        return {}
+    valid = valid_patches(batch, "image", config["patch_size"])
+    return {ALL_PATCHES: joint_plan(text, valid, most, max_image_len=-1)}
 
 
 def with_next(text: TokenPlan) -> Queries:
@@ -77,13 +78,9 @@ class ViltTeacher(ViLTransformerSS):
         return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
     def all_patches(self, batch: dict[str, Any]) -> TokenPlan:
-        """The joint sequences with all patches: those of the student unless its ``max_image_len`` leaves some out."""
-        planned: TokenPlan = batch["plan"]["joint"]["image"]
-        if planned.mask.shape[1] == batch["text_masks"].shape[1] + 1 + batch["plan"]["patches"]:
-            return planned
-        if ALL_PATCHES not in batch:
-            batch = {**batch, **all_patches(batch, self.config)}
-        return batch[ALL_PATCHES]
+        """The joint sequences with all patches, from the loader or worked out here."""
+        own = batch if ALL_PATCHES in batch else all_patches(batch, self.config)
+        return own.get(ALL_PATCHES, batch["plan"]["joint"]["image"])
 
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
         """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
@@ -117,4 +114,5 @@ EPIC = EpicExtension(
     image_encoder=False,
     text_ends_with_sep=True,
     fixed_views=("pixelbert",),
+    teacher_plan=all_patches,
 )

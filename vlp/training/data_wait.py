@@ -6,6 +6,7 @@ import time
 from typing import Any, NamedTuple
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.profilers import PassThroughProfiler
 
@@ -61,7 +62,8 @@ class DataWait(Callback):
         now = WaitShare.now(trainer)
         share = now.since(self._before)
         if share is not None:
-            pl_module.log("data/wait_share", share, rank_zero_only=True)
+            # A tensor of the host, which Lightning leaves there: it would copy a float to the device.
+            pl_module.log("data/wait_share", torch.tensor(share), rank_zero_only=True)
         interval = trainer.global_step // trainer.log_every_n_steps  # type: ignore[attr-defined]
         if interval != self._interval:
             self._before, self._interval = now, interval

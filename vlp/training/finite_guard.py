@@ -11,7 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from vlp.distributed import gathered
+from vlp.distributed import gathered, true_everywhere
 from vlp.files import write_json
 from vlp.training.leave import leave
 from vlp.training.run_log import run_directory
@@ -21,6 +21,8 @@ ADVICE = "Look at the samples, lower learning_rate, or take precision=bf16 or 32
 
 class FiniteGuard(Callback):
     """Before every optimiser step: the losses of its batches and the gradients are finite on every rank, or all stop.
+
+    All of it is one value, the only one of a step that a GPU's host waits for.
 
     The module leaves the losses of each batch, detached and as they enter the sum, in ``step_losses``. With a loss
     scaler (``precision=16``) the gradients are the scaler's affair: it skips steps whose scaled gradients overflow.
@@ -45,15 +47,15 @@ class FiniteGuard(Callback):
     ) -> None:
         scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
         values = torch.stack([value.float() for losses in self._losses for value in losses.values()])
-        finite = bool(values.isfinite().all())
-        if finite and not scaled:
-            finite = all_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
-        if not trainer.strategy.reduce_boolean_decision(finite):
+        finite = values.isfinite().all()
+        if not scaled:
+            finite = finite & all_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
+        if not true_everywhere(finite):
             self._stop(trainer, None if finite else self._report(trainer, pl_module))
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Finite gradients times a learning rate that is far too high can still overflow.
-        if not trainer.strategy.reduce_boolean_decision(all_finite([p.detach() for p in pl_module.parameters()])):
+        if not true_everywhere(all_finite([p.detach() for p in pl_module.parameters()])):
             message = f"error: the weights are not finite after step {trainer.global_step}: not saved. {ADVICE}"
             leave(trainer, message if trainer.is_global_zero else 1)
 
@@ -92,9 +94,9 @@ def samples_of(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in lists.items() if all(isinstance(v, str | int | None) for v in value)}
 
 
-def all_finite(tensors: list[Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity."""
-    return bool(torch.nn.utils.get_total_norm(tensors, norm_type=torch.inf).isfinite())
+def all_finite(tensors: list[Tensor]) -> Tensor:
+    """Whether no tensor holds NaN or infinity, a () bool on their device."""
+    return torch.nn.utils.get_total_norm(tensors, norm_type=torch.inf).isfinite()
 
 
 def describe(report: Mapping[str, Any]) -> str:

@@ -29,7 +29,8 @@ class SkippedImages(Callback):
             self._logged_step = step
             for name, (_reads, skipped) in counts(trainer, pl_module.device).items():
                 if skipped:
-                    pl_module.log(TAG + name, float(skipped), prog_bar=True)
+                    # On the host, for the progress bar reads it after every batch.
+                    pl_module.log(TAG + name, torch.tensor(float(skipped)), prog_bar=True)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         parts = [
@@ -48,4 +49,5 @@ def counts(trainer: L.Trainer, device: torch.device) -> dict[str, tuple[int, int
         return {}
     guards = dataset.guards
     rows = torch.tensor([(guard.reads, guard.failures) for guard in guards.values()], device=device)
-    return {name: (int(row[0]), int(row[1])) for name, row in zip(guards, sum_across_ranks(rows), strict=True)}
+    sums = sum_across_ranks(rows).tolist()
+    return {name: (reads, failures) for name, (reads, failures) in zip(guards, sums, strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,13 @@ def model(seed: int) -> TinyModel:
     return TinyModel()
 
 
-def test_it_is_frozen_and_stays_in_eval_mode() -> None:
-    teacher = Teacher(model(0))
+def test_it_is_frozen_and_stays_in_eval_mode_whatever_its_holder_does() -> None:
+    teacher, holder = Teacher(model(0).train()), nn.Module()
+    holder.teacher = teacher  # type: ignore[assignment]
+    holder.train().requires_grad_(True).to("meta")
     batch = batch_of(5, 3)
-    first = teacher.saliency(batch)
-    assert not first.requires_grad and first.shape == batch["ids"].shape
-    teacher.module.train()
-    for child in teacher.module.children():
-        child.train()
-    assert torch.equal(teacher.saliency(batch), first)
+    scores = teacher.saliency(batch)
+    assert not scores.requires_grad and scores.shape == batch["ids"].shape
     assert not any(m.training for m in teacher.module.modules())
     assert not any(p.requires_grad for p in teacher.module.parameters())
 
@@ -54,10 +53,25 @@ def test_it_records_the_hash_of_its_file(tmp_path: Path) -> None:
     assert Teacher(model(0)).sha256 is None
 
 
-def test_it_follows_the_batch_to_its_device() -> None:
-    teacher, batch = Teacher(model(0)), {"text": ["a", "b"], "image": [torch.zeros(1, device="meta")]}
-    teacher.ready(batch)
-    assert {p.device.type for p in teacher.module.parameters()} == {"meta"}
+@pytest.mark.parametrize("held", [Teacher, lambda tiny: SasSnapshot(Teacher(tiny))])
+def test_it_runs_where_it_was_placed_and_nowhere_else(held: Callable[[TinyModel], Teacher | SasSnapshot]) -> None:
+    tiny, batch = model(0), batch_of(5, 3)
+    frozen = held(tiny)
+    frozen.place(torch.device("meta"))
+    assert {p.device.type for p in tiny.parameters()} == {"meta"}
+    message = r"the frozen model is on meta and its batch on cpu: call place\(cpu\) once"
+    with pytest.raises(RuntimeError, match=message):
+        if isinstance(frozen, Teacher):
+            frozen.saliency(batch)
+        else:
+            frozen.mlm_logits_at(batch, batch["ids"], batch["ids"] > MASK)
+
+
+def test_it_is_not_placed_in_inference_mode() -> None:
+    """A snapshot of inference tensors could not be refreshed."""
+    teacher = Teacher(model(0))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="place the frozen model before inference mode"):
+        teacher.place(torch.device("cpu"))
 
 
 def test_the_snapshot_is_the_teacher_until_the_first_refresh() -> None:

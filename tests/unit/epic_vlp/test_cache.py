@@ -146,6 +146,9 @@ class Killer:
     def __init__(self, teacher: Teacher, batches: int) -> None:
         self.teacher, self.left = teacher, batches
 
+    def place(self, device: torch.device) -> None:
+        self.teacher.place(device)
+
     def saliency(self, batch: Any) -> Tensor:
         self.left -= 1
         if self.left == 0:

@@ -1,0 +1,82 @@
+"""What a GPU's host waits for in the micro-batches of real runs: nothing, and for one value at every optimiser step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from benchmarks.host_waits import HostWaits
+from tests.unit.training.small_runs import built, write_data
+
+WITH_MODEL = False  # whether the model's own forward and backward count, too
+
+
+class BatchWaits(Callback):
+    """Counts the waits of every batch, from its fetching to what Lightning logs after the last callback.
+
+    A run with a worker collates elsewhere: what this process does, it does with the run's device.
+    """
+
+    def __init__(self) -> None:
+        self.of_batches: list[Counter[str]] = []
+        self._mode = HostWaits()
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        loop: Any = trainer.fit_loop.epoch_loop
+        loop.advance = self._counted(loop.advance)
+        if not WITH_MODEL:
+            for name in ("forward", "backward"):
+                setattr(pl_module, name, self._left_out(getattr(pl_module, name)))
+
+    def _counted(self, advance: Callable[..., None]) -> Callable[..., None]:
+        def counted(*arguments: Any) -> None:
+            with HostWaits() as self._mode:
+                advance(*arguments)
+            self.of_batches.append(self._mode.found)
+
+        return counted
+
+    def _left_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def left_out(*arguments: Any, **named: Any) -> Any:
+            before = self._mode.found.copy()
+            result = function(*arguments, **named)
+            self._mode.found = before
+            return result
+
+        return left_out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_data(folder)
+    return folder
+
+
+def waits_of(name: str, folder: Path, *named: str, **changes: Any) -> list[Counter[str]]:
+    """Of the batches of a run of three steps of two batches each."""
+    run, waits = built(name, folder, *named, num_workers=1, **changes), BatchWaits()
+    run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]
+    run.trainer.fit(run.model, datamodule=run.datamodule)
+    assert run.trainer.global_step == 3
+    return waits.of_batches
+
+
+@pytest.mark.parametrize("named", [(), ("epic",), ("epic", "epic_vlm_sas")], ids=["vanilla", "epic", "vlm_sas"])
+@pytest.mark.parametrize("name", ["meter", "vilt"])
+def test_a_batch_waits_for_nothing_and_a_step_for_its_guard(name: str, named: tuple[str, ...], folder: Path) -> None:
+    waits = waits_of(name, folder, *named, log_every_n_steps=1000)
+    # A line of progress, which reads the loss, ends the run.
+    assert waits[:4] == [Counter(), Counter(_local_scalar_dense=1)] * 2
+
+
+def test_a_log_interval_reads_what_it_logs_at_its_end_alone(folder: Path) -> None:
+    waits = waits_of("meter", folder, "epic", log_every_n_steps=2)
+    assert waits[:3] == [Counter(), Counter(_local_scalar_dense=1), Counter()]
+    assert waits[3].total() > 1
