@@ -10,10 +10,11 @@ import warnings
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 from vlp.training.data_wait import DataWait, StepClock
+from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
@@ -102,9 +103,7 @@ def _devices(settings: TrainerSettings) -> tuple[str, int | list[int]]:
 def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterEnvironment | None) -> Strategy | str:
     if settings.processes_per_node * settings.num_nodes == 1:
         return "auto"
-    # CLIP's leftovers, the text pooler and unused heads never get a gradient.
-    return DDPStrategy(
-        find_unused_parameters=True,
+    return KnownUnusedDDP(
         gradient_as_bucket_view=True,
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
         cluster_environment=environment,

@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from vlp.sacred_dialect.processes import check_processes
 from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training import trainer as engine
+from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.mpi import OpenMPIEnvironment
 from vlp.training.run_log import LastCheckpoint, run_directory
 from vlp.training.trainer import prepare_process
@@ -203,8 +203,7 @@ class TestTrainer:
             monkeypatch.setenv(name, value)
         config = {**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 2}
         trainer = build_trainer(config, has_validation=True)
-        assert isinstance(trainer.strategy, DDPStrategy)
-        assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True
+        assert isinstance(trainer.strategy, KnownUnusedDDP)
         assert trainer.strategy.process_group_backend == "gloo"
         assert (trainer.world_size, trainer.num_nodes, trainer.accumulate_grad_batches) == (4, 2, 32)
         assert "2 process(es) run on the CPU with gloo" in capsys.readouterr().out
