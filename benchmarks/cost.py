@@ -195,6 +195,8 @@ def print_assumptions(console: Console, gpu: Gpu, arguments: argparse.Namespace)
     peaks = ", ".join(f"{p} {gpu.peak(p) or '-'}" for p in PRECISIONS)
     for line in (
         f"{arguments.gpu}: {gpu.sheet}; {gpu.gib:g} GiB; peak TFLOP/s, dense: {peaks}.",
+        "precision=32 computes in tf32 where the GPU has it (matmul_precision=high, the default; highest: fp32), "
+        "bf16 and 16 at bf16's peak.",
         f"Assumed: {arguments.utilisation:.0%} of the peak, at every precision. GFLOP per training pair, forward and "
         "backward, captions of real lengths.",
         "GiB in float32: weights, gradients and AdamW's moments (16 bytes a trained parameter, 4 a frozen one) + what "

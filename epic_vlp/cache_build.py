@@ -35,6 +35,7 @@ from vlp.progress import CountProgress
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.processes import check_processes
 from vlp.sacred_dialect.settings import PRECISIONS, processes_per_node
+from vlp.training.matmul import set_matmul_precision
 from vlp.training.trainer import prepare_process
 from vlp.versions import package_versions
 
@@ -139,6 +140,8 @@ def fabric_of(config: Config) -> L.Fabric:
         ValueError: what started the processes contradicts ``num_gpus`` or ``num_nodes``.
     """
     cuda = torch.cuda.is_available()
+    if cuda:
+        set_matmul_precision(config["matmul_precision"])
     devices = config["num_gpus"] if cuda else processes_per_node(config)
     alone = processes_per_node(config) * config["num_nodes"] == 1
     timeout = datetime.timedelta(days=7)  # a process may have hours more to do than another

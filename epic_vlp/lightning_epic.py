@@ -141,6 +141,13 @@ class LightningEpic(Epic):
                     rest.append({**group, "params": own, "lr": learning_rate * factor})
         return rest
 
+    def unused_parameters(self) -> list[str] | None:
+        """For DDP: names of those that no step gives a gradient; None where f_L is of a family that we do not know."""
+        language_model = getattr(self.generator, "language_model", None)
+        if language_model is None or not self.config.trains_generator:
+            return []
+        return [] if language_model.config.model_type in ("bert", "roberta") else None
+
     def run_state(self) -> dict[str, Any]:
         """What a resumed run needs beside the weights.
 

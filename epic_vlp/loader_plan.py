@@ -1,4 +1,4 @@
-"""What EPIC has the loaders add to a batch, so that no device is asked for it: |M|, cached scores, the teacher's plan."""
+"""What EPIC has the loaders add to a batch, so that no device is asked: |M|, cached scores, the teacher's plan."""
 
 from __future__ import annotations
 

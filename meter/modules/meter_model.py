@@ -23,6 +23,7 @@ from vlp.sacred_dialect.joint_pass import Pass, outputs_of
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
+from vlp.training.ddp import names_below
 
 # The official order of BERT's and RoBERTa's keys, which differs between versions of transformers.
 TEXT_ORDER = (
@@ -96,6 +97,14 @@ class MeterModel(TaskModule):
         for name, parameter in self.named_parameters():
             tower = name.removeprefix("vit_model.")
             yield ("vit_model." + self.vit_model.official_key(tower) if tower != name else name), parameter
+
+    def unused_parameters(self) -> list[str]:
+        """Names of those that no step gives a gradient: leftovers of official files, and what no task reads."""
+        unused = ["vit_model.positional_embedding", "vit_model.ln_final.", "text_transformer.pooler."]
+        if self.current_tasks == ["mlm"]:  # which reads the text stream alone
+            last = len(self.cross_modal_image_layers) - 1
+            unused += [f"cross_modal_image_layers.{last}.", "cross_modal_image_pooler.", "cross_modal_text_pooler."]
+        return names_below(self, unused)
 
     # The three verbs -------------------------------------------------------------------------------------
 

@@ -188,14 +188,20 @@ def test_a_signal_to_one_process_stops_both(launcher: Launcher, whole_of_two: Re
 
 
 @SHARED_CODE
-def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, whole: Result) -> None:
+def test_what_cannot_be_gone_on_with_is_refused(launcher: Launcher, whole: Result, tmp_path: Path) -> None:
     other = launcher.pretrain("max_steps=1", "seed=1").checkpoint
+    of_a_gpu = torch.load(whole.checkpoint, weights_only=True)
+    of_a_gpu["ranks"][0]["random_state"]["cuda"] = torch.zeros(16, dtype=torch.uint8)
+    torch.save(of_a_gpu, tmp_path / "gpu.ckpt")
     resume = f"resume_from={whole.checkpoint}"
     refusals = {
         ("epic", f"teacher_path={other}", resume): "its run had the teacher of sha256",
         (resume, "resume_anyway=epic"): "is of another model: it has epic.generator.",
         (resume, *launcher.teacher, "num_gpus=2", "batch_size=32", "resume_anyway=batch_size"): (
             "num_replicas was 1, is 2"
+        ),
+        (f"resume_from={tmp_path / 'gpu.ckpt'}", *launcher.teacher): (
+            "gpu.ckpt: its run drew on a GPU, and this process runs on the CPU: go on where there is a GPU"
         ),
         (resume, *launcher.teacher, "hidden_size=64", "resume_anyway=hidden_size"): "does not fit the model: ",
     }

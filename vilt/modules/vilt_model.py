@@ -27,9 +27,21 @@ from vlp.sacred_dialect.joint_pass import Pass, outputs_of
 from vlp.sacred_dialect.task_metrics import set_metrics
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import compile_layers
+from vlp.training.ddp import names_below
 
 # The official order of the text embedding's keys, which differs between versions of transformers.
 TEXT_ORDER = ("position_ids", "word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm")
+
+
+# What a task alone reads, by prefixes of parameter names.
+PARTS_OF = {
+    "mlm": ("mlm_score.",),
+    "itm": ("itm_score.",),
+    "mpp": ("mpp_score.", "transformer.mask_token"),
+    "vqa": ("vqa_classifier.",),
+    "nlvr2": ("nlvr2_classifier.",),
+    "irtr": ("rank_output.",),
+}
 
 
 class Images(NamedTuple):
@@ -84,6 +96,14 @@ class ViltModel(TaskModule):
         # EPIC >
         self.epic: Any = None  # a ViltEpic, set by attach_epic
         # < EPIC
+
+    def unused_parameters(self) -> list[str]:
+        """Names of those that no step gives a gradient: heads without an objective, and what no task reads."""
+        idle = [task for task in self.heads if task not in self.current_tasks]
+        unused = [part for task in idle for part in PARTS_OF[task]]
+        if set(self.current_tasks) <= {"mlm", "mpp"}:
+            unused.append("pooler.")
+        return names_below(self, unused)
 
     def plan(self, batch: dict[str, Any]) -> dict[str, Any]:
         return step_plan(batch, self.config["patch_size"], self.config["max_image_len"])

@@ -50,6 +50,8 @@ def trainer_settings(config: Mapping[str, Any]) -> TrainerSettings:
         devices=list(devices) if isinstance(devices, list | tuple) else devices,
         num_nodes=config["num_nodes"],
         precision=PRECISIONS[config["precision"]],
+        matmul_precision=config["matmul_precision"],
+        deterministic=config["deterministic"],
         max_steps=max_steps,
         # Officially max_epoch does not count where max_steps is set.
         max_epochs=1000 if max_steps is not None else config["max_epoch"],

@@ -40,7 +40,7 @@ class ExactState(Callback):
         validating = self._before_validation is not None
         place_loops(checkpoint["loops"]["fit_loop"], validating, epoch_is_complete(trainer))
         # A validation that is cut short is repeated from its start.
-        random = random_state() if self._before_validation is None else self._before_validation
+        random = self._before_validation or random_state(trainer.strategy.root_device)
         means = running_means(pl_module) if self._cut_means is None else self._cut_means
         checkpoint["ranks"] = gathered({"random_state": random, "running_means": means})
 
@@ -63,20 +63,20 @@ class ExactState(Callback):
     ) -> None:
         if trainer.ckpt_path:  # Lightning derives it from the batches of a step, which may be others now
             trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
-        self._go_on_drawing()
+        self._go_on_drawing(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.sanity_checking:
-            self._go_on_drawing()
-            self._before_validation = random_state()
+            self._go_on_drawing(trainer)
+            self._before_validation = random_state(trainer.strategy.root_device)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._before_validation = None
 
-    def _go_on_drawing(self) -> None:
+    def _go_on_drawing(self, trainer: L.Trainer) -> None:
         # Not earlier: what starts a run (loaders) may draw too.
         if self._resumed is not None:
-            set_random_state(self._resumed["random_state"])
+            set_random_state(self._resumed["random_state"], trainer.strategy.root_device)
             self._resumed = None
 
     # The sampler -----------------------------------------------------------------------------------------

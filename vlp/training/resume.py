@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
 from vlp.data.datamodule import RunDataModule
 from vlp.training.changed_config import Change
+from vlp.training.rng import cuda_state
 
 HINT = "resume_from needs the checkpoint of a run of the same configuration; for its weights alone: load_path"
 # In every checkpoint of a run.
@@ -39,13 +41,15 @@ def read_run(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_resume(going_on: GoingOn, model: nn.Module, datamodule: RunDataModule, processes: int) -> dict[str, Any]:
+def check_resume(
+    going_on: GoingOn, model: nn.Module, datamodule: RunDataModule, processes: int, device: torch.device
+) -> dict[str, Any]:
     """What a run that goes on notes of it: the checkpoint, its optimiser step, and the changed values.
 
     Raises:
         WeightsError: the file is no checkpoint of a run, or of another model.
-        ValueError: of a run with other data or another number of processes, or batches of another size that do not
-            begin where it stands.
+        ValueError: of a run with other data, another number of processes or another kind of ``device``; or batches of
+            another size that do not begin where it stands.
     """
     path = going_on.checkpoint
     checkpoint = read_run(path)
@@ -61,6 +65,7 @@ def check_resume(going_on: GoingOn, model: nn.Module, datamodule: RunDataModule,
     try:
         datamodule.check_position(checkpoint[place], processes)
         check_batches(datamodule, checkpoint[place]["position"])
+        cuda_state(checkpoint["ranks"][0]["random_state"], device)
     except ValueError as error:
         raise ValueError(f"resume_from={path}: {error}") from error
     changes = {key: change._asdict() for key, change in going_on.changed.items()}

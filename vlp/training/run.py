@@ -56,7 +56,8 @@ def train(run: Run, config: Mapping[str, Any], seed: int) -> None:
     going_on, noted, path = run.going_on, None, None
     if going_on is not None:
         path = going_on.checkpoint
-        noted = or_exit(lambda: check_resume(going_on, run.model, run.datamodule, run.trainer.world_size))
+        processes, device = run.trainer.world_size, run.trainer.strategy.root_device
+        noted = or_exit(lambda: check_resume(going_on, run.model, run.datamodule, processes, device))
     start(run, config, seed, noted)
     with plain_failures(run.trainer.global_rank):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=path, weights_only=True)

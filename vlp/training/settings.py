@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vlp.training.matmul import MatmulPrecision
+
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
 
@@ -16,6 +18,8 @@ class TrainerSettings:
         devices: processes of each node, or the ids of its GPUs.
         num_nodes: machines.
         precision: Lightning's name of it.
+        matmul_precision: of float32 products on a GPU.
+        deterministic: whether a run repeats bit by bit; None: on a CPU, not on a GPU.
         max_steps: optimiser steps; None where ``max_epochs`` alone ends the run.
         max_epochs: passes over the training set.
         accumulate: batches of a process per optimiser step.
@@ -29,6 +33,8 @@ class TrainerSettings:
     devices: int | list[int]
     num_nodes: int
     precision: Precision
+    matmul_precision: MatmulPrecision
+    deterministic: bool | None
     max_steps: int | None
     max_epochs: int
     accumulate: int

@@ -10,14 +10,16 @@ import warnings
 import lightning as L
 import torch
 from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 from vlp.training.data_wait import DataWait, StepClock
+from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
 from vlp.training.learning_rates import OwnRates, RateLog
+from vlp.training.matmul import set_matmul_precision
 from vlp.training.preemption import Preemption
 from vlp.training.progress import progress_callback
 from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
@@ -55,6 +57,9 @@ def build_trainer(
         environment: of processes that another launcher (MPI) has started.
     """
     accelerator, devices = _devices(settings)
+    if accelerator == "gpu":
+        set_matmul_precision(settings.matmul_precision)
+    deterministic = accelerator == "cpu" if settings.deterministic is None else settings.deterministic
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
     strategy = _strategy(settings, accelerator, environment)
@@ -65,9 +70,9 @@ def build_trainer(
         strategy=strategy,
         plugins=[AtomicCheckpointIO(), *([environment] if environment is not None and strategy == "auto" else [])],
         precision=settings.precision,
-        benchmark=accelerator == "gpu",
-        # Warn, not raise: SDPA's backward has no deterministic CUDA kernel.
-        deterministic="warn" if accelerator == "gpu" else True,
+        # cuDNN's search for the fastest kernel may end with another one in every run.
+        benchmark=accelerator == "gpu" and not deterministic,
+        deterministic=deterministic,
         max_epochs=settings.max_epochs,
         max_steps=-1 if settings.max_steps is None else settings.max_steps,
         callbacks=_callbacks(settings, has_validation),
@@ -98,9 +103,7 @@ def _devices(settings: TrainerSettings) -> tuple[str, int | list[int]]:
 def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterEnvironment | None) -> Strategy | str:
     if settings.processes_per_node * settings.num_nodes == 1:
         return "auto"
-    # CLIP's leftovers, the text pooler and unused heads never get a gradient.
-    return DDPStrategy(
-        find_unused_parameters=True,
+    return KnownUnusedDDP(
         gradient_as_bucket_view=True,
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
         cluster_environment=environment,

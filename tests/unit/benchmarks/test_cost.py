@@ -83,6 +83,7 @@ def test_the_paper_s_four_days(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert list(result["recipes"]) == ["meter"] and list(result["recipes"]["meter"]) == list(VARIANTS)
     assert result["gpus"] == 64 and result["gpu"]["name"] == "A100-80"
     printed = capsys.readouterr().out
+    assert "precision=32 computes in tf32" in printed
     assert "4 days on 32 A100-80" in printed and "Assumed: 35% of the peak" in printed
 
 

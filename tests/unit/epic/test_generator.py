@@ -282,7 +282,7 @@ def test_the_vision_language_generator_asks_the_snapshot_with_the_masked_sentenc
     assert proposal.correct is not None and proposal.correct.all()
     assert not proposal.loss.requires_grad
     ((input_ids, where),) = asked
-    assert (input_ids[masked] == MASK).all() and torch.equal(where, masked)
+    assert (input_ids[masked] == MASK).all() and torch.equal(where, masked.flatten().nonzero().squeeze(1))
     with pytest.raises(ValueError, match="needs snapshot_logits"):
         generator.propose(ids, mask, masked, rng())
     assert torch.equal(input_ids[~masked], ids[~masked])

@@ -22,7 +22,7 @@ from vlp.data.tokenizers import load_tokenizer
 
 def loaders(folder: Path) -> Any:
     """What is read of a data module when the teacher comes from no cache."""
-    return SimpleNamespace(tokenizer=load_tokenizer(folder))
+    return SimpleNamespace(tokenizer=load_tokenizer(folder), collate=SimpleNamespace(plans=[]))
 
 
 @pytest.mark.parametrize("form", ["ckpt", "safetensors"])

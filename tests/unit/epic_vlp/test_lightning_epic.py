@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 
 from epic_common.generator import build_generator
 from epic_common.teacher import SasSnapshot, Teacher
+from epic_vlp.lightning_epic import encode_stored
 from tests.unit.epic.tiny import VOCABULARY, config_of, language_model
 from tests.unit.epic_vlp.kits import METER_KIT, Kit, every
-from vlp.nn.packed_text import encode_packed
+from vlp.nn.packed_text import TextLayout, TextPlan, encode_packed
 
 
 @every("epic")
@@ -104,4 +106,8 @@ def test_the_generator_runs_without_padding_and_gives_the_same_logits(
     expected = generator.language_model(
         input_ids=ids.masked_fill(masked, kit.vocabulary.mask_id), attention_mask=mask.long()
     ).logits
-    assert torch.allclose(generator.logits(ids, mask, masked), expected[masked], atol=1e-5)
+    sentence, places = ids.masked_fill(masked, kit.vocabulary.mask_id), masked.flatten().nonzero().squeeze(1)
+    layout = TextLayout(TextPlan.of(mask))
+    for encode in (None, partial(encode_stored, layout=layout)):
+        logits = generator.logits(sentence, mask, places, encode=encode)
+        assert torch.allclose(logits, expected[masked], atol=1e-5)

@@ -136,10 +136,12 @@ class Recorder(L.Callback):
         self.rank, self.checkpoint = rank, checkpoint
         self.gradients: list[Gradients] = []
         self.synchronised: list[str] = []
+        self.searches = True
         self.state_size = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         assert isinstance(trainer.strategy.model, DistributedDataParallel)
+        self.searches = trainer.strategy.model.find_unused_parameters
         self.synchronised = [name for name, _ in trainer.strategy.model.module.named_parameters()]
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -199,6 +201,7 @@ def run(name: str, model: METERTransformerSS, rank: int, folder: Path, source: s
         "gradients": recorder.gradients,
         "weights": {key: p.detach() for key, p in model.named_parameters()},
         "synchronised": recorder.synchronised,
+        "searches": recorder.searches,
         "state_size": recorder.state_size,
         "teacher": model.epic.teacher.module.state_dict() if model.epic else {},
     }
@@ -305,6 +308,7 @@ def test_unequal_counts_give_the_mean_of_the_ranks_gradients(name: str, results:
 def test_ranks_keep_equal_weights(name: str, results: dict[str, Results]) -> None:
     first, second = (result["weights"] for result in results[name])
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+    assert not any(result["searches"] for result in results[name])  # for parameters without a gradient
     start, trained = model_of(RUNS[name], rank=0), results[name][0]["gradients"][-1]
     assert not any(torch.equal(first[key], p) for key, p in start.named_parameters() if trained[key] is not None)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.strategies import DDPStrategy
 
 from vlp.sacred_dialect.processes import check_processes
-from vlp.sacred_dialect.settings import accumulation, processes_per_node, run_name
+from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
+from vlp.training import trainer as engine
+from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.mpi import OpenMPIEnvironment
 from vlp.training.run_log import LastCheckpoint, run_directory
 from vlp.training.trainer import prepare_process
@@ -34,6 +36,8 @@ CONFIG: dict[str, Any] = {
     "num_gpus": 1,
     "num_nodes": 1,
     "precision": 32,
+    "matmul_precision": "high",
+    "deterministic": None,
     "max_steps": 100,
     "max_epoch": 7,
     "log_every_n_steps": 10,
@@ -163,6 +167,18 @@ class TestTrainer:
         config = {**CONFIG, "log_dir": str(tmp_path), "precision": precision}
         assert build_trainer(config, has_validation=True).precision == name
 
+    @pytest.mark.parametrize(("chosen", "on"), [(None, True), (True, True), (False, False)])
+    def test_a_cpu_is_deterministic_unless_told_otherwise(self, chosen: bool | None, on: bool, tmp_path: Path) -> None:
+        build_trainer({**CONFIG, "log_dir": str(tmp_path), "deterministic": chosen}, has_validation=True)
+        assert torch.are_deterministic_algorithms_enabled() is on
+        assert torch.backends.cudnn.benchmark is False
+
+    @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+    def test_the_precision_of_products_is_no_matter_of_a_cpu(self, precision: str, tmp_path: Path) -> None:
+        build_trainer({**CONFIG, "log_dir": str(tmp_path), "matmul_precision": precision}, has_validation=True)
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee")  # type: ignore[attr-defined]
+
     @pytest.mark.parametrize("precision", [16, "16"])
     def test_a_cpu_has_no_half_precision(self, precision: int | str, tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match=r"fp16 is not supported on CPU\. Using `precision='bf16-mixed'`"):
@@ -187,11 +203,48 @@ class TestTrainer:
             monkeypatch.setenv(name, value)
         config = {**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 2}
         trainer = build_trainer(config, has_validation=True)
-        assert isinstance(trainer.strategy, DDPStrategy)
-        assert trainer.strategy._ddp_kwargs["find_unused_parameters"] is True
+        assert isinstance(trainer.strategy, KnownUnusedDDP)
         assert trainer.strategy.process_group_backend == "gloo"
         assert (trainer.world_size, trainer.num_nodes, trainer.accumulate_grad_batches) == (4, 2, 32)
         assert "2 process(es) run on the CPU with gloo" in capsys.readouterr().out
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """What Lightning's Trainer is asked for where CUDA is said to be there."""
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engine.L, "Trainer", lambda **given: asked.update(given))
+    tf32 = torch.backends.cudnn.allow_tf32
+    yield asked
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def gpu_trainer(tmp_path: Path, **changes: Any) -> None:
+    config = {**CONFIG, "log_dir": str(tmp_path), **changes}
+    engine.build_trainer(trainer_settings(config), event_log(config), has_validation=True)
+
+
+@pytest.mark.parametrize(("chosen", "on"), [(None, False), (True, True), (False, False)])
+def test_a_gpu_is_deterministic_where_asked_and_searches_its_fastest_kernels_where_not(
+    chosen: bool | None, on: bool, gpu: dict[str, Any], tmp_path: Path
+) -> None:
+    gpu_trainer(tmp_path, deterministic=chosen)
+    assert gpu["accelerator"] == "gpu" and gpu["deterministic"] is on and gpu["benchmark"] is not on
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("precision", "tf32"), [("highest", False), ("high", True), ("medium", True)])
+def test_a_gpu_multiplies_as_the_key_says_and_says_so(
+    precision: str, tf32: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        gpu_trainer(tmp_path, matmul_precision=precision)
+    assert torch.get_float32_matmul_precision() == precision
+    assert torch.backends.cuda.matmul.allow_tf32 is tf32 and torch.backends.cudnn.allow_tf32 is tf32
+    (line,) = (r.message for r in caplog.records if r.message.startswith("[precision]"))
+    assert ("TF32" in line) is tf32 and line.endswith(f"(matmul_precision={precision})")
 
 
 @pytest.mark.usefixtures("cpu")
