@@ -51,7 +51,8 @@ class Queries(NamedTuple):
     @classmethod
     def of(cls, wanted: Tensor) -> Queries:
         """Of wanted (B, n) bool, True = read."""
-        return cls(*wanted.nonzero(as_tuple=True), max(int(wanted.sum(dim=1).max()), 1))
+        row, place = wanted.nonzero(as_tuple=True)
+        return cls(row, place, max(int(wanted.sum(dim=1).max()), 1))
 
     @classmethod
     def first(cls, mask: Tensor) -> Queries:
