@@ -61,7 +61,6 @@ def test_its_configuration_has_what_the_shared_parts_and_the_model_read() -> Non
     texts = [path.read_text(encoding="utf-8") for part in ("vlp", "epic_vlp") for path in (ROOT / part).rglob("*.py")]
     read = {key for text in texts for key in re.findall(r"""\b(?:config|c)\[["'](\w+)["']\]""", text)}
     by_the_model = {"patch_size", "num_heads", "num_layers", "drop_rate", "gradient_checkpointing", "weight_decay"}
-    by_the_model |= {"pack_text"}
     vqa = {"vqav2_label_size"}
     keys = base_config(BASELINE.experiment).keys()
     assert read >= {"data_root", "exp_name", "teacher_path"}  # the pattern finds what it looks for

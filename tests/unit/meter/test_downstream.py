@@ -27,6 +27,7 @@ from tests.launch.launcher import address
 from tests.unit.meter.small import Batch, batch_of, config_of, meter, text_tower, vision_tower
 from tests.unit.small_parts import gradients, save
 from vlp.losses.total import total_loss
+from vlp.nn.padding import PaddedLayout
 from vlp.sacred_dialect.task_metrics import soft_score
 
 ANSWERS = 7
@@ -90,9 +91,9 @@ def test_text_is_encoded_once_and_each_image_once(task: str) -> None:
     model.vit_model.register_forward_pre_hook(lambda _, args: seen["image"].append(len(args[0])))
     encode = model.encode_text
 
-    def counted(ids: Tensor, mask: Tensor) -> Tensor:
+    def counted(ids: Tensor, layout: PaddedLayout) -> Tensor:
         seen["text"].append(len(ids))
-        return encode(ids, mask)
+        return encode(ids, layout)
 
     with patch.object(model, "encode_text", counted):
         model(batch)

@@ -14,8 +14,6 @@ from lightning.pytorch.callbacks import Callback
 from benchmarks.host_waits import HostWaits
 from tests.unit.training.small_runs import built, write_data
 
-WITH_MODEL = False  # whether the model's own forward and backward count, too
-
 
 class BatchWaits(Callback):
     """Counts the waits of every batch, from its fetching to what Lightning logs after the last callback.
@@ -25,31 +23,18 @@ class BatchWaits(Callback):
 
     def __init__(self) -> None:
         self.of_batches: list[Counter[str]] = []
-        self._mode = HostWaits()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         loop: Any = trainer.fit_loop.epoch_loop
         loop.advance = self._counted(loop.advance)
-        if not WITH_MODEL:
-            for name in ("forward", "backward"):
-                setattr(pl_module, name, self._left_out(getattr(pl_module, name)))
 
     def _counted(self, advance: Callable[..., None]) -> Callable[..., None]:
         def counted(*arguments: Any) -> None:
-            with HostWaits() as self._mode:
+            with HostWaits() as waits:
                 advance(*arguments)
-            self.of_batches.append(self._mode.found)
+            self.of_batches.append(waits.found)
 
         return counted
-
-    def _left_out(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def left_out(*arguments: Any, **named: Any) -> Any:
-            before = self._mode.found.copy()
-            result = function(*arguments, **named)
-            self._mode.found = before
-            return result
-
-        return left_out
 
 
 @pytest.fixture(scope="module")
