@@ -18,8 +18,8 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
 from epic_common.generator import LanguageModelGenerator, Vocabulary, build_generator
+from epic_common.language_models.logits import Encode
 from epic_common.language_models.small import FAMILIES
-from epic_common.masking import mask_tokens
 from epic_common.teacher import SaliencyTeacher, Teacher
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.data.collate import Collator
@@ -196,9 +196,16 @@ class NaiveTeacher:
 class NaiveGenerator(LanguageModelGenerator):
     """Vocabulary logits at every position, padding included."""
 
-    def logits(self, ids: Tensor, mask: Tensor, masked: Tensor, first_embedding: Tensor | None = None) -> Tensor:
-        sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)
-        return self.language_model(sentence, attention_mask=torch.ones_like(mask)).logits[masked]
+    def logits(
+        self,
+        sentence: Tensor,
+        mask: Tensor,
+        places: Tensor,
+        first_embedding: Tensor | None = None,
+        encode: Encode | None = None,
+    ) -> Tensor:
+        logits = self.language_model(sentence, attention_mask=torch.ones_like(mask)).logits
+        return logits.flatten(0, 1).index_select(0, places)
 
 
 def padded(batch: Batch) -> Batch:
