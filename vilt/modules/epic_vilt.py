@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
 from vilt.modules.batches import image_of
-from vilt.modules.step_plan import joint_plan, valid_patches
+from vilt.modules.step_plan import joint_plan, kept_patches, valid_patches
 from vilt.modules.vilt_model import Images
 from vilt.modules.vilt_module import ViLTransformerSS
 from vilt.modules.vision_transformer import ImageTokens, VisionTransformer
@@ -29,12 +29,26 @@ ALL_PATCHES = "epic_all_patches"
 
 
 def all_patches(batch: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
-    """The plan of the teacher's joint sequences, if the student's ``max_image_len`` leaves out patches of an image."""
-    most, text = batch["plan"]["patches"], batch["plan"]["text"].tokens.mask
-    if batch["plan"]["joint"]["image"].mask.shape[1] == text.shape[1] + 1 + most:
-        return {}
-    valid = valid_patches(batch, "image", config["patch_size"])
-    return {ALL_PATCHES: joint_plan(text, valid, most, max_image_len=-1)}
+    """A plan for the teacher where the student's ``max_image_len`` leaves out patches: with all of them."""
+    teacher = {**config, "max_image_len": -1}
+    return {} if sees(batch, teacher) else {ALL_PATCHES: joint_of(batch, teacher)}
+
+
+def joint_of(batch: dict[str, Any], config: dict[str, Any]) -> TokenPlan:
+    """The joint sequences with as many patches as the config's ``max_image_len`` keeps, planned before if they were."""
+    if sees(batch, config):
+        return batch["plan"]["joint"]["image"]
+    if ALL_PATCHES in batch:
+        return batch[ALL_PATCHES]
+    valid, most = valid_patches(batch, "image", config["patch_size"]), batch["plan"]["patches"]
+    return joint_plan(batch["plan"]["text"].tokens.mask, valid, most, config["max_image_len"])
+
+
+def sees(batch: dict[str, Any], config: dict[str, Any]) -> bool:
+    """Whether the batch's plan, the student's, has as many patches as the config's ``max_image_len`` keeps."""
+    planned, text = batch["plan"]["joint"]["image"].mask, batch["plan"]["text"].tokens.mask
+    kept = kept_patches(batch["plan"]["patches"], config["max_image_len"])
+    return planned.shape[1] == text.shape[1] + 1 + kept
 
 
 def with_next(text: TokenPlan) -> Queries:
@@ -62,7 +76,7 @@ class ViltTeacher(ViLTransformerSS):
         one before it only what they read: text and class token. Nothing is computed at padding, where K is 0.
         """
         width, batch = batch["text_ids"].shape[1], self.prepared(batch)
-        plan, text = self.all_patches(batch), batch["plan"]["text"].tokens
+        plan, text = joint_of(batch, self.config), batch["plan"]["text"].tokens
         image = self.encode_image(*image_of(batch, "image"), batch["plan"]["patches"])
         x = self.joint_input(self.encode_text(batch["text_ids"]), self.transformer.pos_drop(image.states))
         layout, read = self.joint_layout(plan), with_next(text)  # the class token stands behind the text
@@ -77,16 +91,11 @@ class ViltTeacher(ViLTransformerSS):
         key = F.pad(key, (0, 0, 0, width - n))
         return query, key.unflatten(-1, query.shape[1:]).transpose(1, 2)
 
-    def all_patches(self, batch: dict[str, Any]) -> TokenPlan:
-        """The joint sequences with all patches, from the loader or worked out here."""
-        own = batch if ALL_PATCHES in batch else all_patches(batch, self.config)
-        return own.get(ALL_PATCHES, batch["plan"]["joint"]["image"])
-
     def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
         """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
         batch = self.prepared(batch)
         tokens = self.encode_image(*image_of(batch, "image"), batch["plan"]["patches"])
-        images, read = Images(tokens, self.all_patches(batch)), Queries.at(places, input_ids.shape[1])
+        images, read = Images(tokens, joint_of(batch, self.config)), Queries.at(places, input_ids.shape[1])
         (states,) = self.fuse_together([Pass(input_ids, images, lambda states: {}, read)])
         return self.mlm_score(states)
 
