@@ -66,5 +66,16 @@ def masked_logits(
     else:
         embeddings = language_model.get_input_embeddings()(ids)
         embeddings = torch.cat([first_embedding.to(embeddings.dtype)[:, None], embeddings[:, 1:]], dim=1)
-        states = language_model.base_model(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        states = _encode_embedded(cast(PreTrainedModel, language_model.base_model), embeddings, mask)
     return vocabulary_head(language_model)(states.flatten(0, 1).index_select(0, places))
+
+
+def _encode_embedded(encoder: PreTrainedModel, words: Tensor, mask: Tensor) -> Tensor:
+    """The encoder's last hidden states for word embeddings (B, n, d), mask (B, n), 1 = a real token.
+
+    Without the encoder's own forward, which reads on the host whether the mask hides anything.
+    """
+    states = encoder.get_submodule("embeddings")(inputs_embeds=words)
+    hidden = (mask == 0)[:, None, None].expand(-1, 1, mask.shape[1], -1)
+    added = torch.zeros_like(hidden, dtype=states.dtype).masked_fill(hidden, torch.finfo(states.dtype).min)
+    return encoder.get_submodule("encoder")(states, attention_mask=added).last_hidden_state

@@ -131,6 +131,14 @@ def test_a_snapshot_that_is_not_finite_has_no_finite_loss() -> None:
     assert generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss.isnan()
 
 
+def test_the_race_of_exponentials_draws_what_multinomial_draws() -> None:
+    """The same words for the same random stream, so that a run's draws are those of earlier versions."""
+    logits, forbidden = torch.randn(200, 50) * 3, torch.arange(50) < 4
+    probabilities = logits.masked_fill(forbidden, -torch.inf).softmax(dim=-1)
+    expected = torch.multinomial(probabilities, 1, generator=rng(5)).squeeze(1)
+    assert torch.equal(draw_tokens(logits, forbidden, 1.0, rng(5)), expected)
+
+
 def test_special_tokens_can_be_allowed() -> None:
     generator = lm_generator(draw_special_tokens=True)
     ids, mask = sentences(*[8] * 60)

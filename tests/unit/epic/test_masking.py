@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import Tensor
 
-from epic_common.masking import draw_masked, mask_tokens, maskable_positions, num_masked
+from epic_common.masking import draw_masked, mask_tokens, maskable_positions, masked_places, num_masked
 from epic_common.saliency import log_saliency
 from tests.unit.epic.tiny import BOS, EOS, MASK, PAD, VOCABULARY, sentences
 
@@ -132,3 +132,16 @@ def test_every_masked_token_becomes_the_mask_token() -> None:
     ids = torch.tensor([[BOS, 7, 8, 9, EOS, PAD]])
     masked = torch.tensor([[False, True, False, True, False, False]])
     assert mask_tokens(ids, masked, MASK).tolist() == [[BOS, MASK, 8, MASK, EOS, PAD]]
+
+
+@given(st.lists(st.lists(st.booleans(), min_size=6, max_size=6), min_size=1, max_size=4), st.integers(0, 3))
+def test_places_of_a_known_number_are_the_places(rows: list[list[bool]], more: int) -> None:
+    """Row after row; where more were counted than there are, the rest are said not to be masked."""
+    masked = torch.tensor(rows)
+    expected = [6 * i + j for i, row in enumerate(rows) for j, value in enumerate(row) if value]
+    places, real = masked_places(masked)
+    assert places.tolist() == expected and real.all()
+    count = min(len(expected) + more, masked.numel())
+    places, real = masked_places(masked, count)
+    assert places.tolist()[: len(expected)] == expected and len(set(places.tolist())) == count
+    assert real.tolist() == [i < len(expected) for i in range(count)]
