@@ -37,8 +37,9 @@ class Collator:
     * ``false_image_0``: views (N, 3, H, W) and ``sizes`` (N, 2) of these rows, in their order.
 
     Last, each of ``plans`` is called with the batch and returns keys to add to it: what the model needs to know of the
-    batch on the CPU. It runs where the batch is made, in a loader's worker. Tensors that a plan returns may stand in
-    dictionaries, lists and NamedTuples: so far they are pinned and moved to the model's device.
+    batch on the CPU. It runs where the batch is made, in a loader's worker, and must be picklable where workers are not
+    forks (macOS). Tensors that it returns may stand in dictionaries, lists, tuples and NamedTuples, however nested:
+    there they are pinned and moved to the model's device, and everything else stays as it is.
 
     As in the official code false texts are padded with id 0 in ``K_ids`` and with the pad id in ``K_ids_mlm``; the
     attention mask is 0 there. Masks are drawn from each sample's own key.

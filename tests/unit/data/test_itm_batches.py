@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -226,19 +227,19 @@ def lengths(batch: Batch) -> Batch:
     return {"lengths": Lengths(each, int(each.max()))}
 
 
+def further(offset: int, batch: Batch) -> Batch:
+    """A plan that reads another's keys."""
+    return {"seen": sorted(batch), "more": batch["lengths"].longest + offset}
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_plans_add_to_the_finished_batch_in_order(folder: Path, workers: int) -> None:
     data = Planned(config(folder, **{**ON, "num_workers": workers, "image_size": 64}))
-    offset = 7
-
-    def further(batch: Batch) -> Batch:  # of no module: workers are forks and pickle nothing
-        return {"seen": sorted(batch), "more": batch["lengths"].longest + offset}
-
-    data.collate.plans.append(further)
+    data.collate.plans.append(partial(further, 7))
     for batch in data.train_dataloader():
         assert isinstance(batch["lengths"], Lengths)
         assert same(batch["lengths"].of_each, batch["text_masks"].sum(1))
-        assert batch["more"] == max(batch["lengths"].of_each.tolist()) + offset
+        assert batch["more"] == max(batch["lengths"].of_each.tolist()) + 7
         assert batch["seen"] == sorted({*batch} - {"seen", "more"})
 
 
