@@ -14,10 +14,27 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.host_waits import HostWaits
 from tests.launch.launcher import address
 from tests.unit.training.small_runs import built, saved_teacher, write_data
+
+
+class HostCopies(TorchFunctionMode):
+    """Adds to ``waits`` what copies between host and device by other ways than an operation that a CPU has, too."""
+
+    def __init__(self, waits: HostWaits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        new = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
+        if (new and kwargs.get("device") is not None) or func in (Tensor.tolist, Tensor.cpu, Tensor.numpy):
+            self.waits.found[func.__name__] += 1
+        return func(*args, **kwargs)
 
 
 class BatchWaits(Callback):
@@ -35,7 +52,7 @@ class BatchWaits(Callback):
 
     def _counted(self, advance: Callable[..., None]) -> Callable[..., None]:
         def counted(*arguments: Any) -> None:
-            with HostWaits() as waits:
+            with HostWaits() as waits, HostCopies(waits):
                 advance(*arguments)
             self.of_batches.append(waits.found)
 
