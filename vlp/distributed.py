@@ -21,12 +21,12 @@ def sum_across_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def true_everywhere(flag: Tensor) -> bool:
-    """Whether ``flag``, a () bool, is true on every rank: one collective on its device and one value read from it."""
-    agreed = flag.int()
+def highest_of_ranks(value: Tensor) -> int:
+    """The highest ``value``, () bool or integer, of all ranks: one collective on its device, one value read from it."""
+    highest = value.int()
     if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(agreed, dist.ReduceOp.MIN)
-    return bool(agreed)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return int(highest)
 
 
 def gathered(value: Any) -> list[Any]:

@@ -11,9 +11,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-from vlp.distributed import gathered, true_everywhere
+from vlp.distributed import gathered, highest_of_ranks
 from vlp.files import write_json
 from vlp.training.leave import leave
+from vlp.training.preemption import Preemption
 from vlp.training.run_log import run_directory
 
 ADVICE = "Look at the samples, lower learning_rate, or take precision=bf16 or 32 instead of 16"
@@ -22,13 +23,15 @@ ADVICE = "Look at the samples, lower learning_rate, or take precision=bf16 or 32
 class FiniteGuard(Callback):
     """Before every optimiser step: the losses of its batches and the gradients are finite on every rank, or all stop.
 
-    All of it is one value, the only one of a step that a GPU's host waits for.
+    All of it is one value, the only one of a step that a GPU's host waits for; it also tells ``preemption`` whether any
+    rank has got a signal.
 
     The module leaves the losses of each batch, detached and as they enter the sum, in ``step_losses``. With a loss
     scaler (``precision=16``) the gradients are the scaler's affair: it skips steps whose scaled gradients overflow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, preemption: Preemption | None = None) -> None:
+        self._preemption = preemption
         self._samples: list[dict[str, Any]] = []
         self._losses: list[dict[str, Tensor]] = []
 
@@ -50,12 +53,17 @@ class FiniteGuard(Callback):
         finite = values.isfinite().all()
         if not scaled:
             finite = finite & all_finite([p.grad for p in pl_module.parameters() if p.grad is not None])
-        if not true_everywhere(finite):
+        asked = self._preemption is not None and self._preemption.asked
+        # Wrong numbers count more: they end the run without saving.
+        worst = highest_of_ranks(2 * ~finite + int(asked))
+        if worst >= 2:
             self._stop(trainer, None if finite else self._report(trainer, pl_module))
+        if worst == 1 and self._preemption is not None:
+            self._preemption.all_know = True
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
         # Finite gradients times a learning rate that is far too high can still overflow.
-        if not true_everywhere(all_finite([p.detach() for p in pl_module.parameters()])):
+        if highest_of_ranks(~all_finite([p.detach() for p in pl_module.parameters()])):
             message = f"error: the weights are not finite after step {trainer.global_step}: not saved. {ADVICE}"
             leave(trainer, message if trainer.is_global_zero else 1)
 

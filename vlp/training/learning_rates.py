@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -47,7 +48,7 @@ def set_rates(schedule: LambdaLR) -> None:
 
 
 class RateLog(LearningRateMonitor):
-    """Lightning's, with one line for the batches of an accumulated step."""
+    """Lightning's, with one line for the batches of an accumulated step, and the rates kept on the host."""
 
     def __init__(self) -> None:
         super().__init__(logging_interval="step")
@@ -57,3 +58,13 @@ class RateLog(LearningRateMonitor):
         if trainer.global_step != self._logged_step:
             self._logged_step = trainer.global_step
             super().on_train_batch_start(trainer, *args, **kwargs)
+
+    def _extract_stats(self, trainer: Any, interval: str) -> dict[str, float]:
+        # Lightning would copy each rate to the device of the strategy.
+        host = SimpleNamespace(
+            optimizers=trainer.optimizers,
+            lr_scheduler_configs=trainer.lr_scheduler_configs,
+            callback_metrics=trainer.callback_metrics,
+            strategy=SimpleNamespace(root_device=None),
+        )
+        return super()._extract_stats(host, interval)  # type: ignore[arg-type]

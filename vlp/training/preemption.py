@@ -23,12 +23,22 @@ class Preemption(Callback):
 
     A validation is cut short and repeated by the run that goes on, except between accumulated batches and after the
     last step of ``max_steps``. A second signal ends the process at once, without saving.
+
+    Attributes:
+        all_know: between two steps of a distributed run, whether every rank knows that one was asked to stop. The guard
+            of a step tells, with the one value that it reads anyway (:class:`vlp.training.finite_guard.FiniteGuard`).
     """
 
     def __init__(self, last: LastCheckpoint) -> None:
+        self.all_know = False
         self._last = last
         self._process = -1
         self._asked_at: float | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether this process has got a signal."""
+        return self._asked_at is not None
 
     # Signals ---------------------------------------------------------------------------------------------
 
@@ -61,13 +71,15 @@ class Preemption(Callback):
 
         for number in SIGNALS:
             signal.signal(number, handle)
+        # Of several ranks Lightning asks before every batch what its own handlers have got: a GPU's host waits for it.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
 
     # Places to stop --------------------------------------------------------------------------------------
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0:
+        if batch_idx % trainer.accumulate_grad_batches == 0 and (self.all_know or trainer.world_size == 1):
             self._stop_if_asked(trainer)
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -82,7 +94,7 @@ class Preemption(Callback):
         self.on_validation_start(trainer, pl_module)
 
     def _stop_if_asked(self, trainer: L.Trainer) -> None:
-        if trainer.strategy.reduce_boolean_decision(self._asked_at is not None, all=False):
+        if trainer.strategy.reduce_boolean_decision(self.asked, all=False):
             self._last.save_if_new(trainer)
             if trainer.is_global_zero:
                 print(

@@ -112,6 +112,7 @@ def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterE
 
 def _callbacks(settings: TrainerSettings, has_validation: bool) -> list[L.Callback]:
     last = LastCheckpoint(settings.save_every)
+    preemption = Preemption(last)
     # At a validation's end its metric is that of this step.
     best = BestCheckpoint(
         save_top_k=1,
@@ -123,8 +124,8 @@ def _callbacks(settings: TrainerSettings, has_validation: bool) -> list[L.Callba
     return [
         ExactState(),
         OwnRates(),
-        Preemption(last),
-        FiniteGuard(),
+        preemption,
+        FiniteGuard(preemption),
         best,
         last,
         RateLog(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +11,30 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
+import torch.multiprocessing as mp
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from benchmarks.host_waits import HostWaits
-from tests.unit.training.small_runs import built, write_data
+from tests.launch.launcher import address
+from tests.unit.training.small_runs import built, saved_teacher, write_data
+
+
+class HostCopies(TorchFunctionMode):
+    """Adds to ``waits`` what copies between host and device by other ways than an operation that a CPU has, too."""
+
+    def __init__(self, waits: HostWaits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        new = func in (torch.tensor, torch.as_tensor) and not isinstance(args[0], Tensor)
+        if (new and kwargs.get("device") is not None) or func in (Tensor.tolist, Tensor.cpu, Tensor.numpy):
+            self.waits.found[func.__name__] += 1
+        return func(*args, **kwargs)
 
 
 class BatchWaits(Callback):
@@ -30,7 +52,7 @@ class BatchWaits(Callback):
 
     def _counted(self, advance: Callable[..., None]) -> Callable[..., None]:
         def counted(*arguments: Any) -> None:
-            with HostWaits() as waits:
+            with HostWaits() as waits, HostCopies(waits):
                 advance(*arguments)
             self.of_batches.append(waits.found)
 
@@ -59,6 +81,23 @@ def test_a_batch_waits_for_nothing_and_a_step_for_its_guard(name: str, named: tu
     waits = waits_of(name, folder, *named, log_every_n_steps=1000)
     # A line of progress, which reads the loss, ends the run.
     assert waits[:4] == [Counter(), Counter(_local_scalar_dense=1)] * 2
+
+
+def one_of_two(rank: int, folder: str, meet: dict[str, str]) -> None:
+    torch.set_num_threads(1)
+    os.environ.update({**meet, "NODE_RANK": str(rank)})
+    waits = waits_of("meter", Path(folder), "epic", num_nodes=2, batch_size=16, log_every_n_steps=1000)
+    Path(folder, f"waits_{rank}.json").write_text(json.dumps(waits))
+
+
+def test_processes_that_exchange_gradients_wait_for_nothing_more(tmp_path: Path) -> None:
+    """Nor do they ask each other anything before a batch."""
+    write_data(tmp_path)
+    saved_teacher("meter", tmp_path)
+    mp.start_processes(one_of_two, (str(tmp_path), address()), nprocs=2, start_method="fork")
+    for rank in range(2):
+        waits = json.loads((tmp_path / f"waits_{rank}.json").read_text())
+        assert waits[:4] == [{}, {"_local_scalar_dense": 1}] * 2
 
 
 def test_a_log_interval_reads_what_it_logs_at_its_end_alone(folder: Path) -> None:
