@@ -51,12 +51,13 @@ class ArrowSteps(Steps, ABC):
 
     description: ClassVar[SacredBaseline]
     sizes: ClassVar[Mapping[str, Size]]
+    switches: ClassVar[tuple[str, ...]] = ("pack_text",)
     epic: ClassVar[type[LightningEpic]]  # of the description, outside of a run
 
-    def __init__(self, size: str, device: str = "cpu") -> None:
+    def __init__(self, size: str, device: str = "cpu", without: Sequence[str] = ()) -> None:
         self.recipe, self.device = self.sizes[size], device
-        named = list(self.recipe.named_configs)
-        run = create_run(self.description.experiment, "print_config", dict(self.recipe.updates), named_configs=named)
+        updates, named = {**self.recipe.updates, **dict.fromkeys(without, False)}, list(self.recipe.named_configs)
+        run = create_run(self.description.experiment, "print_config", updates, named_configs=named)
         self.config: dict[str, Any] = copy.deepcopy(run.config)
         self.max_text_len = self.config["max_text_len"]
         new_tokenizer = FAMILIES[self.description.text_family].train_tokenizer
@@ -111,10 +112,6 @@ class ArrowSteps(Steps, ABC):
         parts["heads"].append(epic.head)
         parts["generator"] = [epic.generator]
         return Variant(partial(self._naive if name == "epic_naive" else self._ours, epic), parts)
-
-    def clear_gradients(self) -> None:
-        for model in (self.student, self.language_model):
-            model.zero_grad(set_to_none=True)
 
     def needed_gib(self, pairs: int) -> float:
         return self.recipe.base_gib + pairs * self.recipe.gib_per_pair
