@@ -20,15 +20,16 @@ from epic_common.config import EpicConfig
 from epic_common.generator import LanguageModelGenerator, Vocabulary, build_generator
 from epic_common.language_models.logits import Encode
 from epic_common.language_models.small import FAMILIES
+from epic_common.objective import MaskCount
 from epic_common.teacher import SaliencyTeacher, Teacher
-from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.lightning_epic import MASKED_COUNT, LightningEpic
+from epic_vlp.parts import parts_of
 from vlp.data.collate import Collator
-from vlp.data.draws import SampleKey
+from vlp.data.draws import SampleKey, itm_labels_of_batch
 from vlp.data.masking import MlmMasker
 from vlp.losses.total import total_loss
 from vlp.nn.packed_text import encode_packed
 from vlp.sacred_dialect.baseline import SacredBaseline
-from vlp.sacred_dialect.step_plan import draw_itm_labels
 
 # A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
 ONE_TOKEN = "."
@@ -51,12 +52,14 @@ class ArrowSteps(Steps, ABC):
 
     description: ClassVar[SacredBaseline]
     sizes: ClassVar[Mapping[str, Size]]
+    switches: ClassVar[tuple[str, ...]] = ("pack_text",)
     epic: ClassVar[type[LightningEpic]]  # of the description, outside of a run
+    settings: ClassVar[EpicConfig] = EpicConfig(enabled=True)
 
-    def __init__(self, size: str, device: str = "cpu") -> None:
+    def __init__(self, size: str, device: str = "cpu", without: Sequence[str] = ()) -> None:
         self.recipe, self.device = self.sizes[size], device
-        named = list(self.recipe.named_configs)
-        run = create_run(self.description.experiment, "print_config", dict(self.recipe.updates), named_configs=named)
+        updates, named = {**self.recipe.updates, **dict.fromkeys(without, False)}, list(self.recipe.named_configs)
+        run = create_run(self.description.experiment, "print_config", updates, named_configs=named)
         self.config: dict[str, Any] = copy.deepcopy(run.config)
         self.max_text_len = self.config["max_text_len"]
         new_tokenizer = FAMILIES[self.description.text_family].train_tokenizer
@@ -79,21 +82,24 @@ class ArrowSteps(Steps, ABC):
         return self.description.text_family
 
     def batch(self, lengths: Sequence[int]) -> Batch:
-        """A batch of the baseline's own collation and masking, whose budget counts padding."""
+        """A batch of the baseline's own collation and masking, whose budget counts padding, with a loader's plans."""
         c = self.config
-        masker = MlmMasker(self.tokenizer, c["mlm_prob"], c["whole_word_masking"])
+        keys = [SampleKey(c["seed"], 0, "benchmark", row) for row in range(len(lengths))]
         shape = (3, c["image_size"], self.recipe.width or c["image_size"])
-        samples = [
-            {
-                "text": ONE_TOKEN * (length - 2),
-                "image": [torch.randn(shape)],
-                "false_image_0": [torch.randn(shape)],
-                "_key": SampleKey(c["seed"], 0, "benchmark", row),
-            }
-            for row, length in enumerate(lengths)
-        ]
-        batch = Collator(self.tokenizer, masker, c["max_text_len"])(samples)
-        return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
+        samples: list[dict[str, Any]] = []
+        for key, length, label in zip(keys, lengths, itm_labels_of_batch(keys[0], len(keys)), strict=True):
+            sample = {"text": ONE_TOKEN * (length - 2), "image": [torch.randn(shape)], "itm_labels": label, "_key": key}
+            samples.append(sample if label else {**sample, "false_image_0": [torch.randn(shape)]})
+        masker = MlmMasker(self.tokenizer, c["mlm_prob"], c["whole_word_masking"])
+        collate = Collator(self.tokenizer, masker, c["max_text_len"], [self.student.plan, self._epic_plan])
+        return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), collate(samples))
+
+    def _epic_plan(self, batch: Batch) -> Batch:
+        """What EPIC's loaders add; a vanilla step does not read it."""
+        count = MaskCount(self.settings, Vocabulary.from_tokenizer(self.tokenizer))
+        of_teacher = parts_of(self.description).teacher_plan
+        added = {MASKED_COUNT: count(batch["text_ids"], batch["text_masks"])}
+        return added | (of_teacher(batch, self.config) if of_teacher else {})
 
     def variant(self, name: str) -> Variant:
         parts = self.parts()
@@ -111,10 +117,6 @@ class ArrowSteps(Steps, ABC):
         parts["heads"].append(epic.head)
         parts["generator"] = [epic.generator]
         return Variant(partial(self._naive if name == "epic_naive" else self._ours, epic), parts)
-
-    def clear_gradients(self) -> None:
-        for model in (self.student, self.language_model):
-            model.zero_grad(set_to_none=True)
 
     def needed_gib(self, pairs: int) -> float:
         return self.recipe.base_gib + pairs * self.recipe.gib_per_pair
@@ -135,9 +137,8 @@ class ArrowSteps(Steps, ABC):
         m, batch = self.student, padded(batch)
         logits = m.mlm_score(m.infer(batch, mask_text=True)["text_feats"])
         mlm = F.cross_entropy(logits.flatten(0, 1), batch["text_labels_mlm"].flatten())
-        labels = draw_itm_labels(len(batch["text_ids"])).to(self.device)
-        images = torch.where(labels.bool()[:, None, None, None], batch["image"][0], batch["false_image_0"][0])
-        return mlm + self.matching_loss(batch, m.infer({**batch, "image": [images]}), labels)
+        images = batch["image"][0].index_copy(0, batch["itm_negatives"], batch["false_image_0"][0])
+        return mlm + self.matching_loss(batch, m.infer({**batch, "image": [images]}), batch["itm_labels"])
 
     def _naive(self, epic: LightningEpic, batch: Batch) -> Tensor:
         """The official step, and EPIC beside it with full passes of teacher, generator and student."""
@@ -169,9 +170,8 @@ class ArrowSteps(Steps, ABC):
 
     def _epic(self, teacher: SaliencyTeacher) -> LightningEpic:
         vocabulary, width = Vocabulary.from_tokenizer(self.tokenizer), self.config["hidden_size"]
-        settings = EpicConfig(enabled=True)
-        generator = build_generator(settings, vocabulary, self.language_model, encode=encode_packed)
-        return self.epic(settings, vocabulary, width, generator, teacher=teacher).to(self.device)
+        generator = build_generator(self.settings, vocabulary, self.language_model, encode=encode_packed)
+        return self.epic(self.settings, vocabulary, width, generator, teacher=teacher).to(self.device)
 
 
 class StoredScores:

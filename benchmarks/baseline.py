@@ -23,16 +23,24 @@ class Variant(NamedTuple):
     """One way to compute the training step."""
 
     step: Callable[[Batch], Tensor]  # batch -> loss
-    parts: Mapping[str, Sequence[nn.Module]]  # modules whose FLOPs are shown together
+    parts: Mapping[str, Sequence[nn.Module]]  # modules whose FLOPs are shown together; all that are trained are in one
+
+    def clear_gradients(self) -> None:
+        """Free the gradients of a step."""
+        for roots in self.parts.values():
+            for root in roots:
+                root.zero_grad(set_to_none=True)
 
 
 class Steps(Protocol):
     """A baseline's models with random weights, in train mode, and the steps that are made of them."""
 
     sizes: ClassVar[Mapping[str, Any]]  # by name; there is "official", the paper's main setting, and "tiny"
+    switches: ClassVar[Sequence[str]]  # config keys of savings that can be turned off
     max_text_len: int
 
-    def __init__(self, size: str, device: str = "cpu") -> None: ...
+    def __init__(self, size: str, device: str = "cpu", without: Sequence[str] = ()) -> None:
+        """``without`` names the switches that are turned off."""
 
     @property
     def text_family(self) -> str:
@@ -43,9 +51,6 @@ class Steps(Protocol):
 
     def batch(self, lengths: Sequence[int]) -> Batch:
         """A batch as the baseline's loader gives it, with sentences of ``lengths`` tokens, special ones included."""
-
-    def clear_gradients(self) -> None:
-        """Free the gradients of a step."""
 
     def needed_gib(self, pairs: int) -> float:
         """Memory that the largest variant takes, a rough upper bound."""

@@ -1,4 +1,4 @@
-"""Count the operations whose result the host must wait for: on a GPU each of them stops the queue of kernels."""
+"""Count operations, and those whose result the host must wait for: on a GPU each of them stops the queue of kernels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _INDEXING = {torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.inde
 
 
 class HostWaits(TorchDispatchMode):
-    """Counts them by name in ``found`` while it is active, in the forward and in the backward.
+    """Counts them by name in ``found`` while it is active, in the forward and in the backward; ``operations`` are all.
 
     It sees the same operations on a CPU, where nothing waits. Copies between host and device are not seen: on CUDA
     ``torch.cuda.set_sync_debug_mode("error")`` raises for those, too.
@@ -27,13 +27,15 @@ class HostWaits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: Counter[str] = Counter()
+        self.operations = 0
 
     @property
     def total(self) -> int:
-        """How many."""
+        """How many the host waits for."""
         return sum(self.found.values())
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations += 1
         if waits(func, args):
             self.found[func._overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))

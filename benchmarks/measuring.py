@@ -1,29 +1,28 @@
-"""Seconds and peak memory of a baseline's step variants, computed for real with fused attention."""
+"""Seconds of a baseline's step variants, and the operations that they dispatch, computed for real."""
 
 from __future__ import annotations
 
-import gc
-import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor
 
-from benchmarks.baseline import Steps
+from benchmarks.host_waits import HostWaits
 
-GIB = 2**30
+LEAST, MOST = 3, 10  # repetitions, where their number is not given
 
 
-class Memory(NamedTuple):
-    """What one step of a variant takes, in GiB."""
-
-    peak: float  # interpreter, weights, gradients and activations; on CUDA what PyTorch allocated
-    activations: float  # kept for the backward pass
+def count_operations(
+    steps: Mapping[str, Callable[[], object]], device: str, say: Callable[[str], None]
+) -> dict[str, HostWaits]:
+    """What each step dispatches; it warms the step up, too."""
+    found = {name: HostWaits() for name in steps}
+    for name, step in steps.items():
+        say(f"count the operations of {name}")
+        with found[name]:
+            step()
+    _wait(device)
+    return found
 
 
 def time_steps(
@@ -31,26 +30,27 @@ def time_steps(
     device: str,
     budget: float,
     say: Callable[[str], None],
-    most: int = 6,
-) -> tuple[dict[str, float], int]:
-    """Median seconds of each step, and over how many repetitions.
+    repetitions: int | None = None,
+) -> dict[str, list[float]]:
+    """Seconds of each step in every repetition; they have been run before.
 
     A repetition runs every step once, the next one in reverse order, so that a slower minute of the machine meets all
-    of them. The first one warms up; it counts only where ``budget`` seconds allow no other. At most ``most`` others.
+    of them, and all of a repetition draw from the same seed. Without ``repetitions`` there are as many as ``budget``
+    seconds allow, but at least ``LEAST`` and at most ``MOST``.
     """
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     started = time.perf_counter()
     order = list(steps)
-    for done in range(most + 1):
+    for done in range(repetitions or MOST):
         elapsed = time.perf_counter() - started
-        if done and elapsed * (done + 1) / done > budget:
+        if repetitions is None and done >= LEAST and elapsed * (done + 1) / done > budget:
             break
-        say(f"time every step, {'warm-up' if not done else f'repetition {done}'}")
+        say(f"time every step, repetition {done + 1}")
         for name in order:
+            torch.manual_seed(done)
             seconds[name].append(_seconds(steps[name], device))
         order.reverse()
-    warm = {name: values[1:] or values for name, values in seconds.items()}
-    return {name: statistics.median(values) for name, values in warm.items()}, len(next(iter(warm.values())))
+    return seconds
 
 
 def _seconds(step: Callable[[], object], device: str) -> float:
@@ -64,52 +64,3 @@ def _seconds(step: Callable[[], object], device: str) -> float:
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def measure_memory(
-    build: Callable[[str, str], Steps], size: str, device: str, name: str, lengths: Sequence[int]
-) -> Memory:
-    """Memory of one step of variant ``name``, in a process of its own.
-
-    Raises:
-        BrokenProcessPool: the process was killed, as for lack of memory.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_measure_memory, build, size, device, name, lengths).result()
-
-
-def _measure_memory(
-    build: Callable[[str, str], Steps], size: str, device: str, name: str, lengths: Sequence[int]
-) -> Memory:
-    steps = build(size, device)
-    step, batch = steps.variant(name).step, steps.batch(lengths)
-    gc.collect()
-    kept: dict[int, int] = {}
-
-    def note(saved: Tensor) -> Tensor:
-        if not isinstance(saved if saved._base is None else saved._base, torch.nn.Parameter):
-            storage = saved.untyped_storage()
-            kept[storage.data_ptr()] = storage.nbytes()
-        return saved
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda saved: saved):
-        loss = step(batch)
-    loss.backward()
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else _peak_resident()
-    return Memory(peak / GIB, sum(kept.values()) / GIB)
-
-
-def available_memory(device: str) -> float:
-    """GiB that are free for this process."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[0] / GIB
-    return _kib(Path("/proc/meminfo"), "MemAvailable") * 1024 / GIB
-
-
-def _peak_resident() -> int:
-    """Bytes; getrusage would count what the parent held when it started this process."""
-    return _kib(Path("/proc/self/status"), "VmHWM") * 1024
-
-
-def _kib(file: Path, name: str) -> int:
-    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(name))

@@ -33,6 +33,7 @@ class MeterSteps(ArrowSteps):
     """METER with CLIP's image tower and RoBERTa, whose architecture the generator has too."""
 
     description: ClassVar[SacredBaseline] = BASELINE
+    switches = ("pack_text", "reorder_attention")
     epic = MeterEpic
     sizes: ClassVar[dict[str, Size]] = {
         "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.0, 1.8),

@@ -1,0 +1,80 @@
+"""``python -m benchmarks.documents``: the tables of docs/cost.md and README.md from ``benchmarks/measured``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.cost import MEASURED
+from benchmarks.table import Column, figure
+
+HEADINGS = {
+    "vanilla_official": "vanilla, official",
+    "vanilla": "vanilla, ours",
+    "epic_naive": "EPIC, naive",
+    "epic": "EPIC, ours",
+    "epic_cached": "EPIC, saliency cache",
+}
+TITLES = {
+    "meter_official": "METER, CLIP-B/16, 288 px",
+    "meter_ablation": "METER, CLIP-B/32, 224 px",
+    "vilt_official": "ViLT, 384 × 384",
+    "vilt_widest": "ViLT, 384 × 608",
+}
+FLOPS = Column("", "flops", ".3f")
+RAN = (
+    Column("time", "seconds", ".2f", "seconds_spread"),
+    Column("peak memory", "memory", ".2f"),
+    Column("peak memory, accumulating", "memory_accumulating", ".2f"),
+    Column("operations", "operations", ",d"),
+    Column("host waits", "host_waits", "d"),
+)
+
+
+def cost_table() -> Iterator[str]:
+    """The lines of docs/cost.md's table: FLOPs of every size, and what was measured of it."""
+    yield from _header(HEADINGS)
+    for name in TITLES:
+        yield from rows_of(_measured(name), TITLES[name])
+
+
+def rows_of(result: Mapping[str, Any], title: str) -> Iterator[str]:
+    """A row of FLOPs, and one for every other figure that the result holds."""
+    yield _row(title, FLOPS, result, HEADINGS)
+    for column in RAN:
+        if any(value is not None for value in result.get(column.key, {}).values()):
+            yield _row(f"– {column.title}", column, result, HEADINGS)
+
+
+def readme_table() -> Iterator[str]:
+    """The lines of the README's table: FLOPs alone, as ratios to the official step."""
+    shown = [name for name in HEADINGS if name != "vanilla_official"]
+    yield from _header(shown)
+    for name in TITLES:
+        yield _row(TITLES[name], FLOPS, _measured(name), shown)
+
+
+def _measured(name: str) -> dict[str, Any]:
+    return json.loads((MEASURED / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _header(variants: Sequence[str] | Mapping[str, str]) -> Iterator[str]:
+    yield _line("", *(HEADINGS[name] for name in variants))
+    yield _line("---", *["---:"] * len(variants))
+
+
+def _row(title: str, column: Column, result: Mapping[str, Any], variants: Sequence[str] | Mapping[str, str]) -> str:
+    spreads = result.get(column.spread, {})
+    values = {name: result[column.key][name] for name in variants}
+    # Exactly 1: what the others are measured against.
+    cells = ("1" if value == 1.0 else figure(value, column.form, spreads.get(name)) for name, value in values.items())
+    return _line(title, *cells)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |".replace("|  |", "| |")
+
+
+if __name__ == "__main__":
+    print(*cost_table(), "", *readme_table(), sep="\n")

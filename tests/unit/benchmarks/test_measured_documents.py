@@ -1,0 +1,52 @@
+"""The tables of the documents are those of the measured files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.baseline import VARIANTS
+from benchmarks.cost import MEASURED
+from benchmarks.documents import HEADINGS, TITLES, cost_table, readme_table, rows_of
+
+ROOT = Path(__file__).parents[3]
+
+
+def tables(page: str) -> list[str]:
+    """Every table of a page, as text."""
+    blocks: list[list[str]] = [[]]
+    for line in (ROOT / page).read_text(encoding="utf-8").splitlines():
+        if line.startswith("|"):
+            blocks[-1].append(line)
+        elif blocks[-1]:
+            blocks.append([])
+    return ["\n".join(block) for block in blocks if block]
+
+
+def test_the_page_on_cost_prints_what_was_measured() -> None:
+    assert "\n".join(cost_table()) in tables("docs/cost.md")
+
+
+def test_the_readme_prints_the_flops_that_were_counted() -> None:
+    assert "\n".join(readme_table()) in tables("README.md")
+
+
+def test_every_measured_file_and_variant_is_printed() -> None:
+    assert sorted(TITLES) == sorted(file.stem for file in MEASURED.glob("*.json"))
+    assert list(HEADINGS) == list(VARIANTS)
+
+
+def test_rows_by_hand() -> None:
+    result = {
+        "flops": dict(zip(VARIANTS, (1.0, 0.7041, 1.7, 0.98, 0.9996), strict=True)),
+        "seconds": dict(zip(VARIANTS, (1.0, 0.708, 1.7, 0.999, 0.904), strict=True)),
+        "seconds_spread": {name: [1.0, 1.0] if name == "vanilla_official" else [0.7, 0.75] for name in VARIANTS},
+        "memory": dict.fromkeys(VARIANTS),
+        "operations": dict(zip(VARIANTS, (5400, 4000, 9700, 8901, 8000), strict=True)),
+        "host_waits": dict(zip(VARIANTS, (2, 0, 11, 0, 0), strict=True)),
+    }
+    assert list(rows_of(result, "METER")) == [
+        "| METER | 1 | 0.704 | 1.700 | 0.980 | 1.000 |",
+        "| – time | 1 | 0.71 (0.70–0.75) | 1.70 (0.70–0.75) | 1.00 (0.70–0.75) | 0.90 (0.70–0.75) |",
+        "| – operations | 5,400 | 4,000 | 9,700 | 8,901 | 8,000 |",
+        "| – host waits | 2 | 0 | 11 | 0 | 0 |",
+    ]

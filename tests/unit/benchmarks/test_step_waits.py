@@ -1,0 +1,36 @@
+"""The step that the benchmark times waits for nothing on a batch as the loader gives it, and learns from all of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.host_waits import HostWaits
+from benchmarks.step import BASELINES, Steps, run_once
+
+LENGTHS = [5, 12, 9, 16, 7]
+
+
+@pytest.fixture(scope="module", params=BASELINES)
+def steps(request: pytest.FixtureRequest) -> Steps:
+    return BASELINES[request.param]("tiny")
+
+
+@pytest.mark.parametrize("name", ["vanilla", "epic", "epic_cached"])
+def test_our_step_waits_for_nothing(steps: Steps, name: str) -> None:
+    variant, batch = steps.variant(name), steps.batch(LENGTHS)
+    with HostWaits() as waits:
+        run_once(variant, batch)
+    assert waits.found == Counter()
+    assert waits.operations > 1000
+
+
+def test_the_batch_is_that_of_a_loader(steps: Steps) -> None:
+    batch = steps.batch(LENGTHS)
+    assert sorted(batch["itm_labels"].tolist()) == [0, 0, 0, 1, 1]
+    assert batch["itm_negatives"].tolist() == [row for row, label in enumerate(batch["itm_labels"]) if not label]
+    assert len(batch["image"][0]) == 5 and len(batch["false_image_0"][0]) == 3
+    assert batch["plan"]["text"].tokens.mask.sum(dim=1).tolist() == LENGTHS
+    words = [length - 2 for length in LENGTHS]
+    assert batch["epic_masked_count"] == sum(-(-35 * count // 100) for count in words)
