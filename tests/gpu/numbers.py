@@ -110,8 +110,8 @@ def numbers(
     torch.manual_seed(0)  # EPIC's head is a new one each time
     chosen = steps.variant(variant)
     parts = [root for roots in chosen.parts.values() for root in roots]
-    for root in [steps.student, steps.language_model, *parts]:
-        root.eval()
+    for root in (steps.student, *parts):
+        root.eval().zero_grad(set_to_none=True)
     torch.manual_seed(1)
     batch, losses, new = steps.batch(lengths), dict[str, Tensor](), list[Tensor]()
     note = steps.student.register_forward_hook(lambda _, __, outputs: losses.update(losses_of(outputs)))
@@ -122,7 +122,6 @@ def numbers(
         with computing(precision, device), draws(kept, new):
             return chosen.step(batch)
 
-    steps.clear_gradients()
     if precision == "fp16":
         backward_scaled(forward, parts, device)
     else:
@@ -133,7 +132,8 @@ def numbers(
     found = Numbers(
         {name: float(loss.detach()) for name, loss in losses.items()}, {k: v for k, v in norms.items() if v}
     )
-    steps.clear_gradients()
+    for root in parts:
+        root.zero_grad(set_to_none=True)
     return found, new
 
 

@@ -13,7 +13,8 @@ from tests.launch.launcher import Launcher
 __all__ = ["data", "launcher", "launchers"]
 
 pytestmark = ON_GPU
-SEVERAL = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="NCCL needs two GPUs, torch sees one here")
+GPUS = torch.cuda.device_count()
+SEVERAL = pytest.mark.skipif(GPUS < 2, reason=f"NCCL needs two GPUs, torch sees {GPUS} here")
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16", "16"])
@@ -24,10 +25,10 @@ def test_one_gpu(precision: str, launcher: Launcher) -> None:
 
 @SEVERAL
 def test_all_gpus(launcher: Launcher) -> None:
-    run = trains(launcher, torch.cuda.device_count())
+    run = trains(launcher, GPUS)
     assert "NCCL" in run.output  # whose log is on
 
 
-@pytest.mark.parametrize("devices", [1, pytest.param(torch.cuda.device_count(), marks=SEVERAL)])
+@pytest.mark.parametrize("devices", [1, pytest.param(GPUS, marks=SEVERAL)])
 def test_a_run_goes_on_bit_by_bit_where_that_is_asked_for(devices: int, launcher: Launcher) -> None:
     resumes(launcher, devices, trains(launcher, 1).checkpoint)

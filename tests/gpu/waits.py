@@ -46,10 +46,9 @@ def pinned(steps: ArrowSteps, device: str) -> Batch:
 def step_without_waits(steps: ArrowSteps, variant: str) -> float:
     """The loss of a step in train mode whose batch is moved, and forward and backward computed, without a wait."""
     chosen, device = steps.variant(variant), torch.device(steps.device)
-    for root in [steps.student, *(root for roots in chosen.parts.values() for root in roots)]:
-        root.train()
+    for root in (steps.student, *(root for roots in chosen.parts.values() for root in roots)):
+        root.train().zero_grad(set_to_none=True)
     for i in range(WARM_UP + 1):
-        steps.clear_gradients()
         batch = pinned(steps, steps.device)
         with no_waits(steps.device if i == WARM_UP else "cpu"):
             loss = chosen.step(move_data_to_device(batch, device))

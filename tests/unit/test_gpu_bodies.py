@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,9 @@ from tests.gpu.numbers import (
     numbers,
     tolerance,
 )
-from tests.gpu.waits import step_without_waits
+from tests.gpu.waits import WARM_UP, NoWaits, step_without_waits
+from tests.unit.training.small_runs import built as built_run
+from tests.unit.training.small_runs import write_data
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -53,6 +56,14 @@ def test_what_differs_by_more_is_named(steps: ArrowSteps) -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_waits(variant: str, steps: ArrowSteps) -> None:
     assert math.isfinite(step_without_waits(steps, variant))
+
+
+def test_every_batch_but_those_that_end_a_step_is_watched(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    run, waits = built_run("meter", tmp_path, max_steps=WARM_UP + 2), NoWaits()
+    run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]
+    run.trainer.fit(run.model, datamodule=run.datamodule)
+    assert run.trainer.accumulate_grad_batches == 2 and waits.watched == 2
 
 
 @pytest.mark.slow
