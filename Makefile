@@ -3,7 +3,7 @@ BASELINE ?= meter
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: setup setup-test demo lint test test-slow clean
+.PHONY: setup setup-test demo lint test test-slow test-gpu clean
 
 setup: $(VENV)/.installed
 $(VENV)/.installed: setup.py
@@ -31,6 +31,9 @@ test: lint
 
 test-slow: setup-test
 	OMP_NUM_THREADS=2 $(BIN)/python -m pytest -m slow
+
+test-gpu: setup-test
+	$(BIN)/python -m pytest -m gpu tests/gpu
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache
