@@ -35,6 +35,7 @@ CONFIG: dict[str, Any] = {
     "train_transform_keys": ["pixelbert_randaug"],
     "val_transform_keys": ["pixelbert"],
     "image_size": 64,
+    "patch_size": 32,
     "max_image_len": 200,
     "draw_false_image": 0,
     "draw_false_text": 0,
