@@ -24,7 +24,6 @@ from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.transforms import build_transform
 from vlp.data.worker_signals import ignore_in_worker
-from vlp.sacred_dialect.step_plan import text_plan
 
 
 class ArrowDataModule(RunDataModule):
@@ -58,8 +57,8 @@ class ArrowDataModule(RunDataModule):
         self.collate = Collator(self.tokenizer, masker, config["max_text_len"], self.plans())
 
     def plans(self) -> list[Plan]:
-        """What the model wants to know of every batch before a device sees it; a subclass may want more."""
-        return [text_plan]
+        """What a subclass's model wants to know of every batch before a device sees it: see :class:`Collator`."""
+        return []
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True
