@@ -46,7 +46,8 @@ def pinned(steps: ArrowSteps, device: str) -> Batch:
 def step_without_waits(steps: ArrowSteps, variant: str) -> float:
     """The loss of a step in train mode whose batch is moved, and forward and backward computed, without a wait."""
     chosen, device = steps.variant(variant), torch.device(steps.device)
-    for root in (steps.student, *(root for roots in chosen.parts.values() for root in roots)):
+    trained = [root for name, roots in chosen.parts.items() if name != "teacher" for root in roots]
+    for root in (steps.student, *trained):
         root.train().zero_grad(set_to_none=True)
     for i in range(WARM_UP + 1):
         batch = pinned(steps, steps.device)

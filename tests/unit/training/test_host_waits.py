@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.host_waits import HostWaits
+from epic_vlp.cache_build import build_cache
 from tests.launch.launcher import address
-from tests.unit.training.small_runs import built, saved_teacher, write_data
+from tests.unit.training.small_runs import built, config_of, saved_teacher, write_data
+from vlp.baseline import get_baseline
 
 
 class HostCopies(TorchFunctionMode):
@@ -80,6 +82,22 @@ def waits_of(name: str, folder: Path, *named: str, **changes: Any) -> list[Count
 def test_a_batch_waits_for_nothing_and_a_step_for_its_guard(name: str, named: tuple[str, ...], folder: Path) -> None:
     waits = waits_of(name, folder, *named, log_every_n_steps=1000)
     # A line of progress, which reads the loss, ends the run.
+    assert waits[:4] == [Counter(), Counter(_local_scalar_dense=1)] * 2
+
+
+@pytest.mark.parametrize(("name", "view"), [("meter", "clip"), ("vilt", "pixelbert")])
+def test_nor_for_scores_of_a_saliency_cache(name: str, view: str, tmp_path: Path) -> None:
+    write_data(tmp_path)
+    teacher = saved_teacher(name, tmp_path)
+    changes: dict[str, Any] = {"train_transform_keys": [view], "saliency_cache": str(tmp_path / "cache")}
+    build_cache(get_baseline(name), config_of(name, tmp_path, "epic", teacher_path=teacher, **changes))
+    waits = waits_of(name, tmp_path, "epic", log_every_n_steps=1000, **changes)
+    assert waits[:4] == [Counter(), Counter(_local_scalar_dense=1)] * 2
+
+
+@pytest.mark.parametrize("named", [(), ("epic",)], ids=["vanilla", "epic"])
+def test_nor_in_half_precision(named: tuple[str, ...], folder: Path) -> None:
+    waits = waits_of("meter", folder, *named, log_every_n_steps=1000, precision="bf16")
     assert waits[:4] == [Counter(), Counter(_local_scalar_dense=1)] * 2
 
 
