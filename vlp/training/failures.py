@@ -22,6 +22,10 @@ def plain_failures(rank: int) -> Iterator[None]:
         log.debug("while the run was going on", exc_info=True)
         sys.exit(f"error: {error.plain}")
     except RuntimeError as error:
+        if " does not have a deterministic implementation" in str(error):  # torch's words
+            log.debug("while the run was going on", exc_info=True)
+            operation = str(error).split(" does not")[0]
+            sys.exit(f"error: deterministic=True, but torch has no deterministic {operation} for this device")
         if not lost_peer(error):
             raise
         log.debug("while the run was going on", exc_info=True)
