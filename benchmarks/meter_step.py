@@ -36,8 +36,8 @@ class MeterSteps(ArrowSteps):
     switches = ("pack_text", "reorder_attention")
     epic = MeterEpic
     sizes: ClassVar[dict[str, Size]] = {
-        "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.0, 1.8),
-        "ablation": Size((_PRETRAIN, "clip32", "text_roberta"), {"image_size": 224}, _BASE_TEXT, 5.0, 0.8),
+        "official": Size((_PRETRAIN, "clip16", "text_roberta"), {"image_size": 288}, _BASE_TEXT, 5.7, 1.8),
+        "ablation": Size((_PRETRAIN, "clip32", "text_roberta"), {"image_size": 224}, _BASE_TEXT, 5.7, 0.8),
         "tiny": Size((_PRETRAIN, "tiny"), {"vocab_size": 1000, "drop_rate": 0.1}, _TINY_TEXT, 0.7, 0.02),
     }
 

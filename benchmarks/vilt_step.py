@@ -34,9 +34,9 @@ class ViltSteps(ArrowSteps):
     description: ClassVar[SacredBaseline] = BASELINE
     epic = ViltEpic
     sizes: ClassVar[dict[str, Size]] = {
-        "official": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.0, 0.6),
+        "official": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.3, 0.6),
         # The longest side that the transform gives: 12 x 19 patches, of which max_image_len keeps 200.
-        "widest": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.0, 0.8, width=608),
+        "widest": Size(_PRETRAIN, _UPDATES, BertConfig(), 3.3, 0.8, width=608),
         "tiny": Size((*_PRETRAIN, "tiny"), {**_UPDATES, "vocab_size": 1000, "drop_rate": 0.1}, _TINY_TEXT, 0.7, 0.02),
     }
 
