@@ -20,6 +20,7 @@ from tests.launch.test_refusals import refused
 from tests.unit.data.raw import image_bytes, read_table, write, write_table
 from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.datasets import build_dataset
+from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.transforms import build_transform
@@ -153,11 +154,10 @@ def test_skipped_images_are_counted_and_shown(launcher: Launcher, rows: Rows, ar
 
     # The same samples, read by hand.
     dataset = build_dataset("coco", "train", arrow, [build_transform("clip", 64)], draw_false_image=1)
-    order = list(ResumableDistributedSampler(dataset, seed=0))
+    mixed, order = MixedDataset([dataset], itm=True), list(ResumableDistributedSampler(dataset, seed=0))
     counts = []
     for step in range(3):
-        for index in order[8 * step : 8 * step + 8]:
-            dataset[index]
+        mixed.__getitems__(order[8 * step : 8 * step + 8])
         counts.append((dataset.guard.failures, dataset.guard.reads))
     assert shown == [failures for failures, _ in counts] and shown[-1] > 0
     failures, reads = counts[-1]

@@ -94,7 +94,7 @@ class PaddedLayout:
         """Token 0 of every sentence, (B, 1, d)."""
         return states[:, :1]
 
-    def select(self, states: Tensor, queries: Queries) -> Tensor:
+    def at(self, queries: Queries, states: Tensor) -> Tensor:
         """As stored -> the queries alone (K, d)."""
         return states[queries.row, queries.place]
 
@@ -132,13 +132,9 @@ class UnpaddedLayout(CompactLayout):
     def first(self, states: Tensor) -> Tensor:
         return states.index_select(0, self.starts)[:, None]
 
-    def select(self, states: Tensor, queries: Queries) -> Tensor:
-        return states.index_select(0, self.stored_at(queries))
-
-    def stored_at(self, queries: Queries) -> Tensor:
-        """Places (K,) of the queries in T."""
+    def at(self, queries: Queries, states: Tensor) -> Tensor:
         before = self.mask.flatten().cumsum(0) - 1
-        return before[queries.row * self.mask.shape[1] + queries.place]
+        return states.index_select(0, before[queries.row * self.mask.shape[1] + queries.place])
 
 
 class QuerySubset(CompactLayout):
@@ -157,9 +153,9 @@ class QuerySubset(CompactLayout):
         mask = torch.arange(queries.most, device=counts.device) < counts[:, None]
         super().__init__(mask, queries.row * queries.most + rank)
 
-    def select(self, states: Tensor, queries: Queries | None = None) -> Tensor:
+    def select(self, states: Tensor) -> Tensor:
         """As the layout stores them -> (K, d)."""
-        return self.layout.select(states, self.queries)
+        return self.layout.at(self.queries, states)
 
 
 def spread(states: Tensor, queries: Queries, shape: Sequence[int]) -> Tensor:
