@@ -46,7 +46,7 @@ def test_every_rank_draws_masked_positions_and_replacements_of_its_own(launcher:
 
 @VILT_ALONE
 def test_ranks_draw_from_streams_of_their_own(launcher: Launcher) -> None:
-    """Without dropout a step of ViLT draws nothing: a rank's stream stands where it began, at the seed plus the rank."""
+    """Without dropout a step of ViLT draws nothing: a rank's stream stands at its start, the seed plus the rank."""
     last = ("batch_size=16", "drop_rate=0.0", "max_steps=1", "val_check_interval=1.0")
     first, _ = launcher.on_two_nodes(*launcher.pretraining, *launcher.items(*last))
     ranks = torch.load(first.checkpoint, weights_only=True)["ranks"]
