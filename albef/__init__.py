@@ -1,0 +1,1 @@
+"""ALBEF, with EPIC in marked lines."""
