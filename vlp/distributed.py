@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -27,6 +28,15 @@ def highest_of_ranks(value: Tensor) -> int:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(highest, dist.ReduceOp.MAX)
     return int(highest)
+
+
+def gathered_rows(rows: Tensor) -> Tensor:
+    """Rows (B, …) of every rank, in rank order, (B·W, …), without gradient; every rank has the same B."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows.detach()
+    of_rank = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(of_rank, rows.detach().contiguous())
+    return torch.cat(of_rank)
 
 
 def gathered(value: Any) -> list[Any]:

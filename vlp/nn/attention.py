@@ -37,6 +37,7 @@ class AttentionProjections(nn.Module):
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(context_width, width)
         self.value = nn.Linear(context_width, width)
+        self.causal = False  # whether a token sees itself and those before it alone
         self.keep_map = False
         self.attention_map: Tensor | None = None
 
@@ -48,25 +49,31 @@ class AttentionProjections(nn.Module):
         """x (B, n, d), context (B, m, c), stored as their layouts say -> as x; ``context_layout.mask`` hides keys."""
         q = self.split_heads(x_layout.pad(self.query(x)))
         mask = None if context_layout.mask is None else context_layout.mask[:, None, None, :]
+        if self.causal:
+            past = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
+            mask = past if mask is None else mask & past
         may_reorder = context_layout.reorder and not self.keep_map
-        if may_reorder and self._unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
-            attended = self._unprojected(q, context, mask)
+        if may_reorder and self.unprojected_is_cheaper(q.shape[2], *context.shape[1:]):
+            attended = self.unprojected(q, context, mask)
         else:
             k, v = (self.split_heads(context_layout.pad(p(context))) for p in (self.key, self.value))
-            if self.keep_map:
-                attended = self._explicit(q, k, v, mask)
-            else:
-                dropout = self.dropout if self.training else 0.0
-                attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            attended = self.attend(q, k, v, mask)
         return x_layout.unpad(attended.transpose(1, 2).flatten(2))
 
-    def _unprojected_is_cheaper(self, n: int, m: int, c: int) -> bool:
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """q (B, h, n, d_h), k and v (B, h, m, d_h), mask to (B, h, n, m), True = seen -> (B, h, n, d_h)."""
+        if self.keep_map:
+            return self._explicit(q, k, v, mask)
+        dropout = self.dropout if self.training else 0.0
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+    def unprojected_is_cheaper(self, n: int, m: int, c: int) -> bool:
         """Whether n queries of m tokens of width c cost fewer products without those tokens' keys and values."""
         width = self.query.out_features
         projected, unprojected = m * c * width + n * m * width, n * c * width + self.heads * n * m * c
         return unprojected < projected
 
-    def _unprojected(self, q: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
+    def unprojected(self, q: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
         """The same attention in another order: (q W_k) yᵀ for q (y W_kᵀ)ᵀ and (a y) W_vᵀ for a (y W_vᵀ).
 
         A caption's few queries are projected instead of an image's many tokens.

@@ -66,6 +66,12 @@ class Queries(NamedTuple):
         return cls(places // n, places % n, n)
 
     @classmethod
+    def together(cls, queries: Sequence[Queries], size: int) -> Queries:
+        """Those of several batches of ``size`` sentences as of one batch."""
+        row = torch.cat([each.row + i * size for i, each in enumerate(queries)])
+        return cls(row, torch.cat([each.place for each in queries]), max(each.most for each in queries))
+
+    @classmethod
     def all_of(cls, plan: TokenPlan) -> Queries:
         """Every valid token."""
         return cls(plan.row, plan.place, plan.mask.shape[1])
@@ -103,7 +109,7 @@ class CompactLayout(PaddedLayout):
     """States (T, d): T places of a grid (B, n), sentence after sentence; the others are stored nowhere, 0 when padded.
 
     Args:
-        mask: (B, n) bool, True = stored.
+        mask: (B, n) bool, True = a valid token; all of them are stored.
         index: (T,) those places in (B·n), ascending.
     """
 
@@ -120,6 +126,11 @@ class CompactLayout(PaddedLayout):
     def unpad(self, states: Tensor) -> Tensor:
         return states.flatten(0, 1).index_select(0, self.index)
 
+    def at(self, queries: Queries, states: Tensor) -> Tensor:
+        order = torch.arange(len(self.index), device=self.index.device)
+        stored_at = order.new_zeros(self.mask.numel()).index_copy(0, self.index, order)
+        return states.index_select(0, stored_at[queries.row * self.mask.shape[1] + queries.place])
+
 
 class UnpaddedLayout(CompactLayout):
     """The valid tokens alone."""
@@ -132,9 +143,25 @@ class UnpaddedLayout(CompactLayout):
     def first(self, states: Tensor) -> Tensor:
         return states.index_select(0, self.starts)[:, None]
 
-    def at(self, queries: Queries, states: Tensor) -> Tensor:
-        before = self.mask.flatten().cumsum(0) - 1
-        return states.index_select(0, before[queries.row * self.mask.shape[1] + queries.place])
+
+def stacked(layouts: Sequence[PaddedLayout]) -> PaddedLayout:
+    """Several batches of one n as one, each stored as its layout says: padded ones, or compact ones."""
+    mask = torch.cat([layout.mask for layout in layouts if layout.mask is not None])
+    compact = [layout for layout in layouts if isinstance(layout, CompactLayout)]
+    if not compact:
+        return PaddedLayout(mask)
+    starts = [sum(layout.mask.numel() for layout in compact[:i]) for i in range(len(compact))]
+    return CompactLayout(mask, torch.cat([layout.index + at for layout, at in zip(compact, starts, strict=True)]))
+
+
+def with_padding(mask: Tensor, beside: PaddedLayout) -> PaddedLayout:
+    """A layout of mask (B, n) that stores padding, too, and can be stacked with ``beside``.
+
+    For sentences whose lengths only the device knows.
+    """
+    if not isinstance(beside, CompactLayout):
+        return PaddedLayout(mask)
+    return CompactLayout(mask, torch.arange(mask.numel(), device=mask.device))
 
 
 class QuerySubset(CompactLayout):

@@ -9,9 +9,10 @@ from torch import nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from vlp.nn.attention import CoAttentionLayer
+from vlp.nn.fusion_bert import FusionLayer
 
 IMAGE_LAYERS = (Block, SwinTransformerBlock)
-TEXT_LAYERS = (GradientCheckpointingLayer, CoAttentionLayer)  # the former is every layer of transformers
+TEXT_LAYERS = (GradientCheckpointingLayer, CoAttentionLayer, FusionLayer)  # the former is every layer of transformers
 # Layers of one class share their graphs: one for each stream, mode and first_token_only.
 GRAPHS_PER_CLASS = 64
 

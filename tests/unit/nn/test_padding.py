@@ -186,7 +186,7 @@ def test_the_other_order_is_the_same_attention(
     expected = outcome(attention, x, context, PaddedLayout(), PaddedLayout(mask))
     attention.keep_map = False
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(AttentionProjections, "_unprojected_is_cheaper", lambda *_: True)
+        patch.setattr(AttentionProjections, "unprojected_is_cheaper", lambda *_: True)
         got = outcome(attention, x, context, PaddedLayout(), PaddedLayout(mask, reorder=True))
     assert len(expected) == len(got) == 2 + 1 + 6
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(expected, got, strict=True))
@@ -201,7 +201,7 @@ def test_the_order_that_is_taken_needs_fewest_products(n: int, m: int) -> None:
     def products(*choice: bool) -> int:
         with pytest.MonkeyPatch.context() as patch, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
             if choice:
-                patch.setattr(AttentionProjections, "_unprojected_is_cheaper", lambda *_: choice[0])
+                patch.setattr(AttentionProjections, "unprojected_is_cheaper", lambda *_: choice[0])
             attention(x, context, PaddedLayout(), PaddedLayout(reorder=True))
         return c.get_total_flops()
 

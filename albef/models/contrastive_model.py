@@ -1,0 +1,234 @@
+"""What pre-training, retrieval and grounding share: two encoders, momentum copies, queues, and their two objectives.
+
+Read ``contrast`` and ``match`` beside docs/official/albef.md §5: the numbers are those of the official passes, of which
+there is one here. Sentences do not see each other, so that clean, masked and negative ones go through the encoder as
+one batch; every image is projected once; the last layer computes what is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlp.distributed import gathered_rows
+from vlp.losses.contrastive import contrastive_loss, soft_targets
+from vlp.losses.matching import draw_negatives
+from vlp.nn.cross_attention import Seen
+from vlp.nn.feature_queue import enqueue, random_queue
+from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.momentum import copy_weights, follow, momentum_copy
+from vlp.nn.packed_text import TextLayout, TextPlan
+from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, stacked, with_padding
+from vlp.nn.vision import VisionEncoder
+from vlp.training.compile import compile_layers
+from vlp.yaml_dialect.epoch_module import EpochModule
+
+
+class FusionPass(NamedTuple):
+    """What one objective sends through text and fusion layers, each sentence with its own image."""
+
+    ids: Tensor  # (B, n) of its sentences
+    read: Queries  # the tokens whose last states are read
+    finish: Callable[[Tensor], dict[str, Any]]  # the last states (K, d) of those -> the objective's outputs
+
+
+class Momentum(NamedTuple):
+    """What the momentum models say of a batch."""
+
+    image: Tensor  # (B, N, d)
+    texts: list[Tensor]  # states below the fusion layers of each list of sentences, as stored
+    image_feat: Tensor  # (B, embed_dim), norm 1
+    text_feat: Tensor  # (B, embed_dim) of the first list of sentences
+
+
+class Similarities(NamedTuple):
+    """Of a batch with itself and the queues, divided by the temperature: (B, B + Q) each."""
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+
+class Negatives(NamedTuple):
+    """For each text the image, and for each image the text, that it does not match: (B,) int64 each."""
+
+    images: Tensor
+    texts: Tensor
+
+
+class ContrastiveModel(EpochModule):
+    """The model without its step; attribute names are the official checkpoint keys."""
+
+    image_queue: Tensor
+    text_queue: Tensor
+    queue_ptr: Tensor
+
+    def __init__(self, config: dict[str, Any], text_encoder: nn.Module, image_ids: bool = False) -> None:
+        """
+        Args:
+            config: resolved.
+            text_encoder: with or without a language-modelling head.
+            image_ids: whether the queue remembers which image a feature is of (``idx_queue``).
+        """
+        super().__init__(config)
+        width, embed_dim = config["bert_config"]["hidden_size"], config["embed_dim"]
+        queue_size = config["queue_size"]
+        self.temp = nn.Parameter(torch.tensor(float(config["temp"])))
+        self.register_buffer("image_queue", random_queue(embed_dim, queue_size))
+        self.register_buffer("text_queue", random_queue(embed_dim, queue_size))
+        if image_ids:
+            self.register_buffer("idx_queue", torch.full((1, queue_size), -100))
+        self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+        self.visual_encoder = VisionEncoder(config["image_res"], config["vision_config"])
+        self.text_encoder = text_encoder
+        self.vision_proj = nn.Linear(config["vision_config"]["width"], embed_dim)
+        self.text_proj = nn.Linear(width, embed_dim)
+        self.itm_head = nn.Linear(width, 2)
+        self.visual_encoder_m: Any = momentum_copy(self.visual_encoder)
+        self.vision_proj_m = momentum_copy(self.vision_proj)
+        self.text_encoder_m: Any = momentum_copy(text_encoder)
+        self.text_proj_m = momentum_copy(self.text_proj)
+        if config["gradient_checkpointing"]:
+            self.visual_encoder.set_grad_checkpointing()
+            self.bert.gradient_checkpointing = True
+        compile_layers(self, config["compile"])
+
+    @property
+    def bert(self) -> FusionEncoder:
+        """The trained text and fusion layers."""
+        return encoder_of(self.text_encoder)
+
+    @property
+    def bert_m(self) -> FusionEncoder:
+        """The momentum model's."""
+        return encoder_of(self.text_encoder_m)
+
+    @property
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """Each trained module and its momentum copy; the matching head has none."""
+        names = ("visual_encoder", "vision_proj", "text_encoder", "text_proj")
+        return [(getattr(self, name), getattr(self, f"{name}_m")) for name in names]
+
+    def copy_params(self) -> None:
+        """The momentum models become what the trained ones are."""
+        copy_weights(self.pairs)
+
+    def unused_parameters(self) -> list[str]:
+        """Every trained parameter gets a gradient in every step."""
+        return []
+
+    # Encoding --------------------------------------------------------------------------------------------
+
+    def text_layout(self, plan: TextPlan) -> PaddedLayout:
+        """How sentences are stored: without padding, unless ``pack_text`` is off."""
+        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
+
+    def image_feat(self, image: Tensor) -> Tensor:
+        """Encoded images (B, N, d) -> (B, embed_dim), norm 1."""
+        return F.normalize(self.vision_proj(image[:, 0]).float(), dim=-1)
+
+    def text_feat(self, text: Tensor, layout: PaddedLayout) -> Tensor:
+        """Text states, stored as the layout says -> (B, embed_dim), norm 1."""
+        return F.normalize(self.text_proj(layout.first(text)[:, 0]).float(), dim=-1)
+
+    @torch.no_grad()
+    def momentum_states(self, images: Tensor, sentences: Sequence[Tensor], layout: PaddedLayout) -> Momentum:
+        """Update the momentum models with the weights of the last step, and encode with them.
+
+        images (B, 3, S, S); sentences: (B, n) ids each, the unmasked ones first.
+        """
+        follow(self.pairs, self.config["momentum"])
+        image = self.visual_encoder_m(images)
+        texts = encode_together(self.bert_m, sentences, layout)
+        image_feat = F.normalize(self.vision_proj_m(image[:, 0]).float(), dim=-1)
+        text_feat = F.normalize(self.text_proj_m(layout.first(texts[0])[:, 0]).float(), dim=-1)
+        return Momentum(image, texts, image_feat, text_feat)
+
+    # Objectives ------------------------------------------------------------------------------------------
+
+    def contrast(
+        self, image_feat: Tensor, text_feat: Tensor, momentum: Momentum, own: Tensor, alpha: float
+    ) -> tuple[dict[str, Any], Similarities]:
+        """Image-text contrast with soft targets ("ita"), over the batch and the queues.
+
+        Args:
+            image_feat, text_feat: (B, embed_dim).
+            own: (B, B + Q), the true targets; each row sums to 1.
+            alpha: weight of the momentum model's.
+        """
+        with torch.autocast(self.device.type, enabled=False):  # a temperature of 0.07 needs all digits
+            images, texts = (
+                torch.cat([feat.T, queue.clone()], dim=1)  # the queue is written while the graph still holds it
+                for feat, queue in ((momentum.image_feat, self.image_queue), (momentum.text_feat, self.text_queue))
+            )
+            with torch.no_grad():
+                i2t = soft_targets(momentum.image_feat @ texts / self.temp, own, alpha)
+                t2i = soft_targets(momentum.text_feat @ images / self.temp, own, alpha)
+            similar = Similarities(image_feat @ texts / self.temp, text_feat @ images / self.temp)
+            return {"ita_loss": contrastive_loss(*similar, i2t, t2i)}, similar
+
+    def enqueue_features(self, momentum: Momentum) -> None:
+        """Write the momentum features of all ranks into the queues."""
+        features = [gathered_rows(feat) for feat in (momentum.image_feat, momentum.text_feat)]
+        enqueue([self.image_queue, self.text_queue], self.queue_ptr, features)
+
+    @staticmethod
+    def hard_negatives(similar: Similarities, matches: Tensor) -> Negatives:
+        """Draw them from the batch; matches (B, B) bool are pairs that are none."""
+        size = len(matches)
+        images = draw_negatives(similar.text_to_image[:, :size], matches)
+        return Negatives(images, draw_negatives(similar.image_to_text[:, :size], matches.T))
+
+    def match(
+        self,
+        image: Tensor,
+        text: Tensor,
+        layout: PaddedLayout,
+        negatives: Negatives,
+        passes: Sequence[FusionPass] = (),
+        of_passes: Sequence[Tensor] = (),
+    ) -> dict[str, Any]:
+        """Image-text matching ("itm") of 3B pairs, and beside it the passes of other objectives.
+
+        Args:
+            image: (B, N, d) encoded images.
+            text: states of the B unmasked sentences below the fusion layers, stored as the layout says.
+            of_passes: those of each pass's sentences.
+        """
+        assert layout.mask is not None
+        size, first = len(image), Queries.first(layout.mask)
+        # Only the device knows which texts were drawn, and so how long they are: they keep their padding.
+        of_negatives = with_padding(layout.mask[negatives.texts], layout)
+        negative_text = of_negatives.unpad(layout.pad(text)[negatives.texts])
+        together = stacked([layout, of_negatives, *[layout] * len(passes), layout])
+        queries = [first, first, *(each.read for each in passes), first]
+        fused = self.bert.fuse(
+            torch.cat([text, negative_text, *of_passes, text]),
+            together,
+            image,
+            Seen(rounds=2 + len(passes), drawn=negatives.images),
+            QuerySubset(together, Queries.together(queries, size)),
+        ).split([len(each.row) for each in queries])
+        positive, with_negative_text, *states, with_negative_image = fused
+        logits = self.itm_head(torch.cat([positive, with_negative_image, with_negative_text]))
+        labels = (torch.arange(3 * size, device=logits.device) < size).long()
+        outputs: dict[str, Any] = {"itm_loss": F.cross_entropy(logits.float(), labels), "itm_logits": logits}
+        for each, of_pass in zip(passes, states, strict=True):
+            outputs |= each.finish(of_pass)
+        return outputs
+
+
+def encoder_of(text_encoder: nn.Module) -> FusionEncoder:
+    """The encoder itself of one with or without a language-modelling head."""
+    bert = text_encoder.bert if isinstance(text_encoder, FusionMaskedLM) else text_encoder
+    assert isinstance(bert, FusionEncoder)
+    return bert
+
+
+def encode_together(bert: FusionEncoder, sentences: Sequence[Tensor], layout: PaddedLayout) -> list[Tensor]:
+    """Several lists of B sentences, (B, n) ids each, through the text layers as one batch -> the states of each."""
+    together = stacked([layout] * len(sentences))
+    return list(bert.text(torch.cat(list(sentences)), together).chunk(len(sentences)))

@@ -1,0 +1,72 @@
+"""ALBEF's pre-training: contrast, matching and masked language modelling with momentum distillation.
+
+Source: docs/official/albef.md §5.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from albef.models.contrastive_model import ContrastiveModel, FusionPass, Momentum, Negatives, encode_together
+from albef.models.step_plan import step_plan
+from vlp.losses.distillation import distilled_cross_entropy
+from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_bert import FusionMaskedLM
+from vlp.nn.padding import PaddedLayout, QuerySubset
+
+TEMPERATURES = (0.001, 0.5)
+
+
+class ALBEF(ContrastiveModel):
+    """The official model class of pre-training."""
+
+    text_encoder: FusionMaskedLM
+    meters: ClassVar = {"loss_mlm": "mlm_loss", "loss_ita": "ita_loss", "loss_itm": "itm_loss"}
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """``config`` is a resolved config."""
+        super().__init__(config, FusionMaskedLM(config["bert_config"]))
+
+    def forward(self, batch: dict[str, Any], alpha: float, negatives: Negatives | None = None) -> dict[str, Any]:
+        """The three losses of one training batch; the momentum models and the queues move on.
+
+        Args:
+            alpha: weight of the momentum models' soft targets.
+            negatives: the negatives of matching; by default they are drawn.
+        """
+        with torch.no_grad():
+            self.temp.clamp_(*TEMPERATURES)
+        plan = batch["plan"] if "plan" in batch else step_plan(batch)["plan"]
+        layout = self.text_layout(plan["text"])
+        sentences = [batch["text_ids"], batch["text_ids_mlm"]]
+        image = self.visual_encoder(batch["image"])
+        momentum = self.momentum_states(batch["image"], sentences, layout)
+        passes = [self.mlm_pass(batch, plan, layout, momentum, alpha)]
+        text, *of_passes = encode_together(self.bert, [batch["text_ids"], *(each.ids for each in passes)], layout)
+
+        own = torch.eye(len(image), len(image) + self.image_queue.shape[1], device=image.device)
+        outputs, similar = self.contrast(self.image_feat(image), self.text_feat(text, layout), momentum, own, alpha)
+        self.enqueue_features(momentum)
+        if negatives is None:
+            negatives = self.hard_negatives(similar, own[:, : len(image)].bool())
+        return outputs | self.match(image, text, layout, negatives, passes, of_passes)
+
+    def mlm_pass(
+        self, batch: dict[str, Any], plan: dict[str, Any], layout: PaddedLayout, momentum: Momentum, alpha: float
+    ) -> FusionPass:
+        """Masked sentences; the momentum model, which sees them too, gives soft targets."""
+        read = plan["mlm"]
+        labels = batch["text_labels_mlm"][read.row, read.place]
+        with torch.no_grad():
+            states = self.bert_m.fuse(momentum.texts[1], layout, momentum.image, Seen(), QuerySubset(layout, read))
+            soft: Tensor = self.text_encoder_m.logits(states)
+
+        def finish(states: Tensor) -> dict[str, Any]:
+            logits = self.text_encoder.logits(states)
+            loss = distilled_cross_entropy(logits, labels, soft, alpha)
+            return {"mlm_loss": loss, "mlm_logits": logits, "mlm_labels": labels}
+
+        return FusionPass(batch["text_ids_mlm"], read, finish)

@@ -1,0 +1,166 @@
+"""ALBEF's pre-training step: states, Eq. 8, features, logits, losses, queues (docs/official/albef.md §4, §5, §10)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from albef.models.contrastive_model import Momentum, Negatives, encoder_of
+from albef.models.model_pretrain import ALBEF
+from epic_common.saliency import log_saliency, saliency_scores
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.albef_models import Batch, config_of, pretraining_batch, tensor
+from vlp.losses.distillation import distilled_cross_entropy
+from vlp.nn.cross_attention import Seen
+from vlp.nn.packed_text import TextPlan
+from vlp.nn.padding import PaddedLayout
+
+
+def filled(fixture: Fixture, mode: str) -> ALBEF:
+    """The fixture's model without dropout."""
+    model = ALBEF(config_of(fixture, mode)).eval()
+    model.load_state_dict(fixture.fill(model.state_dict()))
+    return model
+
+
+def negatives_of(fixture: Fixture, step: int) -> Negatives:
+    """The negatives that a call is forced to draw."""
+    return Negatives(*(tensor(fixture.choices[f"neg_{kind}_index"][step]) for kind in ("image", "text")))
+
+
+@replay("albef", "pretrain", modes=(PLAIN, TRAINING_PATH))
+@torch.no_grad()
+def pretrain(fixture: Fixture, mode: str) -> Outputs:
+    model, batch = filled(fixture, mode), pretraining_batch(fixture)
+    for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()):
+        negatives = negatives_of(fixture, step)
+        made = _plain(model, batch, alpha, negatives) if mode == PLAIN else _trained(model, batch, alpha, negatives)
+        for name, value in [*made, *_state(model)]:
+            yield f"step{step}.{name}", value
+
+
+def _state(model: ALBEF) -> Outputs:
+    yield "queue_ptr", model.queue_ptr
+    yield "image_queue_head", model.image_queue
+    yield "text_queue_head", model.text_queue
+    yield "temp", model.temp
+    yield "m_vision_proj", model.vision_proj_m.weight
+    yield "m_word_emb", model.bert_m.embeddings.word_embeddings.weight
+
+
+def _losses(outputs: dict[str, Any]) -> Outputs:
+    for name in ("mlm", "ita", "itm"):
+        yield f"loss_{name}", outputs[f"{name}_loss"]
+
+
+# The training path ---------------------------------------------------------------------------------------
+
+
+def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
+    outputs = model(batch, alpha, negatives)
+    # The momentum models have moved on by now, and say again what they said in the step.
+    image, layout = model.visual_encoder(batch["image"]), model.text_layout(TextPlan.of(batch["text_masks"]))
+    text = model.bert.text(batch["text_ids"], layout)
+    q, k = model.bert.query_key(text, layout, image, Seen())
+    image_m, text_m = model.visual_encoder_m(batch["image"]), model.bert_m.text(batch["text_ids"], layout)
+    return [
+        *_losses(outputs),
+        ("itm_logits", outputs["itm_logits"]),
+        ("image_feat", model.image_feat(image)),
+        ("text_feat", model.text_feat(text, layout)),
+        ("image_feat_m", F.normalize(model.vision_proj_m(image_m[:, 0]), dim=-1)),
+        ("text_feat_m", F.normalize(model.text_proj_m(layout.first(text_m)[:, 0]), dim=-1)),
+        ("saliency_alpha", _alpha(saliency_scores(q, k), batch)),
+    ]
+
+
+# The plain computation: every official pass by itself, padding and all positions included ----------------
+
+
+def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
+    layout = PaddedLayout(batch["text_masks"].bool())
+    model.temp.clamp_(0.001, 0.5)
+    image = model.visual_encoder(batch["image"])
+    momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
+    text = model.bert.text(batch["text_ids"], layout)
+    features = model.image_feat(image), model.text_feat(text, layout)
+    size = len(image)
+    own = torch.eye(size, size + model.image_queue.shape[1])
+    outputs, similar = model.contrast(*features, momentum, own, alpha)
+    model.enqueue_features(momentum)
+    matching = dict(_matching(model, image, text, batch, negatives))
+    masked = dict(_masked(model, image, momentum, batch, alpha))
+    return [
+        ("image_embeds", image),
+        ("image_embeds_m", momentum.image),
+        ("image_embeds_mean", image.mean(dim=1)),
+        ("text_embeds", text),
+        ("text_embeds_m", momentum.texts[0]),
+        ("image_feat", features[0]),
+        ("text_feat", features[1]),
+        ("image_feat_m", momentum.image_feat),
+        ("text_feat_m", momentum.text_feat),
+        ("loss_ita", outputs["ita_loss"]),
+        *(
+            (f"weights_{name}", _weights(similarities, size))
+            for name, similarities in (
+                ("i2t", similar.image_to_text),
+                ("t2i", similar.text_to_image),
+            )
+        ),
+        *matching.items(),
+        *masked.items(),
+        *_saliency(model, image, text, layout, batch),
+    ]
+
+
+def _weights(similarities: Tensor, size: int) -> Tensor:
+    return similarities[:, :size].softmax(dim=1) * (1 - torch.eye(size))
+
+
+def _matching(model: ALBEF, image: Tensor, text: Tensor, batch: Batch, negatives: Negatives) -> Outputs:
+    mask, fuse = batch["text_masks"].bool(), model.bert.fuse
+    positive = fuse(text, PaddedLayout(mask), image, Seen())
+    texts, masks = torch.cat([text, text[negatives.texts]]), torch.cat([mask, mask[negatives.texts]])
+    negative = fuse(texts, PaddedLayout(masks), torch.cat([image[negatives.images], image]), Seen())
+    logits = model.itm_head(torch.cat([positive[:, 0], negative[:, 0]]))
+    labels = torch.cat([torch.ones(len(image)), torch.zeros(2 * len(image))]).long()
+    yield "fusion_pos", positive
+    yield "fusion_neg", negative
+    yield "itm_logits", logits
+    yield "loss_itm", F.cross_entropy(logits, labels)
+
+
+def _masked(model: ALBEF, image: Tensor, momentum: Momentum, batch: Batch, alpha: float) -> Outputs:
+    layout, labels = PaddedLayout(batch["text_masks"].bool()), batch["text_labels_mlm"]
+    states = model.bert(batch["text_ids_mlm"], layout, image, Seen())
+    logits = model.text_encoder.logits(states)
+    logits_m = model.text_encoder_m.logits(model.bert_m(batch["text_ids_mlm"], layout, momentum.image, Seen()))
+    chosen = labels != -100
+    yield "fusion_masked", states
+    yield "mlm_logits", logits
+    yield "mlm_logits_m", logits_m
+    yield "loss_mlm", distilled_cross_entropy(logits[chosen], labels[chosen], logits_m[chosen], alpha)
+
+
+def _saliency(model: ALBEF, image: Tensor, text: Tensor, layout: PaddedLayout, batch: Batch) -> Outputs:
+    bert = encoder_of(model.text_encoder)
+    layer: Any = bert.layers[-2]
+    states = bert.fuse(text, layout, image, Seen(), stop=len(bert.layers) - 2)
+    cross = layer.crossattention.self
+    q_of_text, k_of_image = cross.query(layer.attention(states, states, layout, layout)), cross.key(image)
+    heads = (cross.heads, -1)
+    scores = torch.einsum("bnhd,bhd->bn", q_of_text.unflatten(-1, heads), k_of_image[:, 0].unflatten(-1, heads))
+    yield "pen_q", q_of_text
+    yield "pen_k", k_of_image
+    yield "saliency_score", scores / cross.heads
+    yield "saliency_alpha", _alpha(scores / cross.heads, batch)
+
+
+def _alpha(scores: Tensor, batch: Batch) -> Tensor:
+    words = batch["text_masks"].bool().clone()
+    words[:, 0] = False
+    return log_saliency(scores, words).exp()
