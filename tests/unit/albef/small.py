@@ -1,0 +1,56 @@
+"""Small ALBEFs of the real classes, and batches for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tests.unit.small_parts import Batch, stirred
+
+PAD, CLS, SEP, MASK, VOCAB = 0, 101, 102, 103, 200
+IMAGE, PATCH = 16, 8
+BERT = {
+    **{"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
+    **{"fusion_layer": 2, "encoder_width": 24, "vocab_size": VOCAB, "max_position_embeddings": 40},
+    **{"type_vocab_size": 2, "pad_token_id": PAD, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
+    **{"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "hidden_act": "gelu"},
+}
+CONFIG: dict[str, Any] = {
+    **{"bert_config": BERT, "vision_config": {"patch_size": PATCH, "width": 24, "depth": 2, "heads": 2}},
+    **{"image_res": IMAGE, "embed_dim": 8, "temp": 0.07, "queue_size": 12, "momentum": 0.9},
+    **{"pack_text": True, "gradient_checkpointing": False, "compile": False},
+}
+
+
+def config_of(dropout: float = 0.0, **changes: Any) -> dict[str, Any]:
+    """A config of the small model."""
+    drops = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    return {**CONFIG, "bert_config": {**BERT, **drops}, **changes}
+
+
+def pretraining(seed: int = 0, **changes: Any) -> Any:
+    """A small pre-training model with stirred weights, its momentum models with others."""
+    from albef.models.model_pretrain import ALBEF
+
+    torch.manual_seed(seed)
+    return stirred(ALBEF(config_of(**changes)))
+
+
+def pretraining_batch(lengths: Sequence[int] = (6, 3, 9), masked: int = 2, seed: int = 0) -> Batch:
+    """Images and sentences ``[CLS] X`` of ``lengths`` tokens, of which the ``masked`` after the first are MLM's."""
+    rng = torch.Generator().manual_seed(seed)
+    size, n = len(lengths), max(lengths)
+    mask = torch.arange(n) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(110, VOCAB, (size, n), generator=rng).masked_fill(~mask, PAD)
+    ids[:, 0] = CLS
+    chosen = mask & (torch.arange(n) >= 1) & (torch.arange(n) <= masked)
+    return {
+        "image": torch.randn(size, 3, IMAGE, IMAGE, generator=rng),
+        "text": [""] * size,
+        "text_ids": ids,
+        "text_masks": mask.long(),
+        "text_ids_mlm": ids.masked_fill(chosen, MASK),
+        "text_labels_mlm": ids.masked_fill(~chosen, -100),
+    }
