@@ -18,8 +18,9 @@ from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from tests.launch.launcher import Launcher, Result
 from tests.unit.epic.conftest import one_thread
-from vlp.baseline import REGISTRY, get_baseline
+from vlp.baseline import get_baseline
 from vlp.data.arrow.convert import make_arrow
+from vlp.sacred_dialect.baseline import sacred_baselines
 
 __all__ = ["one_thread"]
 
@@ -59,7 +60,7 @@ def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
 
 
-@pytest.fixture(scope="session", params=REGISTRY)
+@pytest.fixture(scope="session", params=sacred_baselines())
 def launcher(request: pytest.FixtureRequest, launchers: Callable[[str], Launcher]) -> Launcher:
     return launchers(request.param)
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.launch.warm_process import WarmProcess
 from vlp.baseline import REGISTRY, get_baseline
-from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 
 ROOT = Path(__file__).parents[2]
 SMALL = {"meter": ("hidden_size=32", "num_heads=2"), "vilt": (), "fifth": ()}  # for small checkpoints
@@ -33,7 +33,7 @@ SHARED_CODE = pytest.mark.parametrize("launcher", ["meter"], indirect=True)
 # The same for what a second baseline could break after all: its test is slow.
 OTHERS_SLOW = pytest.mark.parametrize(
     "launcher",
-    [name if name == "meter" else pytest.param(name, marks=pytest.mark.slow) for name in REGISTRY],
+    [name if name == "meter" else pytest.param(name, marks=pytest.mark.slow) for name in sacred_baselines()],
     indirect=True,
 )
 VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)

@@ -14,15 +14,16 @@ from torch import Tensor
 
 from scenes.task_layouts import TASKS, write_tasks
 from tests.launch.launcher import SHARED_CODE, Launcher, Result
-from vlp.baseline import REGISTRY, get_baseline
 from vlp.checkpoint.loading import load_into
 from vlp.data.arrow.convert import make_arrow
-from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 
 METRIC = {"vqa": "score", "nlvr2": "accuracy", "snli": "accuracy"}
 
 
-TASKS_OF = {name: [task for task in TASKS if task in get_baseline(name).datamodule.specs] for name in REGISTRY}
+TASKS_OF = {
+    name: [task for task in TASKS if task in baseline.datamodule.specs] for name, baseline in sacred_baselines().items()
+}
 TRANSFORM = {"meter": "clip", "vilt": "pixelbert"}
 DECIDING_SPLIT = {"meter": "dev", "vilt": "test"}  # of NLVR2 and SNLI-VE: its accuracy selects the model
 BODY = {

@@ -18,14 +18,15 @@ from tests.launch import real_pairs
 from tests.launch.launcher import Launcher, Result
 from tests.launch.real_pairs import Photo
 from tests.unit.data.raw import read_table
-from vlp.baseline import REGISTRY, get_baseline
+from vlp.baseline import get_baseline
+from vlp.sacred_dialect.baseline import sacred_baselines
 
 pytestmark = pytest.mark.skipif(real_pairs.folder() is None, reason=f"{real_pairs.VARIABLE} names no folder of photos")
 STEPS = 30
 Photos = dict[str, list[Photo]]  # by dataset key
 
 
-@pytest.fixture(scope="module", params=REGISTRY)
+@pytest.fixture(scope="module", params=sacred_baselines())
 def baseline(request: pytest.FixtureRequest) -> str:
     return request.param
 

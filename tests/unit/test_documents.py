@@ -15,8 +15,7 @@ from sacred.arg_parser import get_config_updates
 from sacred.initialize import create_run
 
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
-from vlp.baseline import REGISTRY, get_baseline
-from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 from vlp.sacred_dialect.command_line import check_command_line
 from vlp.sacred_dialect.settings import PRECISIONS, accumulation
 
@@ -49,7 +48,7 @@ def test_the_pages_print_the_recipes() -> None:
 def baseline_of(items: list[str]) -> SacredBaseline:
     """The baseline whose task a command names."""
     (task,) = (item for item in items if item.startswith("task_"))
-    (baseline,) = (each for each in map(get_baseline, REGISTRY) if task in each.experiment.named_configs)
+    (baseline,) = (each for each in sacred_baselines().values() if task in each.experiment.named_configs)
     return baseline
 
 
@@ -77,7 +76,7 @@ def test_the_table_of_variants_is_that_of_the_code() -> None:
         paper, values = rows.pop(named)
         assert values == {name: str(value) for name, value in settings.items()}
         assert paper.startswith(PAPER_NAMES[preset])
-        for baseline in map(get_baseline, REGISTRY):
+        for baseline in sacred_baselines().values():
             assert named in baseline.experiment.named_configs or named == "none"
     assert not rows
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from vlp.baseline import REGISTRY, get_baseline
 from vlp.config.table import key_table
+from vlp.sacred_dialect.baseline import sacred_baselines
 
 HEAD = """# Keys
 
@@ -17,8 +17,8 @@ This page is printed by `python -m vlp.config` from the schemas that check the c
 
 
 def main() -> None:
-    baselines = [get_baseline(name) for name in REGISTRY]
-    print(HEAD, *key_table({each.title: each.schema for each in baselines}), sep="\n")
+    schemas = {each.title: each.schema for each in sacred_baselines().values()}
+    print(HEAD, *key_table(schemas), sep="\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 from sacred import Experiment
 
-from vlp.baseline import Baseline
+from vlp.baseline import REGISTRY, Baseline, get_baseline
 from vlp.config.schema import check
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.sacred_dialect.keys import SacredKeys
@@ -46,3 +46,9 @@ class SacredBaseline(Baseline):
         check_backend(config["compile"])
         if self.extension is not None:
             self.extension.check(self, config)
+
+
+def sacred_baselines() -> dict[str, SacredBaseline]:
+    """Those of the registry with this command line, by name."""
+    described = {name: get_baseline(name) for name in REGISTRY}
+    return {name: each for name, each in described.items() if isinstance(each, SacredBaseline)}

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from epic_common.config import PRESETS, EpicConfig
 from tests.unit.configs import resolve
-from vlp.baseline import REGISTRY, get_baseline
 from vlp.config.schema import ConfigError, check, defaults
-from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 
 Allows = Callable[[Any], bool]
 
@@ -30,9 +29,9 @@ class Case(NamedTuple):
         return resolve(self.baseline.experiment, named, **updates)
 
 
-@pytest.fixture(params=REGISTRY)
+@pytest.fixture(params=sacred_baselines())
 def case(request: pytest.FixtureRequest) -> Case:
-    return Case(get_baseline(request.param))
+    return Case(sacred_baselines()[request.param])
 
 
 def test_the_16m_setting_adds_cc12m(case: Case) -> None:
