@@ -2,7 +2,8 @@
 
 The official loops run every pair through the fusion layers with the image's keys and values computed anew, first the
 candidates of every image, then those of every text. Here a pair that both directions ask for is scored once, and
-image after image: its keys and values are computed once for all texts that ask for it, and texts have no padding.
+image after image: its keys and values are computed once for a whole batch of texts that ask for it, texts have no
+padding, and of the last layer the first token alone is computed.
 
 Source: docs/official/albef.md §7.
 """
@@ -10,7 +11,7 @@ Source: docs/official/albef.md §7.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -40,11 +41,8 @@ class PairScorer(Protocol):
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, 3, S, S) -> states (B, N, d), normalised features (B, e)."""
 
-    def image_context(self, states: Tensor) -> Any:
-        """One image's states (1, N, d) -> what every pair with it needs, the keys and values of all fusion layers."""
-
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Any) -> Tensor:
-        """P texts, states (T, d), with one image -> match logits (P,)."""
+    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+        """P texts, states (T, d), all with one image, states (1, N, d) -> match logits (P,)."""
 
 
 class RerankedScores(NamedTuple):
@@ -78,7 +76,7 @@ class RerankedRetrieval:
     """
 
     def __init__(
-        self, model: PairScorer, images: int, texts: int, k_test: int, rank: int = 0, world: int = 1, split: str = ""
+        self, model: PairScorer, images: int, texts: int, k_test: int, split: str, rank: int = 0, world: int = 1
     ) -> None:
         """
         Raises:
@@ -139,9 +137,9 @@ class RerankedRetrieval:
         scores = torch.zeros(wanted.shape, device=self.model.device)
         progress = CountProgress("retrieval", "images", len(self.own), show=self.rank == 0)
         for row, (number, chosen) in enumerate(zip(self.own, wanted.cpu(), strict=True)):
-            context = self.model.image_context(self._image_states[number].to(self.model.device)[None])
+            image = self._image_states[number].to(self.model.device)[None]
             for batch in batches(chosen.nonzero()[:, 0], texts.lengths):
-                logits = self.model.match_scores(*texts.select(batch), context)
+                logits = self.model.match_scores(*texts.select(batch), image)
                 scores[row, batch.to(scores.device)] = logits.float()
             progress.advance()
         return scores
@@ -167,16 +165,14 @@ def rank_slice(count: int, rank: int, world: int) -> range:
     return range(min(rank * size, count), min((rank + 1) * size, count))
 
 
-def check_k_test(k_test: int, images: int, texts: int, split: str = "") -> None:
+def check_k_test(k_test: int, images: int, texts: int, split: str) -> None:
     """
     Raises:
         DataError: there are fewer images or texts than ``k_test``.
     """
     if k_test > min(images, texts):
-        where = f"the split {split!r}" if split else "the data"
-        raise DataError(
-            f"k_test={k_test}: {where} has {images} images and {texts} texts; set k_test to {min(images, texts)} or less"
-        )
+        counts = f"the split {split!r} has {images} images and {texts} texts"
+        raise DataError(f"k_test={k_test}: {counts}; set k_test to {min(images, texts)} or less")
 
 
 def official_metrics(scores: RerankedScores, text_image: Tensor) -> dict[str, float]:
