@@ -101,23 +101,30 @@ REFERENTS = {
 }
 
 
+def rows(*numbers: int) -> list[tuple[str, int]]:
+    return [("refcoco+_test", number) for number in numbers]
+
+
 def test_accuracy_by_split_and_a_map_without_a_positive_box_is_wrong() -> None:
     accuracy = GroundingAccuracy(REFERENTS)
-    accuracy.add([0, 1], [10, 11], torch.stack([corner(0, 0), corner(0, 1)]))
-    accuracy.add([2, 3], [12, 13], torch.stack([corner(0, 0), torch.zeros(2, 2)]))  # wrong, and none
-    accuracy.add([4, 5, 6], [20, 21, 3], torch.stack([corner(0, 0), -corner(0, 1), corner(1, 1)]))
+    accuracy.add(rows(0, 1), [10, 11], torch.stack([corner(0, 0), corner(0, 1)]))
+    accuracy.add(rows(2, 3), [12, 13], torch.stack([corner(0, 0), torch.zeros(2, 2)]))  # wrong, and none
+    accuracy.add(rows(4, 5, 6), [20, 21, 3], torch.stack([corner(0, 0), -corner(0, 1), corner(1, 1)]))
     assert accuracy.results() == {"val_d": 0.5, "testA_d": 0.5, "testB_d": 1.0}
     assert list(accuracy.results()) == ["val_d", "testA_d", "testB_d"]
+    accuracy.clear()
+    assert accuracy.results() == {}
 
 
 def test_an_expression_that_comes_twice_counts_once() -> None:
     accuracy = GroundingAccuracy(REFERENTS)
     for _ in range(3):
-        accuracy.add([0], [10], corner(0, 0)[None])
-    accuracy.add([1], [11], corner(0, 0)[None])
-    assert accuracy.results() == {"val_d": 0.5}
+        accuracy.add(rows(0), [10], corner(0, 0)[None])
+    accuracy.add(rows(1), [11], corner(0, 0)[None])
+    accuracy.add([("refcoco+_val", 0)], [10], corner(1, 0)[None])  # another expression
+    assert accuracy.results() == {"val_d": pytest.approx(1 / 3)}
 
 
 def test_an_unknown_reference_is_named() -> None:
-    with pytest.raises(DataError, match="expression 7 has ref_id 99, which the references file lacks"):
-        GroundingAccuracy(REFERENTS).add([7], [99], corner(0, 0)[None])
+    with pytest.raises(DataError, match=r"refcoco\+_test, row 7: ref_id 99 is not in refs"):
+        GroundingAccuracy(REFERENTS).add(rows(7), [99], corner(0, 0)[None])

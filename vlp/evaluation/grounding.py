@@ -18,6 +18,8 @@ from vlp.distributed import gathered
 
 Box = tuple[float, float, float, float]  # x, y of the upper left corner, width, height; pixels of the whole image
 
+Expression = tuple[str, int]  # the data set's name, the row in it
+
 AREA_EXPONENT = 0.5  # of a box's area, by which its summed map is divided
 CORRECT_IOU = 0.5  # from which on a box counts as the object's
 
@@ -102,24 +104,29 @@ class GroundingAccuracy:
     def __init__(self, referents: Mapping[int, Referent]) -> None:
         """``referents``: by the id of the reference."""
         self.referents = referents
-        self._correct: dict[int, tuple[str, bool]] = {}  # number of the expression -> split, verdict
+        self._correct: dict[Expression, tuple[str, bool]] = {}  # its split, and whether it is
 
-    def add(self, numbers: Sequence[int], ref_ids: Sequence[int], maps: Tensor) -> None:
-        """Judge maps (B, g, g) of B expressions, which are ``numbers`` of the data set.
+    def clear(self) -> None:
+        """Forget all expressions."""
+        self._correct.clear()
+
+    def add(self, expressions: Sequence[Expression], ref_ids: Sequence[int], maps: Tensor) -> None:
+        """Judge the maps (B, g, g) of B expressions.
 
         Raises:
             DataError: a reference is not known.
         """
-        for number, ref_id, grounding_map in zip(numbers, ref_ids, maps, strict=True):
+        for expression, ref_id, grounding_map in zip(expressions, ref_ids, maps, strict=True):
             referent = self.referents.get(ref_id)
             if referent is None:
-                raise DataError(f"expression {number} has ref_id {ref_id}, which the references file lacks")
+                name, row = expression
+                raise DataError(f"{name}, row {row}: ref_id {ref_id} is not in refs(unc).p; are both of one data set?")
             box = best_box(grounding_map, referent.proposals, referent.width, referent.height)
-            self._correct[number] = (referent.split, box is not None and iou(referent.box, box) >= CORRECT_IOU)
+            self._correct[expression] = (referent.split, box is not None and iou(referent.box, box) >= CORRECT_IOU)
 
     def results(self) -> dict[str, float]:
         """``val_d``, ``testA_d``, ``testB_d`` over all ranks, each if it has expressions; every rank calls it."""
-        verdicts = {number: verdict for part in gathered(self._correct) for number, verdict in part.items()}
+        verdicts = {key: verdict for part in gathered(self._correct) for key, verdict in part.items()}
         total = Counter(split for split, _ in verdicts.values())
         right = Counter(split for split, correct in verdicts.values() if correct)
         return {f"{split}_d": right[split] / total[split] for split in sorted(total, key=_official_order)}
