@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlp.data.masking import IGNORED
 from vlp.distributed import gathered_rows
 from vlp.losses.contrastive import contrastive_loss, soft_targets
 from vlp.losses.matching import draw_negatives
@@ -57,6 +58,7 @@ class Negatives(NamedTuple):
 
     images: Tensor
     texts: Tensor
+    missing: Tensor | None = None  # (B,) bool, pairs for which the batch has none
 
 
 class ContrastiveModel(EpochModule):
@@ -170,17 +172,20 @@ class ContrastiveModel(EpochModule):
             similar = Similarities(image_feat @ texts / self.temp, text_feat @ images / self.temp)
             return {"ita_loss": contrastive_loss(*similar, i2t, t2i)}, similar
 
-    def enqueue_features(self, momentum: Momentum) -> None:
-        """Write the momentum features of all ranks into the queues."""
-        features = [gathered_rows(feat) for feat in (momentum.image_feat, momentum.text_feat)]
-        enqueue([self.image_queue, self.text_queue], self.queue_ptr, features)
+    def enqueue_features(self, momentum: Momentum, image_id: Tensor | None = None) -> None:
+        """Write the momentum features of all ranks, and which images (B,) they are of, into the queues."""
+        written = {"image_queue": momentum.image_feat, "text_queue": momentum.text_feat}
+        if image_id is not None:
+            written["idx_queue"] = image_id[:, None]
+        queues = [getattr(self, name) for name in written]
+        enqueue(queues, self.queue_ptr, [gathered_rows(rows) for rows in written.values()])
 
     @staticmethod
     def hard_negatives(similar: Similarities, matches: Tensor) -> Negatives:
-        """Draw them from the batch; matches (B, B) bool are pairs that are none."""
+        """Draw them from the batch; matches (B, B) bool, symmetric, are pairs that are none."""
         size = len(matches)
         images = draw_negatives(similar.text_to_image[:, :size], matches)
-        return Negatives(images, draw_negatives(similar.image_to_text[:, :size], matches.T))
+        return Negatives(images, draw_negatives(similar.image_to_text[:, :size], matches), matches.all(dim=1))
 
     def match(
         self,
@@ -192,6 +197,8 @@ class ContrastiveModel(EpochModule):
         of_passes: Sequence[Tensor] = (),
     ) -> dict[str, Any]:
         """Image-text matching ("itm") of 3B pairs, and beside it the passes of other objectives.
+
+        The loss is the mean over the pairs that there are: without a negative, a pair counts by itself alone.
 
         Args:
             image: (B, N, d) encoded images.
@@ -215,6 +222,8 @@ class ContrastiveModel(EpochModule):
         positive, with_negative_text, *states, with_negative_image = fused
         logits = self.itm_head(torch.cat([positive, with_negative_image, with_negative_text]))
         labels = (torch.arange(3 * size, device=logits.device) < size).long()
+        if negatives.missing is not None:
+            labels[size:].masked_fill_(negatives.missing.repeat(2), IGNORED)
         outputs: dict[str, Any] = {"itm_loss": F.cross_entropy(logits.float(), labels), "itm_logits": logits}
         for each, of_pass in zip(passes, states, strict=True):
             outputs |= each.finish(of_pass)

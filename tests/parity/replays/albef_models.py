@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from tests.parity.replays import TRAINING_PATH, Fixture
+from albef.models.contrastive_model import ContrastiveModel, Negatives
+from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
+from vlp.nn.cross_attention import Seen
+from vlp.nn.padding import PaddedLayout
 
 Batch = dict[str, Any]
 
@@ -38,3 +42,27 @@ def pretraining_batch(fixture: Fixture) -> Batch:
     names = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}
     names |= {"text_ids_mlm": "masked_ids", "text_labels_mlm": "labels"}
     return {ours: tensor(given[theirs]) for ours, theirs in names.items()}
+
+
+def negatives_of(fixture: Fixture, step: int) -> Negatives:
+    """The negatives that a call is forced to draw."""
+    return Negatives(*(tensor(fixture.choices[f"neg_{kind}_index"][step]) for kind in ("image", "text")))
+
+
+def weights(similarities: Tensor, matches: Tensor) -> Tensor:
+    """Of the official draw of negatives: similarities (B, B + Q), matches (B, B) bool -> (B, B)."""
+    return similarities[:, : len(matches)].softmax(dim=1) * ~matches
+
+
+def plain_matching(model: ContrastiveModel, image: Tensor, text: Tensor, batch: Batch, negatives: Negatives) -> Outputs:
+    """Matching as officially: positives, then both kinds of negatives, padding and all positions included."""
+    mask, fuse = batch["text_masks"].bool(), model.bert.fuse
+    positive = fuse(text, PaddedLayout(mask), image, Seen())
+    texts, masks = torch.cat([text, text[negatives.texts]]), torch.cat([mask, mask[negatives.texts]])
+    negative = fuse(texts, PaddedLayout(masks), torch.cat([image[negatives.images], image]), Seen())
+    logits = model.itm_head(torch.cat([positive[:, 0], negative[:, 0]]))
+    labels = torch.cat([torch.ones(len(image)), torch.zeros(2 * len(image))]).long()
+    yield "fusion_pos", positive
+    yield "fusion_neg", negative
+    yield "itm_logits", logits
+    yield "loss_itm", F.cross_entropy(logits, labels)

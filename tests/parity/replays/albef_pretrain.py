@@ -12,7 +12,15 @@ from albef.models.contrastive_model import Momentum, Negatives, encoder_of
 from albef.models.model_pretrain import ALBEF
 from epic_common.saliency import log_saliency, saliency_scores
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.albef_models import Batch, config_of, pretraining_batch, tensor
+from tests.parity.replays.albef_models import (
+    Batch,
+    config_of,
+    negatives_of,
+    plain_matching,
+    pretraining_batch,
+    tensor,
+    weights,
+)
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.packed_text import TextPlan
@@ -24,11 +32,6 @@ def filled(fixture: Fixture, mode: str) -> ALBEF:
     model = ALBEF(config_of(fixture, mode)).eval()
     model.load_state_dict(fixture.fill(model.state_dict()))
     return model
-
-
-def negatives_of(fixture: Fixture, step: int) -> Negatives:
-    """The negatives that a call is forced to draw."""
-    return Negatives(*(tensor(fixture.choices[f"neg_{kind}_index"][step]) for kind in ("image", "text")))
 
 
 @replay("albef", "pretrain", modes=(PLAIN, TRAINING_PATH))
@@ -91,7 +94,7 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
     own = torch.eye(size, size + model.image_queue.shape[1])
     outputs, similar = model.contrast(*features, momentum, own, alpha)
     model.enqueue_features(momentum)
-    matching = dict(_matching(model, image, text, batch, negatives))
+    matching = dict(plain_matching(model, image, text, batch, negatives))
     masked = dict(_masked(model, image, momentum, batch, alpha))
     return [
         ("image_embeds", image),
@@ -105,7 +108,7 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
         ("text_feat_m", momentum.text_feat),
         ("loss_ita", outputs["ita_loss"]),
         *(
-            (f"weights_{name}", _weights(similarities, size))
+            (f"weights_{name}", weights(similarities, own[:, :size].bool()))
             for name, similarities in (
                 ("i2t", similar.image_to_text),
                 ("t2i", similar.text_to_image),
@@ -115,23 +118,6 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
         *masked.items(),
         *_saliency(model, image, text, layout, batch),
     ]
-
-
-def _weights(similarities: Tensor, size: int) -> Tensor:
-    return similarities[:, :size].softmax(dim=1) * (1 - torch.eye(size))
-
-
-def _matching(model: ALBEF, image: Tensor, text: Tensor, batch: Batch, negatives: Negatives) -> Outputs:
-    mask, fuse = batch["text_masks"].bool(), model.bert.fuse
-    positive = fuse(text, PaddedLayout(mask), image, Seen())
-    texts, masks = torch.cat([text, text[negatives.texts]]), torch.cat([mask, mask[negatives.texts]])
-    negative = fuse(texts, PaddedLayout(masks), torch.cat([image[negatives.images], image]), Seen())
-    logits = model.itm_head(torch.cat([positive[:, 0], negative[:, 0]]))
-    labels = torch.cat([torch.ones(len(image)), torch.zeros(2 * len(image))]).long()
-    yield "fusion_pos", positive
-    yield "fusion_neg", negative
-    yield "itm_logits", logits
-    yield "loss_itm", F.cross_entropy(logits, labels)
 
 
 def _masked(model: ALBEF, image: Tensor, momentum: Momentum, batch: Batch, alpha: float) -> Outputs:

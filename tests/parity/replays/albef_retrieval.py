@@ -1,0 +1,98 @@
+"""ALBEF's retrieval and grounding model: scores, Grad-CAM maps, the training step (docs/official/albef.md §5, §7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from albef.models.contrastive_model import Negatives
+from albef.models.model_grounding import ALBEF
+from albef.models.model_retrieval import same_image
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.albef_models import Batch, config_of, negatives_of, plain_matching, tensor, weights
+from vlp.nn.cross_attention import Seen
+from vlp.nn.packed_text import TextLayout, TextPlan
+from vlp.nn.padding import PaddedLayout
+
+
+def filled(fixture: Fixture, mode: str) -> ALBEF:
+    """The fixture's model without dropout."""
+    ours = {"gradcam_mode": "itm", "block_num": int(fixture.inputs["gradcam_block"])}
+    model = ALBEF({**config_of(fixture, mode), **ours}).eval()
+    model.load_state_dict(fixture.fill(model.state_dict()))
+    return model
+
+
+@replay("albef", "retrieval", modes=(PLAIN, TRAINING_PATH))
+def retrieval(fixture: Fixture, mode: str) -> Outputs:
+    model = filled(fixture, mode)
+    names = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask", "image_id": "idx"}
+    batch = {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+    with torch.no_grad():
+        yield from _evaluated(model, batch, mode)
+    yield from _maps(model, batch)
+    for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()):
+        drawn = negatives_of(fixture, step)
+        with torch.no_grad():
+            made = _plain(model, batch, alpha, drawn) if mode == PLAIN else _trained(model, batch, alpha, drawn)
+        state = [("idx_queue_head", model.idx_queue), ("queue_ptr", model.queue_ptr)]
+        for name, value in [*made, *state]:
+            yield f"step{step}.{name}", value
+
+
+def _evaluated(model: ALBEF, batch: Batch, mode: str) -> Outputs:
+    """Every pair, as the evaluation scores it, or one image with one padded text after the other."""
+    ids, mask = batch["text_ids"], batch["text_masks"]
+    images, image_feat = model.image_states(batch["image"])
+    layout = TextLayout(TextPlan.of(mask)) if mode == TRAINING_PATH else PaddedLayout(mask.bool())
+    states, text_feat = model.text_states(ids, layout)
+    yield "eval.sims", image_feat @ text_feat.T
+    if isinstance(layout, TextLayout):
+        yield "eval.itm_score", torch.stack([model.match_scores(states, layout, image[None]) for image in images])
+        return
+    pairs = [model.bert(ids, layout, image.expand(len(ids), -1, -1), Seen())[:, 0] for image in images]
+    yield "eval.itm_score", torch.stack([model.itm_head(pair)[:, 1] for pair in pairs])
+
+
+def _maps(model: ALBEF, batch: Batch) -> Outputs:
+    inputs = batch["image"], batch["text_ids"], batch["text_masks"]
+    maps, logits = model.token_maps(*inputs)
+    yield "gradcam.itm_logits", logits
+    yield "gradcam.per_token_sum", maps.sum(dim=(2, 3))
+    yield "gradcam.map", maps.mean(dim=1)
+    yield "grounding.itm", model.grounding_maps(*inputs)
+    model.config["gradcam_mode"] = "itc"
+    yield "grounding.itc", model.grounding_maps(*inputs)
+
+
+def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
+    outputs = model(batch, alpha, negatives)
+    layout = model.text_layout(TextPlan.of(batch["text_masks"]))
+    text_m = model.bert_m.text(batch["text_ids"], layout)
+    return [
+        ("loss_ita", outputs["ita_loss"]),
+        ("loss_itm", outputs["itm_loss"]),
+        ("itm_logits", outputs["itm_logits"]),
+        ("image_feat", model.image_states(batch["image"])[1]),
+        ("text_feat_m", F.normalize(model.text_proj_m(layout.first(text_m)[:, 0]), dim=-1)),
+    ]
+
+
+def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
+    layout = PaddedLayout(batch["text_masks"].bool())
+    image, image_feat = model.image_states(batch["image"])
+    momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
+    text, text_feat = model.text_states(batch["text_ids"], layout)
+    own = model.true_targets(batch["image_id"])
+    outputs, similar = model.contrast(image_feat, text_feat, momentum, own, alpha)
+    model.enqueue_features(momentum, batch["image_id"])
+    matches = same_image(batch["image_id"])
+    return [
+        ("image_feat", image_feat),
+        ("text_feat_m", momentum.text_feat),
+        ("loss_ita", outputs["ita_loss"]),
+        ("weights_t2i", weights(similar.text_to_image, matches)),
+        ("weights_i2t", weights(similar.image_to_text, matches)),
+        *plain_matching(model, image, text, batch, negatives),
+    ]

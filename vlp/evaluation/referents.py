@@ -1,0 +1,2 @@
+def read_referents(*a):
+    raise NotImplementedError
