@@ -119,6 +119,10 @@ def _write_checkpoint(
 def _write_safetensors(path: Path, state: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """The tensors, with the config and where they come from as JSON beside them."""
     described = {name: content.get(name) for name in ("epoch", "global_step", "versions", "source")}
-    metadata = {name: json.dumps(value) for name, value in {**described, "config": config_of(content)}.items() if value is not None}
+    metadata = {
+        name: json.dumps(value)
+        for name, value in {**described, "config": config_of(content)}.items()
+        if value is not None
+    }
     with atomic_open(path) as handle:
         handle.writelines(safetensors_bytes(state, {"format": "pt", **metadata}))
