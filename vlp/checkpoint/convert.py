@@ -19,6 +19,7 @@ from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.recognition import EPIC_PREFIX
 from vlp.checkpoint.safetensors_sums import safetensors_bytes
 from vlp.checkpoint.weights import (
+    config_of,
     pickled_names,
     read_checkpoint,
     read_metadata,
@@ -117,9 +118,11 @@ def _write_checkpoint(
 
 def _write_safetensors(path: Path, state: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """The tensors, with the config and where they come from as JSON beside them."""
-    parameters = content.get("hyper_parameters")
-    config = parameters.get("config") if isinstance(parameters, dict) else None
     described = {name: content.get(name) for name in ("epoch", "global_step", "versions", "source")}
-    metadata = {name: json.dumps(value) for name, value in {**described, "config": config}.items() if value is not None}
+    metadata = {
+        name: json.dumps(value)
+        for name, value in {**described, "config": config_of(content)}.items()
+        if value is not None
+    }
     with atomic_open(path) as handle:
         handle.writelines(safetensors_bytes(state, {"format": "pt", **metadata}))

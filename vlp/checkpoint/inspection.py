@@ -16,6 +16,7 @@ from vlp.checkpoint.forms import command_message, existing_file, is_safetensors,
 from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.recognition import EPIC_PREFIX, known_extras, looks_like
 from vlp.checkpoint.weights import (
+    config_of,
     pickled_names,
     read_metadata,
     read_state_dict,
@@ -26,7 +27,10 @@ from vlp.checkpoint.weights import (
 from vlp.nn.positions import swin_image_size
 
 # Config keys that the short report shows; --json has them all.
-_SHOWN = ("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer", "datasets", "batch_size")
+_SHOWN = (
+    *("vit", "image_size", "tokenizer", "hidden_size", "num_top_layer", "datasets", "batch_size"),
+    *("image_res", "embed_dim", "queue_size", "text_encoder", "batch_size_train"),
+)
 
 
 def inspect(path: str | Path) -> dict[str, Any]:
@@ -55,8 +59,8 @@ def inspect(path: str | Path) -> dict[str, Any]:
         "epic": _sizes({name: t for name, t in state.items() if name.startswith(EPIC_PREFIX)}),
         "extras": known_extras(state),
         "shapes": shapes(state),
-        "optimizer_states": len(content.get("optimizer_states") or ()),
-        "config": _config(content),
+        "optimizer_states": len(content.get("optimizer_states") or ()) or int("optimizer" in content),
+        "config": config_of(content),
         **{key: content.get(key) for key in ("versions", "source")},
     }
 
@@ -77,12 +81,6 @@ def _kind(content: Mapping[str, Any]) -> str:
         return "Lightning checkpoint of this project" if "versions" in content else "Lightning checkpoint"
     key = state_key(content)
     return "state dict" if key is None else f"checkpoint, tensors under {key!r}"
-
-
-def _config(content: Mapping[str, Any]) -> dict[str, Any] | None:
-    parameters = content.get("hyper_parameters")
-    config = parameters.get("config") if isinstance(parameters, dict) else content.get("config")
-    return config if isinstance(config, dict) else None
 
 
 def _sizes(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -144,7 +142,8 @@ def shapes(state: Mapping[str, Tensor]) -> dict[str, int]:
         found["vocab_size"] = words.shape[0]
     if positions is not None:
         found["text_positions"] = positions.shape[0]
-    layers = {match[1] for name in state if (match := re.match(r"cross_modal_text_layers\.(\d+)\.", name))}
+    fusion = r"(?:cross_modal_text_layers\.(\d+)\.|text_encoder\..*layer\.(\d+)\.crossattention\.)"
+    layers = {match.groups() for name in state if (match := re.match(fusion, name))}
     if layers:
         found["fusion_layers"] = len(layers)
     return found

@@ -75,7 +75,8 @@ def _with_derived_heads(path: str | Path, state: dict[str, Tensor], expected: St
 def architecture_hint(path: str | Path, config: Mapping[str, Any], layout: CheckpointLayout) -> str:
     """Which config keys to change so that a model fits the checkpoint, as far as the file says it."""
     own = saved_config(path)
-    if other := [key for key in layout.architecture if own.get(key, config[key]) != config[key]]:
+    known = [key for key in layout.architecture if key in config]  # a script's config has what its model needs
+    if other := [key for key in known if own.get(key, config[key]) != config[key]]:
         return f"The checkpoint has {', '.join(f'{key}={own[key]} (here {config[key]})' for key in other)}"
     return f"Check {', '.join(layout.named_in_hints[:-1])} and {layout.named_in_hints[-1]}"
 

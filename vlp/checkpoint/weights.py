@@ -96,9 +96,14 @@ def saved_config(path: str | Path) -> dict[str, Any]:
         return config if isinstance(config, dict) else {}
     if is_torchscript(path):
         return {}
-    hyper_parameters = read_checkpoint(path, mmap=True).get("hyper_parameters")
-    config = hyper_parameters.get("config") if isinstance(hyper_parameters, dict) else None
-    return config if isinstance(config, dict) else {}
+    return config_of(read_checkpoint(path, mmap=True)) or {}
+
+
+def config_of(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The config in a checkpoint dictionary: among Lightning's hyper-parameters, or where ALBEF and X-VLM have it."""
+    parameters = content.get("hyper_parameters")
+    config = parameters.get("config") if isinstance(parameters, dict) else content.get("config")
+    return config if isinstance(config, dict) else None
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:

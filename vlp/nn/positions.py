@@ -1,4 +1,4 @@
-"""Position tables carried to another image size (docs/official/meter.md §4.2 and §4.3)."""
+"""Position tables carried to another image size (docs/official/meter.md §4.2 and §4.3, docs/official/albef.md §4)."""
 
 from __future__ import annotations
 
@@ -51,6 +51,26 @@ def interpolate_vit_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
         return table
     side = _side(len(rows) - 1, f"a position table of {len(rows)} rows is not 1 + a square grid")
     return torch.cat([rows[:1], _resample(rows[1:], side, grid, mode="bilinear")])[None]
+
+
+def interpolate_pos_embed(table: Tensor, rows: int) -> Tensor:
+    """An ALBEF or X-VLM vision transformer's position table for images of another size.
+
+    Source: docs/official/albef.md §4.
+
+    Args:
+        table: (1, 1 + g * g, D), class token first.
+        rows: of the new table, 1 + G * G.
+
+    Returns:
+        (1, rows, D): row 0 as it is, the grid resampled (bicubic). `table` itself where it has as many rows.
+
+    Raises:
+        ValueError: the rows after the first, before or after, are not a square grid.
+    """
+    target = _side(rows - 1, f"a position table of {rows} rows is not 1 + a square grid")
+    resized = interpolate_clip_positions(table[0], image_size=target, patch_size=1)
+    return table if len(resized) == table.shape[1] else resized[None]
 
 
 def interpolate_swin_bias(table: Tensor, before: int, after: int) -> Tensor:

@@ -1,0 +1,191 @@
+"""ALBEF's checkpoints: what each script makes of a file's tensors before it loads them.
+
+One function per script brings a file, official or ours, to the names of the script's model; what a file already has
+under those names stays, so that a fine-tuned file can be fine-tuned on or evaluated.
+
+Source: docs/official/albef.md §4, §8.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vlp.checkpoint.layout import CheckpointLayout, State
+from vlp.checkpoint.loading import load_into
+from vlp.checkpoint.weights import WeightsError
+from vlp.nn.positions import interpolate_pos_embed
+
+_LAYER = re.compile(r"(text_encoder(?:_m)?\.(?:bert\.)?encoder\.layer\.)(\d+)(\..*)")
+_PRETRAINED = ("text_encoder.bert.", "text_encoder_m.bert.")  # the wrapped encoder that pre-training alone has
+
+
+def interpolated(state: State, expected: State) -> dict[str, Tensor]:
+    """``state`` with the position tables of both image encoders brought to the model's image size.
+
+    Raises:
+        ValueError: a table is no square grid.
+    """
+    tables = [name for name in state if name.endswith("pos_embed") and name in expected]
+    return {**state, **{name: interpolate_pos_embed(state[name], expected[name].shape[1]) for name in tables}}
+
+
+def without_bert(state: State, expected: State) -> dict[str, Tensor]:
+    """Retrieval, grounding and VE: the text encoder of pre-training without its masked language model."""
+    return {_unwrapped(name): t for name, t in state.items()}
+
+
+def with_decoder(state: State, expected: State) -> dict[str, Tensor]:
+    """VQA: the fusion half of the text encoder also becomes the answer decoder, its vocabulary head included.
+
+    A file that has an answer decoder is taken as it is.
+    """
+    if any(name.startswith("text_decoder.") for name in state):
+        return dict(state)
+    first = _fusion_layer(state)
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        layer = _LAYER.fullmatch(name)
+        if name.startswith(_PRETRAINED):
+            result[_unwrapped(name)] = tensor
+            if layer is None:
+                result[_decoder(name)] = tensor
+            elif int(layer[2]) >= first:
+                result[_decoder(f"{layer[1]}{int(layer[2]) - first}{layer[3]}")] = tensor
+        elif name.startswith(("text_encoder.cls.", "text_encoder_m.cls.")):
+            result[_decoder(name)] = tensor
+        else:
+            result[name] = tensor
+    return result
+
+
+def with_doubled_layers(state: State, expected: State) -> dict[str, Tensor]:
+    """NLVR2's text assignment: each fusion layer i becomes two, one for each image.
+
+    A file that has as many layers as the model is taken as it is.
+    """
+    state = without_bert(state, expected)
+    if _layers(state) == _layers(expected):
+        return state
+    first = _fusion_layer(state)
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        layer = _LAYER.fullmatch(name)
+        if layer is None or int(layer[2]) < first:
+            result[name] = tensor
+        else:
+            doubled = 2 * (int(layer[2]) - first) + first
+            result |= {f"{layer[1]}{i}{layer[3]}": tensor for i in (doubled, doubled + 1)}
+    return result
+
+
+def as_it_is(state: State, expected: State) -> dict[str, Tensor]:
+    """Pre-training, and NLVR2 from a checkpoint of its text assignment."""
+    return dict(state)
+
+
+def _unwrapped(name: str) -> str:
+    return name.replace(".bert.", ".", 1) if name.startswith(_PRETRAINED) else name
+
+
+def _decoder(name: str) -> str:
+    return name.replace("text_encoder", "text_decoder", 1)
+
+
+def _layers(state: Iterable[str]) -> int:
+    """The number of layers of the text encoder."""
+    return len({layer[2] for name in state if name.startswith("text_encoder.") and (layer := _LAYER.fullmatch(name))})
+
+
+def _fusion_layer(state: Iterable[str]) -> int:
+    """The first layer of the text encoder that attends to the image; beyond all where none does."""
+    found = [int(layer[2]) for name in state if (layer := _LAYER.fullmatch(name)) and ".crossattention." in name]
+    return min(found, default=_layers(state))
+
+
+# Script -> what it makes of a file. Retrieval's serves grounding.
+SURGERY: dict[str, Callable[[State, State], dict[str, Tensor]]] = {
+    "pretrain": as_it_is,
+    "retrieval": without_bert,
+    "vqa": with_decoder,
+    "ve": without_bert,
+    "nlvr_pretrain": with_doubled_layers,
+    "nlvr": as_it_is,
+}
+_ENCODERS = ("visual_encoder.", "text_encoder.embeddings.", "text_encoder.encoder.")
+# What a file must have, or, where the scripts load strictly, the whole model. The rest may be left as built.
+_TRUNKS = dict.fromkeys(SURGERY, _ENCODERS) | {
+    "pretrain": (
+        *("temp", "image_queue", "text_queue", "queue_ptr", "itm_head."),
+        *(f"{part}{copy}." for copy in ("", "_m") for part in ("visual_encoder", "text_encoder")),
+        *(f"{part}{copy}." for copy in ("", "_m") for part in ("vision_proj", "text_proj")),
+    ),
+    "vqa": (*_ENCODERS, "text_decoder."),
+}
+# What a script's --evaluate reads besides, and a fine-tuned file alone has; zero-shot retrieval has none.
+_TUNED = {"vqa": "text_decoder.", "ve": "cls_head.", "nlvr": "cls_head."}
+
+
+def _prepared(
+    path: str | Path, state: State, expected: State, task: str = "pretrain", evaluate: bool = False
+) -> dict[str, Tensor]:
+    """``state`` of the file ``path`` as the model of ``task`` takes it.
+
+    Raises:
+        WeightsError: a file of another stage, or a position table that is no grid.
+    """
+    tuned = _TUNED.get(task)
+    if evaluate and tuned and not any(name.startswith(tuned) for name in state):
+        raise WeightsError(
+            f"{path}: has no {tuned.rstrip('.')}: --evaluate scores a fine-tuned checkpoint of this task; to fine-tune "
+            f"this one, leave out --evaluate"
+        )
+    if task == "nlvr" and any(name.startswith(_PRETRAINED) for name in state):
+        raise WeightsError(
+            f"{path}: is a checkpoint of pre-training; NLVR2 starts from one of its text assignment: run "
+            f"Pretrain_nlvr.py with it first and give what that leaves"
+        )
+    try:
+        return interpolated(SURGERY[task](state, expected), expected)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+LAYOUT = CheckpointLayout(
+    title="ALBEF",
+    recognised_by=("visual_encoder.", "text_encoder."),
+    architecture=("vision_width", "embed_dim", "queue_size"),
+    named_in_hints=("vision_config", "queue_size", "embed_dim", "bert_config"),
+    trunk=_TRUNKS["pretrain"],
+    resized=_prepared,
+)
+
+
+def layout_of(task: str, evaluate: bool = False) -> CheckpointLayout:
+    """The layout by which the script of ``task``, a key of ``SURGERY``, loads a file."""
+    trunk = (*_TRUNKS[task], _TUNED[task]) if evaluate and task in _TUNED else _TRUNKS[task]
+    return replace(LAYOUT, trunk=trunk, resized=partial(_prepared, task=task, evaluate=evaluate))
+
+
+def load_checkpoint(model: nn.Module, path: str | Path, task: str, evaluate: bool = False) -> list[str]:
+    """Load ``path`` into the model of ``task``, a key of ``SURGERY``, as its script does.
+
+    A file without momentum networks starts them as copies of what was loaded. Fine-tuning for NLVR2 does so where
+    ``momentum_after_loading`` says it; officially, and by default, its teacher keeps the weights from before loading.
+
+    Returns:
+        what the file lacks and was left as built.
+
+    Raises:
+        WeightsError: unreadable, unsafe, of another model, size or stage.
+    """
+    missing = load_into(model, path, layout_of(task, evaluate))
+    lacks_momentum = any(name.startswith("visual_encoder_m.") for name in missing)
+    if lacks_momentum and (task != "nlvr" or model.config["momentum_after_loading"]):  # type: ignore[index]
+        model.copy_to_momentum()  # type: ignore[operator]
+    return missing
