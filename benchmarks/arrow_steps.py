@@ -17,11 +17,12 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 
 from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
-from epic_common.generator import LanguageModelGenerator, Vocabulary, build_generator
+from epic_common.generator import LanguageModelGenerator, build_generator
 from epic_common.language_models.logits import Encode
 from epic_common.language_models.small import FAMILIES
 from epic_common.objective import MaskCount
 from epic_common.teacher import SaliencyTeacher, Teacher
+from epic_common.vocabulary import Vocabulary
 from epic_vlp.lightning_epic import MASKED_COUNT, LightningEpic
 from epic_vlp.parts import parts_of
 from vlp.data.collate import Collator

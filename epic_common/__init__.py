@@ -13,12 +13,13 @@ from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
 
 if TYPE_CHECKING:
     from epic_common.corruption import Corruption
-    from epic_common.generator import Vocabulary, build_generator
+    from epic_common.generator import build_generator
     from epic_common.language_models.load import load_language_model
     from epic_common.metrics import EpicMetrics
     from epic_common.objective import Epic
     from epic_common.saliency import saliency_scores
     from epic_common.teacher import Teacher
+    from epic_common.vocabulary import Vocabulary
 
 __all__ = [
     "PAPER_NAMES",
@@ -39,7 +40,7 @@ _MODULES = {
     "Epic": "objective",
     "EpicMetrics": "metrics",
     "Teacher": "teacher",
-    "Vocabulary": "generator",
+    "Vocabulary": "vocabulary",
     "build_generator": "generator",
     "load_language_model": "language_models.load",
     "saliency_scores": "saliency",

@@ -35,6 +35,8 @@ class EpicConfig:
     masking: Literal["saliency", "uniform"] = "saliency"
     # m = ceil(mask_ratio * len(sentence)); the paper's 0.35
     mask_ratio: Share = 0.35
+    # who gives Eq. 8's q and k: "checkpoint" = a frozen pre-trained model, "momentum" = the student's running average
+    teacher: Literal["checkpoint", "momentum"] = "checkpoint"
     # fusion layer whose own q and k give Eq. 8; -2 = the penultimate
     saliency_layer: int = -2
     # divides q·k before the softmax; 1.0 as Eq. 8 is printed, sqrt(d_h) = the attention's own scale
@@ -85,7 +87,7 @@ class EpicConfig:
     generator_lr_mult: Amount = 1.0
 
     def __post_init__(self) -> None:
-        is_lm = self.replacement == "lm"
+        is_lm, momentum = self.replacement == "lm", self.teacher == "momentum"
         rules = (
             (self.image_conditioned and not is_lm, "image_conditioned=True", "replacement='lm'"),
             (
@@ -104,6 +106,12 @@ class EpicConfig:
                 f"sas_refresh_steps={self.sas_refresh_steps}",
                 "replacement='vlm'",
             ),
+            (momentum and self.masking != "saliency", "teacher='momentum'", "masking='saliency'"),
+            (
+                momentum and self.replacement == "vlm",
+                "teacher='momentum'",
+                "replacement='lm' or 'uniform' (the first snapshot of 'vlm' is a checkpoint)",
+            ),
         )
         for broken, setting, needed in rules:
             if broken:
@@ -115,16 +123,24 @@ class EpicConfig:
         return self.replacement == "lm" and self.generator_training == "finetune"
 
     @property
+    def scores_from_teacher(self) -> bool:
+        """Whether a pre-trained teacher gives Eq. 8's scores."""
+        return self.masking == "saliency" and self.teacher == "checkpoint"
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether a run needs a pre-trained teacher: for Eq. 8, or as the first snapshot of "VLM (SAS)"."""
-        return self.enabled and (self.masking == "saliency" or self.replacement == "vlm")
+        return self.enabled and (self.scores_from_teacher or self.replacement == "vlm")
 
-    def check_baseline(self, name: str, *, image_encoder: bool, text_ends_with_sep: bool) -> None:
+    def check_baseline(
+        self, name: str, *, image_encoder: bool, text_ends_with_sep: bool, momentum_model: bool = False
+    ) -> None:
         """Refuse settings that the baseline ``name`` has no part for.
 
         Args:
             image_encoder: the baseline encodes the image before fusion (ViLT does not).
             text_ends_with_sep: its sentences end with [SEP] (those of ALBEF and X-VLM do not).
+            momentum_model: it keeps a running average of its own weights (ALBEF).
 
         Raises:
             ValueError: naming ``epic.<field>``.
@@ -133,6 +149,10 @@ class EpicConfig:
             raise ValueError(f"epic.image_conditioned=True is not possible with {name}: it has no image encoder")
         if self.append_sep and text_ends_with_sep:
             raise ValueError(f"epic.append_sep=True is not possible with {name}: its sentences end with [SEP] already")
+        if self.teacher == "momentum" and not momentum_model:
+            raise ValueError(
+                f"epic.teacher='momentum' is not possible with {name}: it has no momentum model; give teacher_path"
+            )
 
     @classmethod
     def from_dict(cls: type[C], mapping: Mapping[str, Any]) -> C:

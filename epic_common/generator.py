@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from epic_common.config import EpicConfig
 from epic_common.consistency import reduce_tokens
 from epic_common.finite import zero_or_nan
 from epic_common.language_models.logits import Encode, encode_padded, masked_logits
-from epic_common.masking import mask_tokens, masked_places
+from epic_common.masked_batch import MaskedBatch
+from epic_common.separator import append_sep
+from epic_common.vocabulary import Vocabulary
 
 _NO_TARGET = -100
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """What EPIC needs to know of the baseline's tokenizer: ids and the number of tokens."""
-
-    mask_id: int
-    pad_id: int
-    special_ids: tuple[int, ...]
-    size: int
-    sep_id: int | None = None
-
-    @classmethod
-    def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
-        """Read a Hugging Face tokenizer.
-
-        Raises:
-            ValueError: it has no mask or no padding token.
-        """
-        mask_id, pad_id = tokenizer.mask_token_id, tokenizer.pad_token_id
-        if mask_id is None or pad_id is None:
-            raise ValueError(f"the tokenizer {tokenizer.name_or_path!r} has no mask or no padding token")
-        special = tuple(sorted(set(tokenizer.all_special_ids)))
-        return cls(mask_id, pad_id, special, len(tokenizer), tokenizer.sep_token_id)
 
 
 @dataclass(frozen=True)
@@ -53,35 +30,14 @@ class Proposal:
     correct: Tensor | None  # (K,) bool, whether the likeliest token is the original; None without a model
 
 
-# (masked ids (B, n), M as (K,) places in (B·n)) -> (K, V) logits there.
-MaskedTokenLogits = Callable[[Tensor, Tensor], Tensor]
-
-
 class TokenGenerator(nn.Module):
     """The interface that the variants share."""
 
-    def propose(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        masked: Tensor,
-        rng: torch.Generator,
-        image_cls: Tensor | None = None,
-        snapshot_logits: MaskedTokenLogits | None = None,
-        count: int | None = None,
-        encode: Encode | None = None,
-    ) -> Proposal:
+    def propose(self, batch: MaskedBatch, rng: torch.Generator) -> Proposal:
         """Draw one replacement for every masked position.
 
         Args:
-            ids: (B, n) original token ids.
-            mask: (B, n), 1 = a real token.
-            masked: (B, n) bool, M.
-            rng: on the device of ``ids``.
-            image_cls: (B, d_image), the student's image [CLS] feature; "LM (cond.)" alone needs it.
-            snapshot_logits: the student's snapshot on these images; "VLM (SAS)" alone needs it.
-            count: |M| where the loader knows it, see :func:`masked_places`.
-            encode: a cheaper way through f_L's encoder for these very sentences.
+            rng: on the device of the batch.
 
         Raises:
             ValueError: what the variant needs is missing.
@@ -99,21 +55,11 @@ class UniformGenerator(TokenGenerator):
         allowed = (~_forbidden(vocabulary.size, vocabulary, config)).nonzero().squeeze(1)
         self.register_buffer("allowed", allowed, persistent=False)
 
-    def propose(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        masked: Tensor,
-        rng: torch.Generator,
-        image_cls: Tensor | None = None,
-        snapshot_logits: MaskedTokenLogits | None = None,
-        count: int | None = None,
-        encode: Encode | None = None,
-    ) -> Proposal:
-        places, real = masked_places(masked, count)
-        rows = torch.randint(len(self.allowed), places.shape, generator=rng, device=ids.device)
-        drawn = self.allowed.to(ids.device)[rows]
-        return Proposal(places, drawn_or_own(drawn, ids, places, real), torch.zeros((), device=ids.device), None)
+    def propose(self, batch: MaskedBatch, rng: torch.Generator) -> Proposal:
+        (places, real), device = batch.places(), batch.ids.device
+        rows = torch.randint(len(self.allowed), places.shape, generator=rng, device=device)
+        drawn = self.allowed.to(device)[rows]
+        return Proposal(places, drawn_or_own(drawn, batch.ids, places, real), torch.zeros((), device=device), None)
 
 
 class LanguageModelGenerator(TokenGenerator):
@@ -154,28 +100,20 @@ class LanguageModelGenerator(TokenGenerator):
         """What replaces the input embedding of the first token: nothing, but in "LM (cond.)"."""
         return None
 
-    def propose(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        masked: Tensor,
-        rng: torch.Generator,
-        image_cls: Tensor | None = None,
-        snapshot_logits: MaskedTokenLogits | None = None,
-        count: int | None = None,
-        encode: Encode | None = None,
-    ) -> Proposal:
-        places, real = masked_places(masked, count)
+    def propose(self, batch: MaskedBatch, rng: torch.Generator) -> Proposal:
+        places, real = batch.places()
         trained = self.config.trains_generator
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-            sentence = mask_tokens(ids, masked, self.vocabulary.mask_id)  # Eq. 3
-            logits = self.logits(sentence, mask, places, self.first_embedding(image_cls), encode)
-            targets = ids.flatten()[places].masked_fill(~real, _NO_TARGET)
+            sentence = batch.sentences(self.vocabulary.mask_id)  # Eq. 3
+            first = self.first_embedding(batch.image_cls)
+            logits = self.logits(sentence, batch.mask, places, first, batch.encode)
+            targets = batch.ids.flatten()[places].masked_fill(~real, _NO_TARGET)
             loss = F.cross_entropy(logits, targets, reduction="sum", ignore_index=_NO_TARGET)  # Eq. 7
-            loss = reduce_tokens(loss, masked.sum(), len(ids), self.config.generator_reduction)
+            loss = reduce_tokens(loss, batch.masked.sum(), len(batch.ids), self.config.generator_reduction)
         tokens = draw_tokens(logits, self.forbidden, self.config.sampling_temperature, rng)
         loss = loss if trained else zero_or_nan(loss.isfinite())
-        return Proposal(places, drawn_or_own(tokens, ids, places, real), loss, logits.argmax(dim=-1) == targets)
+        tokens = drawn_or_own(tokens, batch.ids, places, real)
+        return Proposal(places, tokens, loss, logits.argmax(dim=-1) == targets)
 
     def logits(
         self,
@@ -185,11 +123,13 @@ class LanguageModelGenerator(TokenGenerator):
         first_embedding: Tensor | None = None,
         encode: Encode | None = None,
     ) -> Tensor:
-        """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at M's ``places`` (K,) in (B·n)."""
+        """Eq. 4: float32 logits (K, V) of f_L on the masked sentence, at M's ``places`` (K,) in (B·n).
+
+        ``encode`` gets the sentence as f_L reads it, with its [SEP] if one is appended.
+        """
         if self.config.append_sep:
             places = places + places // sentence.shape[1]  # a column more in every row
             sentence, mask = append_sep(sentence, mask, self.vocabulary)
-            encode = None  # is that of shorter sentences
         encode = encode or self.encode
         return masked_logits(self.language_model, sentence, mask, places, first_embedding, encode).float()
 
@@ -224,21 +164,11 @@ class VisionLanguageGenerator(TokenGenerator):
         self.vocabulary, self.config = vocabulary, config
 
     @torch.no_grad()
-    def propose(
-        self,
-        ids: Tensor,
-        mask: Tensor,
-        masked: Tensor,
-        rng: torch.Generator,
-        image_cls: Tensor | None = None,
-        snapshot_logits: MaskedTokenLogits | None = None,
-        count: int | None = None,
-        encode: Encode | None = None,
-    ) -> Proposal:
-        if snapshot_logits is None:
+    def propose(self, batch: MaskedBatch, rng: torch.Generator) -> Proposal:
+        if batch.snapshot_logits is None:
             raise ValueError("epic.replacement='vlm': corrupt() needs snapshot_logits, those of the student's snapshot")
-        places, real = masked_places(masked, count)
-        logits = snapshot_logits(mask_tokens(ids, masked, self.vocabulary.mask_id), places).float()
+        (places, real), ids = batch.places(), batch.ids
+        logits = batch.snapshot_logits(batch.sentences(self.vocabulary.mask_id), places).float()
         forbidden = _forbidden(logits.shape[-1], self.vocabulary, self.config)
         tokens = draw_tokens(logits, forbidden.to(ids.device), self.config.sampling_temperature, rng)
         correct = (logits.argmax(dim=-1) == ids.flatten()[places]) & real
@@ -300,25 +230,6 @@ def draw_tokens(logits: Tensor, forbidden: Tensor, temperature: float, rng: torc
 def drawn_or_own(tokens: Tensor, ids: Tensor, places: Tensor, real: Tensor) -> Tensor:
     """Drawn tokens (K,) in the type of ids (B, n), and the original at the places that are not in M."""
     return torch.where(real, tokens.to(ids.dtype), ids.flatten()[places])
-
-
-def append_sep(ids: Tensor, mask: Tensor, vocabulary: Vocabulary) -> tuple[Tensor, Tensor]:
-    """Put [SEP] behind every sentence of a text layout without it, for the generator alone.
-
-    Args:
-        ids, mask: (B, n) each, real tokens first.
-
-    Returns:
-        The two with one column more, (B, n + 1); [SEP] is real.
-
-    Raises:
-        ValueError: the tokenizer has no [SEP].
-    """
-    if vocabulary.sep_id is None:
-        raise ValueError("epic.append_sep=True needs a tokenizer with a [SEP] token")
-    end = mask.sum(dim=1, keepdim=True).long()
-    ids = F.pad(ids, (0, 1), value=vocabulary.pad_id).scatter(1, end, vocabulary.sep_id)
-    return ids, F.pad(mask, (0, 1)).scatter(1, end, 1)
 
 
 def _forbidden(size: int, vocabulary: Vocabulary, config: EpicConfig) -> Tensor:

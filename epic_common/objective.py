@@ -9,12 +9,14 @@ from epic_common.config import EpicConfig
 from epic_common.consistency import ConsistencyHead, itc_loss
 from epic_common.corruption import Corruption
 from epic_common.finite import zero_or_nan
-from epic_common.generator import MaskedTokenLogits, TokenGenerator, Vocabulary
+from epic_common.generator import TokenGenerator
 from epic_common.language_models.logits import Encode
+from epic_common.masked_batch import MaskedBatch, MaskedTokenLogits
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
 from epic_common.random_stream import RandomStream
 from epic_common.saliency import log_saliency, uniform_log_alpha
+from epic_common.vocabulary import Vocabulary
 
 
 class Epic(nn.Module):
@@ -89,7 +91,7 @@ class Epic(nn.Module):
             image_cls: (B, d_image), the student's image [CLS] feature before fusion, for "LM (cond.)".
             snapshot_logits: the student's snapshot on these images, for "VLM (SAS)".
             count: |M| of the batch where the loader knows it (:class:`MaskCount`); by default the host waits for it.
-            encode: a cheaper way through f_L's encoder for these very sentences.
+            encode: a cheaper way through f_L's encoder for these very sentences, with their [SEP] if one is appended.
 
         Raises:
             ValueError: the variant needs what is not given, or ``scores`` have another shape than ``ids``.
@@ -100,7 +102,8 @@ class Epic(nn.Module):
 
         log_alpha = self._log_alpha(scores, maskable)
         masked = draw_masked(log_alpha, num_masked(maskable, self.config.mask_ratio), rng)
-        proposal = self.generator.propose(ids, mask, masked, rng, image_cls, snapshot_logits, count, encode)
+        batch = MaskedBatch(ids, mask, masked, image_cls, snapshot_logits, count, encode)
+        proposal = self.generator.propose(batch, rng)
         corrupted = ids.flatten().index_copy(0, proposal.places, proposal.tokens).view_as(ids)
         return Corruption(
             input_ids=corrupted,

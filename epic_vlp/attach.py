@@ -8,9 +8,10 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.generator import Vocabulary, build_generator
+from epic_common.generator import build_generator
 from epic_common.language_models.load import load_language_model
 from epic_common.teacher import SasSnapshot
+from epic_common.vocabulary import Vocabulary
 from epic_vlp.cached_teacher import load_cached_teacher
 from epic_vlp.frozen_teacher import load_teacher, needs_weights
 from epic_vlp.generator_access import generator_access
@@ -57,16 +58,17 @@ def build_epic(
     """
     cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
     frozen = load_teacher(baseline, config, settings, tokenizer) if needs_weights(config, settings) else None
-    vocabulary, width = Vocabulary.from_tokenizer(tokenizer), config["hidden_size"]
-    with generator_access(settings, config["tokenizer"]):
-        language_model = load_language_model(settings, config["tokenizer"], tokenizer)
-    return parts_of(baseline).epic(
+    vocabulary, parts = Vocabulary.from_tokenizer(tokenizer), parts_of(baseline)
+    with generator_access(settings, parts.text_encoder, config[parts.text_encoder]):
+        language_model = load_language_model(settings, config[parts.text_encoder], tokenizer)
+    image_width = parts.image_width(config)
+    return parts.epic(
         settings,
         vocabulary,
-        width,
-        build_generator(settings, vocabulary, language_model, image_width=width, encode=encode_packed),
+        parts.text_width(config),
+        build_generator(settings, vocabulary, language_model, image_width, encode=encode_packed),
         seed=config["seed"],
         rank=rank,
-        teacher=(cached or frozen) if settings.masking == "saliency" else None,
+        teacher=(cached or frozen) if settings.scores_from_teacher else None,
         snapshot=SasSnapshot(frozen) if settings.replacement == "vlm" and frozen is not None else None,
     )

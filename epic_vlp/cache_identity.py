@@ -39,10 +39,16 @@ def identity_in_config(baseline: Baseline, config: Mapping[str, Any], settings: 
     """The part of :func:`identity` that the config says, without a look at tokenizer and teacher.
 
     Raises:
-        ValueError: the run does not ask for saliency, or its image views are not fixed; names the key.
+        ValueError: the run does not ask for saliency, or its or its baseline's image views are not fixed.
     """
+    parts = parts_of(baseline)
     if not settings.enabled or settings.masking != "saliency":
-        raise ValueError("saliency_cache: only EPIC with epic.masking=saliency reads saliency (named config epic)")
+        raise ValueError(f"saliency_cache: only EPIC with epic.masking=saliency reads saliency ({parts.switch})")
+    if not parts.fixed_views:
+        raise ValueError(
+            f"saliency_cache: {baseline.title} sees another view of an image each time, and cached scores are exact on "
+            "a fixed one alone; epic.teacher=momentum is the cheap teacher here: it needs no second model"
+        )
     return {
         "baseline": baseline.name,
         "epic.saliency_layer": settings.saliency_layer,

@@ -26,15 +26,14 @@ def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:
     """
     settings, parts = EpicConfig.from_dict(config["epic"]), parts_of(baseline)
     settings.check_baseline(
-        baseline.title, image_encoder=parts.image_encoder, text_ends_with_sep=parts.text_ends_with_sep
+        baseline.title,
+        image_encoder=parts.image_encoder,
+        text_ends_with_sep=parts.text_ends_with_sep,
+        momentum_model=parts.momentum_model,
     )
     if not settings.enabled:
         return
-    trained = {task for task, value in config["loss_names"].items() if value > 0}
-    if not trained & {"mlm", "itm"} or trained - {"mlm", "itm", "mpp"}:
-        raise ValueError("epic.enabled: EPIC is a pre-training objective; fine-tune its checkpoint without it")
-    if settings.replacement == "vlm" and "mlm" not in trained:
-        raise ValueError("epic.replacement='vlm' needs loss_names.mlm=1: the student's MLM head proposes the words")
+    parts.check_run(config, settings)
     check_files(baseline, config, settings)
 
 
@@ -54,5 +53,6 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
             existing_file(config["teacher_path"])
     if needs_weights(config, settings):
         teacher_config(baseline, config, settings)
-    with generator_access(settings, config["tokenizer"]):
+    text_encoder = parts_of(baseline).text_encoder
+    with generator_access(settings, text_encoder, config[text_encoder]):
         check_generator(settings)

@@ -25,7 +25,7 @@ class EpicExtension(EpicParts):
 
     def odd_settings(self, config: Mapping[str, Any]) -> Iterator[str]:
         """:func:`odd_settings`."""
-        return odd_settings(config)
+        return odd_settings(config, self.switch)
 
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""

@@ -17,6 +17,7 @@ from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.recognition import EPIC_PREFIX, refuse_other
 from vlp.checkpoint.weights import WeightsError, read_state_dict, saved_config
 from vlp.data.tokenizers import load_tokenizer
+from vlp.training.changed_config import flat
 
 log = logging.getLogger(__name__)
 
@@ -35,13 +36,13 @@ def load_teacher(
         WeightsError: the file is no checkpoint of this baseline, does not fit, or lacks the MLM head of "VLM (SAS)".
         ValueError: as :func:`teacher_config`; or it has other token ids.
     """
-    own = teacher_config(baseline, config, settings)
-    path = own["load_path"]
+    own, path, parts = teacher_config(baseline, config, settings), config["teacher_path"], parts_of(baseline)
     if is_of_epic(path):
         log.warning("[teacher] %s was itself trained with EPIC; the paper's teacher is pre-trained without", path)
-    own["tokenizer"] = _tokenizer_of(path, own["tokenizer"], config["tokenizer"], tokenizer)
+    key = parts.text_encoder
+    own[key] = _tokenizer_of(path, key, own[key], config[key], tokenizer)
     with torch.random.fork_rng():
-        model = parts_of(baseline).teacher(own)
+        model = parts.teacher(own)
     missing = load_into(model, path, baseline.layout)
     if missing and settings.replacement == "vlm":
         raise WeightsError(f"{path}: lacks {missing[0]}, the MLM head that epic.replacement='vlm' draws words from")
@@ -58,7 +59,7 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
         ValueError: none is given; or the teacher has no layer ``epic.saliency_layer``, reads shorter texts than the run
             or, as the first snapshot of "VLM (SAS)", is not of the student's architecture.
     """
-    path = config["teacher_path"]
+    path, parts = config["teacher_path"], parts_of(baseline)
     if not path:
         raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
     refuse_other(path, read_state_dict(path, mmap=True), baseline.layout)
@@ -67,23 +68,22 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
     own: Config = {
         **config,
         **{key: said[key] for key in baseline.layout.architecture if key in said},
-        "loss_names": {task: int(task == "mlm" and is_snapshot) for task in config["loss_names"]},
-        "load_path": path,
-        "gradient_checkpointing": False,
+        **parts.as_teacher(path, config, settings),
     }
-    layers = own[parts_of(baseline).fusion_layers]
+    layers = parts.fusion_layers(own)
     if not -layers <= settings.saliency_layer < layers:
         raise ValueError(
             f"epic.saliency_layer={settings.saliency_layer}: the teacher {path} has {layers} fusion layers, "
             f"{-layers} to {layers - 1}"
         )
-    longest, ours = own["max_text_len"], config["max_text_len"]
-    if longest < ours:
-        raise ValueError(f"the teacher {path} reads texts of max_text_len={longest} at most, this run has {ours}")
-    # The tokenizer decides shapes through vocab_size alone, and the same one may lie elsewhere.
-    shapes = [key for key in baseline.layout.architecture if key != "tokenizer"]
-    if is_snapshot and (other := [key for key in shapes if own[key] != config[key]]):
-        differences = ", ".join(f"{key}={own[key]} (here {config[key]})" for key in other)
+    key = parts.longest_text
+    if key and own[key] < config[key]:
+        raise ValueError(f"the teacher {path} reads texts of {key}={own[key]} at most, this run has {config[key]}")
+    # The tokenizer decides shapes through the vocabulary's size alone, and the same one may lie elsewhere.
+    shapes = [key for key in baseline.layout.architecture if key != parts.text_encoder]
+    theirs, here = (flat({key: side[key] for key in shapes}, whole=True) for side in (own, config))
+    if is_snapshot and (other := [key for key in {**theirs, **here} if theirs.get(key) != here.get(key)]):
+        differences = ", ".join(f"{key}={theirs.get(key)} (here {here.get(key)})" for key in other)
         raise ValueError(
             f"epic.replacement='vlm' fills the teacher's model with the student's weights: the teacher {path} has "
             f"{differences}"
@@ -98,7 +98,7 @@ def is_of_epic(path: str) -> bool:
     return enabled or any(name.startswith(EPIC_PREFIX) for name in read_state_dict(path, mmap=True))
 
 
-def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:
+def _tokenizer_of(path: str, key: str, theirs: str, ours: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """The name of the teacher's tokenizer and text encoder: this run's if the teacher's folder is not here.
 
     Raises:
@@ -109,8 +109,8 @@ def _tokenizer_of(path: str, theirs: str, ours: str, tokenizer: PreTrainedTokeni
     try:
         vocabulary = load_tokenizer(theirs).get_vocab()
     except OSError:
-        log.warning("[epic] the teacher %s has tokenizer=%s, which is not here: taken to be %s", path, theirs, ours)
+        log.warning("[epic] the teacher %s has %s=%s, which is not here: taken to be %s", path, key, theirs, ours)
         return ours
     if vocabulary != tokenizer.get_vocab():
-        raise ValueError(f"the teacher {path} has tokenizer={theirs}, this run {ours}: other token ids")
+        raise ValueError(f"the teacher {path} has {key}={theirs}, this run {ours}: other token ids")
     return theirs

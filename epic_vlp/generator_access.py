@@ -12,14 +12,14 @@ from vlp.hub import hub_access
 
 
 @contextmanager
-def generator_access(settings: EpicConfig, text_encoder: str) -> Iterator[None]:
+def generator_access(settings: EpicConfig, text_encoder_key: str, text_encoder: str) -> Iterator[None]:
     """For a block that loads f_L: ``epic.generator``, or the baseline's ``text_encoder`` where that is "".
 
     Raises:
         WeightsError: a file of its folder is damaged.
         HubError: the hub does not give it.
     """
-    key, name = ("epic.generator", settings.generator) if settings.generator else ("tokenizer", text_encoder)
+    key, name = ("epic.generator", settings.generator) if settings.generator else (text_encoder_key, text_encoder)
     if Path(name).is_dir():
         check_folder(name)
     with hub_access(

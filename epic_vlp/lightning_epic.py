@@ -11,17 +11,19 @@ from transformers import PreTrainedModel
 
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
-from epic_common.generator import TokenGenerator, Vocabulary
+from epic_common.generator import TokenGenerator
 from epic_common.objective import Epic
+from epic_common.separator import mask_with_sep
 from epic_common.teacher import FrozenModel, SaliencyTeacher, SasSnapshot
+from epic_common.vocabulary import Vocabulary
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
-from vlp.nn.packed_text import encode_text_states
+from vlp.nn.packed_text import TextLayout, encode_text_states
 from vlp.nn.padding import PaddedLayout
 from vlp.training.phase import phase_of
 
-# What a loader tells EPIC of a batch: |M|, and the scores (B, n) of a saliency cache.
-MASKED_COUNT, SCORES = "epic_masked_count", "epic_scores"
+# What a loader tells EPIC of a batch: |M|, the scores (B, n) of a saliency cache, and the plan of f_L's own [SEP].
+MASKED_COUNT, SCORES, WITH_SEP = "epic_masked_count", "epic_scores", "epic_text_with_sep"
 
 
 class LightningEpic(Epic):
@@ -54,8 +56,10 @@ class LightningEpic(Epic):
         snapshot: SasSnapshot | None = None,
     ) -> None:
         super().__init__(config, vocabulary, hidden_size, generator, seed, rank)
-        if (config.masking == "saliency") != (teacher is not None):
-            raise ValueError("a teacher is needed where epic.masking='saliency', and nowhere else")
+        if config.scores_from_teacher != (teacher is not None):
+            raise ValueError(
+                "a teacher is needed where epic.masking='saliency', and nowhere else; not with epic.teacher='momentum'"
+            )
         if (config.replacement == "vlm") != (snapshot is not None):
             raise ValueError("a snapshot is needed where epic.replacement='vlm', and nowhere else")
         self.teacher, self.snapshot = teacher, snapshot
@@ -88,17 +92,28 @@ class LightningEpic(Epic):
         batch: Any,
         image_cls: Tensor | None = None,
         layout: PaddedLayout | None = None,
+        scores: Tensor | None = None,
     ) -> Corruption:
         """:meth:`corrupt` with what teacher and snapshot say of ``batch``, whose text is ids (B, n), mask (B, n).
 
         ``layout`` says how these sentences are stored where that is known before; f_L then reads them so, too.
+        ``scores`` (B, n) are those of Eq. 8 where the momentum model is the teacher.
         """
-        scores = None
         if self.teacher is not None:
             scores = batch[SCORES][:, : ids.shape[1]] if SCORES in batch else self.teacher.saliency(batch)
         logits = partial(self.snapshot.mlm_logits_at, batch) if self.snapshot is not None else None
+        layout = self._layout_of_generator(batch, layout)
         encode = None if layout is None else partial(encode_stored, layout=layout)
         return self.corrupt(ids, mask, scores, image_cls, logits, batch.get(MASKED_COUNT), encode)
+
+    def _layout_of_generator(self, batch: Any, layout: PaddedLayout | None) -> PaddedLayout | None:
+        """How f_L stores the sentences that the student stores as ``layout`` says; None = as it comes."""
+        if layout is None or not self.config.append_sep:
+            return layout
+        if isinstance(layout, TextLayout):
+            return TextLayout(batch[WITH_SEP]) if WITH_SEP in batch else None
+        assert layout.mask is not None
+        return PaddedLayout(mask_with_sep(layout.mask))
 
     def log_interval(self, model: Any) -> None:
         """Log the metrics since the last log, reduced over ranks, if a training batch has ended an interval."""

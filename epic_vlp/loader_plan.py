@@ -1,4 +1,4 @@
-"""What EPIC has the loaders add to a batch, so that no device is asked: |M|, cached scores, the teacher's plan."""
+"""What EPIC has the loaders add to a batch, so that no device is asked: |M|, cached scores, further plans."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any
 
 from epic_common.objective import MaskCount
 from epic_common.saliency_cache.reader import CachedTeacher
-from epic_vlp.lightning_epic import MASKED_COUNT, SCORES, LightningEpic
+from epic_common.separator import mask_with_sep
+from epic_vlp.lightning_epic import MASKED_COUNT, SCORES, WITH_SEP, LightningEpic
 from epic_vlp.parts import Config, TeacherPlan
+from vlp.data.trim import trim_padding
+from vlp.nn.packed_text import TextPlan
 
 Batch = dict[str, Any]
 
@@ -18,6 +21,7 @@ class EpicPlan:
     def __init__(self, epic: LightningEpic, config: Config, of_teacher: TeacherPlan | None) -> None:
         self.count = MaskCount(epic.config, epic.vocabulary)
         self.cached = epic.teacher if isinstance(epic.teacher, CachedTeacher) else None
+        self.reads_with_sep = epic.config.replacement == "lm" and not epic.config.image_conditioned
         loads_teacher = self.cached is None and epic.config.needs_teacher
         self.config, self.of_teacher = config, of_teacher if loads_teacher else None
 
@@ -32,6 +36,9 @@ class EpicPlan:
             added[SCORES] = self.cached.saliency(batch)
         if self.of_teacher is not None:
             added |= self.of_teacher(batch, self.config)
+        if self.count.config.append_sep and self.reads_with_sep:
+            (mask,) = trim_padding(batch["text_masks"])
+            added[WITH_SEP] = TextPlan.of(mask_with_sep(mask))
         return added
 
 

@@ -8,18 +8,20 @@ from typing import Any
 from epic_common.config import EpicConfig
 
 
-def odd_settings(config: Mapping[str, Any]) -> Iterator[str]:
-    """A line for each of them in a resolved config."""
+def odd_settings(config: Mapping[str, Any], switch: str) -> Iterator[str]:
+    """A line for each of them in a resolved config; ``switch`` says how a command switches EPIC on."""
     settings, default = EpicConfig.from_dict(config["epic"]), EpicConfig().to_dict()
     if not settings.enabled:
         changed = [f"epic.{name}={value!r}" for name, value in settings.to_dict().items() if value != default[name]]
         given = [f"{key}={config[key]}" for key in ("teacher_path", "saliency_cache") if config[key]]
         if changed or given:
-            yield f"EPIC is off, so {', '.join(changed + given)} does nothing: the named config epic switches it on"
+            yield f"EPIC is off, so {', '.join(changed + given)} does nothing: {switch} switches it on"
         return
     if settings.mask_ratio == 0:
         yield "epic.mask_ratio=0 masks no token: nothing is replaced, and every token is consistent"
     if settings.itc_weight == 0:
         yield "epic.itc_weight=0 leaves EPIC's loss out of the total"
     if config["teacher_path"] and not settings.needs_teacher:
-        yield f"teacher_path={config['teacher_path']} is not read: epic.masking={settings.masking!r} asks no teacher"
+        key = "teacher" if settings.masking == "saliency" else "masking"
+        value = getattr(settings, key)
+        yield f"teacher_path={config['teacher_path']} is not read: epic.{key}={value!r} asks no teacher"

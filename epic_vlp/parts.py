@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from epic_common.config import EpicConfig
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.baseline import Baseline
 
@@ -15,26 +16,43 @@ Config = dict[str, Any]
 TeacherPlan = Callable[[dict[str, Any], Config], dict[str, Any]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EpicParts:
     """EPIC in a baseline.
 
     Attributes:
         epic: its step.
         teacher: config -> the model that answers what EPIC asks of a teacher (epic_common.teacher.VisionLanguageModel).
-        fusion_layers: the config key that says how many layers ``epic.saliency_layer`` can count.
+        check_run: (config, settings) refuses a run that cannot have EPIC: none of pre-training, or without the MLM head
+            that "VLM (SAS)" draws words from.
+        as_teacher: (path, config, settings) -> what differs in the config that the teacher of a file is built from.
+        text_width: config -> width of the student's text states.
+        image_width: config -> width of its image [CLS] feature before fusion.
+        text_encoder: the config key that names tokenizer and text encoder.
+        fusion_layers: config -> how many layers ``epic.saliency_layer`` can count.
+        longest_text: the config key that says how long a text may be; None = the text encoder alone decides.
         image_encoder: whether the baseline encodes the image before fusion.
         text_ends_with_sep: whether its sentences end with [SEP] (</s>).
-        teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
+        momentum_model: whether it has a momentum model that can be the teacher.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
+        switch: how a command switches EPIC on.
+        teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
     """
 
     epic: type[LightningEpic]
     teacher: Callable[[Config], nn.Module]
-    fusion_layers: str
+    check_run: Callable[[Mapping[str, Any], EpicConfig], None]
+    as_teacher: Callable[[str, Mapping[str, Any], EpicConfig], Config]
+    text_width: Callable[[Mapping[str, Any]], int]
+    image_width: Callable[[Mapping[str, Any]], int]
+    text_encoder: str
+    fusion_layers: Callable[[Mapping[str, Any]], int]
+    longest_text: str | None
     image_encoder: bool
     text_ends_with_sep: bool
+    momentum_model: bool
     fixed_views: tuple[str, ...]
+    switch: str
     teacher_plan: TeacherPlan | None = None
 
 

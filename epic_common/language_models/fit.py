@@ -29,7 +29,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
-from epic_common.generator import Vocabulary
 from epic_common.language_models.hub import load_pair, write_sums
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
@@ -37,6 +36,7 @@ from epic_common.language_models.small import FAMILIES
 from epic_common.masking import mask_tokens, maskable_positions, masked_places
 from epic_common.strict import STRICT, Amount, OpenShare, Positive, in_words
 from epic_common.teacher import file_sha256
+from epic_common.vocabulary import Vocabulary
 
 _SUMMARY = "fit_lm.json"
 # batches that are drawn together and then sorted by length

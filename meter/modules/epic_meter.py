@@ -14,8 +14,8 @@ from typing import Any
 from torch import Tensor
 from torch.nn import functional as F
 
-from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.sacred_dialect import SacredExtension
 from meter.modules.meter_module import METERTransformerSS
 from vlp.nn.padding import Queries
 from vlp.sacred_dialect.joint_pass import Pass
@@ -66,10 +66,10 @@ class MeterEpic(LightningEpic):
         return Pass(corruption.input_ids, image, lambda fused: self.losses(layout.pad(fused.text), corruption))
 
 
-EPIC = EpicExtension(
+EPIC = SacredExtension(
     epic=MeterEpic,
     teacher=MeterTeacher,
-    fusion_layers="num_top_layer",
+    fusion_layers=lambda config: config["num_top_layer"],
     image_encoder=True,
     text_ends_with_sep=True,
     # square: an image is the same tensor whatever stands beside it

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.sacred_dialect import SacredExtension
 from tests.fifth.model import FifthModel
 
 
@@ -38,10 +38,10 @@ class FifthEpic(LightningEpic):
         return self.losses(model.fuse(corruption.input_ids, batch["text_masks"], image), corruption)
 
 
-EPIC = EpicExtension(
+EPIC = SacredExtension(
     epic=FifthEpic,
     teacher=FifthTeacher,
-    fusion_layers="num_layers",
+    fusion_layers=lambda config: config["num_layers"],
     image_encoder=False,
     text_ends_with_sep=True,
     fixed_views=("vit",),

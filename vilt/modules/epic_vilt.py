@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
+from epic_vlp.sacred_dialect import SacredExtension
 from vilt.modules.batches import image_of
 from vilt.modules.step_plan import joint_plan, kept_patches, valid_patches
 from vilt.modules.vilt_model import Images
@@ -116,10 +116,10 @@ class ViltEpic(LightningEpic):
         return Pass(corruption.input_ids, Images(image, plan["joint"]["image"]), finish, read)
 
 
-EPIC = EpicExtension(
+EPIC = SacredExtension(
     epic=ViltEpic,
     teacher=ViltTeacher,
-    fusion_layers="num_layers",
+    fusion_layers=lambda config: config["num_layers"],
     image_encoder=False,
     text_ends_with_sep=True,
     fixed_views=("pixelbert",),

@@ -119,6 +119,24 @@ def test_who_needs_a_teacher() -> None:
     needing = {name for name, values in PRESETS.items() if EpicConfig.from_dict(values).needs_teacher}
     assert needing == {"epic", "lm_fixed", "lm_trained", "lm_cond", "vlm_sas"}
     assert EpicConfig(enabled=True, masking="uniform", replacement="vlm").needs_teacher
+    assert not EpicConfig(enabled=True, teacher="momentum").needs_teacher
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"masking": "uniform"}, r"epic\.teacher='momentum' needs epic\.masking='saliency'"),
+        ({"replacement": "vlm"}, r"epic\.teacher='momentum' needs epic\.replacement='lm' or 'uniform'"),
+    ],
+)
+def test_the_momentum_teacher_gives_scores_and_no_snapshot(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EpicConfig.from_dict({"teacher": "momentum", **changes})
+
+
+def test_a_config_of_before_the_momentum_teacher_means_the_checkpoint() -> None:
+    saved = {name: value for name, value in EpicConfig(enabled=True).to_dict().items() if name != "teacher"}
+    assert EpicConfig.from_dict(saved) == EpicConfig(enabled=True)
 
 
 def test_a_baseline_without_the_part_refuses() -> None:
@@ -126,6 +144,12 @@ def test_a_baseline_without_the_part_refuses() -> None:
         EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
     with pytest.raises(ValueError, match=r"epic\.append_sep=True is not possible with METER: its sentences end with"):
         EpicConfig(append_sep=True).check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    momentum = EpicConfig(teacher="momentum")
+    with pytest.raises(
+        ValueError, match=r"epic\.teacher='momentum' is not possible with METER: it has no momentum model"
+    ):
+        momentum.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    momentum.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True)
     both = EpicConfig(image_conditioned=True, append_sep=True)
     both.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False)
 

@@ -23,12 +23,12 @@ from torch.nn.modules.module import register_module_forward_hook
 from transformers import AutoConfig, AutoModel, AutoModelForMaskedLM, AutoTokenizer
 from transformers.models.roberta.modeling_roberta import RobertaLMHead
 
-from epic_common.generator import Vocabulary
 from epic_common.language_models import progress
 from epic_common.language_models.fit import FitSettings, fit_language_model, main
 from epic_common.language_models.load import load_language_model
 from epic_common.language_models.small import FAMILIES, train_wordpiece
 from epic_common.masking import maskable_positions
+from epic_common.vocabulary import Vocabulary
 from tests.unit.epic.tiny import config_of
 
 SMALL: dict[str, Any] = {

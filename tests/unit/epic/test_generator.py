@@ -17,13 +17,13 @@ from epic_common.generator import (
     LanguageModelGenerator,
     UniformGenerator,
     VisionLanguageGenerator,
-    Vocabulary,
-    append_sep,
     build_generator,
     draw_tokens,
 )
-from epic_common.language_models.logits import vocabulary_head
+from epic_common.language_models.logits import encode_padded, vocabulary_head
 from epic_common.masking import mask_tokens
+from epic_common.separator import append_sep
+from epic_common.vocabulary import Vocabulary
 from tests.unit.epic.test_language_model import VOCAB
 from tests.unit.epic.tiny import (
     EOS,
@@ -35,6 +35,7 @@ from tests.unit.epic.tiny import (
     WIDTH,
     config_of,
     language_model,
+    propose,
     sentences,
 )
 
@@ -64,13 +65,13 @@ def test_l_gen_is_the_cross_entropy_at_the_masked_positions(family: str) -> None
     generator = lm_generator(family=family).eval()
     ids, mask = sentences(6, 3, 9)
     masked = every_other(ids, mask)
-    proposal = generator.propose(ids, mask, masked, rng())
+    proposal = propose(generator, ids, mask, masked, rng())
     lm: Any = generator.language_model
     log_p = lm(input_ids=mask_tokens(ids, masked, MASK), attention_mask=mask).logits.log_softmax(-1)
     terms = [-log_p[b, i, ids[b, i]] for b, i in masked.nonzero().tolist()]
     torch.testing.assert_close(proposal.loss, torch.stack(terms).mean())
     generator.config = config_of("epic", generator_reduction="sum_per_sentence")
-    summed = generator.propose(ids, mask, masked, rng()).loss
+    summed = propose(generator, ids, mask, masked, rng()).loss
     torch.testing.assert_close(summed, torch.stack(terms).sum() / 3)
     likeliest = [bool(log_p[b, i].argmax() == ids[b, i]) for b, i in masked.nonzero().tolist()]
     assert proposal.correct is not None and proposal.correct.tolist() == likeliest
@@ -113,11 +114,11 @@ def test_a_language_model_that_is_not_finite_has_no_finite_loss(preset: str, val
     generator = build_generator(config_of(preset), VOCABULARY, lm, WIDTH)
     ids, mask = sentences(6, 3)
     image_cls, masked = torch.zeros(2, WIDTH), every_other(ids, mask)
-    assert generator.propose(ids, mask, masked, rng(), image_cls).loss.isfinite()
+    assert propose(generator, ids, mask, masked, rng(), image_cls).loss.isfinite()
     head: Any = vocabulary_head(lm)
     with torch.no_grad():
         head.bias[7] = value
-    proposal = generator.propose(ids, mask, masked, rng(), image_cls)
+    proposal = propose(generator, ids, mask, masked, rng(), image_cls)
     assert not proposal.loss.isfinite() and (proposal.tokens > MASK).all()
 
 
@@ -126,9 +127,9 @@ def test_a_snapshot_that_is_not_finite_has_no_finite_loss() -> None:
     ids, mask = sentences(6, 3)
     masked = every_other(ids, mask)
     logits = torch.zeros(int(masked.sum()), SIZE)
-    assert generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss == 0
+    assert propose(generator, ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss == 0
     logits[0, 9] = torch.nan
-    assert generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss.isnan()
+    assert propose(generator, ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).loss.isnan()
 
 
 def test_the_race_of_exponentials_draws_what_multinomial_draws() -> None:
@@ -142,7 +143,7 @@ def test_the_race_of_exponentials_draws_what_multinomial_draws() -> None:
 def test_special_tokens_can_be_allowed() -> None:
     generator = lm_generator(draw_special_tokens=True)
     ids, mask = sentences(*[8] * 60)
-    tokens = generator.propose(ids, mask, every_other(ids, mask), rng()).tokens
+    tokens = propose(generator, ids, mask, every_other(ids, mask), rng()).tokens
     assert set(tokens.tolist()) & set(VOCABULARY.special_ids)
 
 
@@ -150,7 +151,7 @@ def test_tokens_that_the_baseline_does_not_have_are_never_drawn() -> None:
     torch.manual_seed(0)
     generator = LanguageModelGenerator(language_model(size=SIZE + 24), VOCABULARY, config_of("epic"))
     ids, mask = sentences(*[8] * 60)
-    tokens = generator.propose(ids, mask, every_other(ids, mask), rng()).tokens
+    tokens = propose(generator, ids, mask, every_other(ids, mask), rng()).tokens
     assert tokens.max() < SIZE and tokens.min() > MASK
 
 
@@ -162,7 +163,7 @@ def test_a_smaller_vocabulary_is_refused() -> None:
 def test_no_gradient_flows_through_the_draw() -> None:
     generator = lm_generator()
     ids, mask = sentences(6, 3)
-    proposal = generator.propose(ids, mask, every_other(ids, mask), rng())
+    proposal = propose(generator, ids, mask, every_other(ids, mask), rng())
     assert not proposal.tokens.requires_grad and proposal.loss.requires_grad
 
 
@@ -171,7 +172,7 @@ def test_one_forward_serves_the_draws_and_l_gen() -> None:
     calls: list[int] = []
     generator.language_model.base_model.register_forward_hook(lambda *_: calls.append(1))
     ids, mask = sentences(6, 3)
-    generator.propose(ids, mask, every_other(ids, mask), rng())
+    propose(generator, ids, mask, every_other(ids, mask), rng())
     assert calls == [1]
 
 
@@ -180,7 +181,7 @@ def test_dropout_is_on_in_the_trained_generator_and_can_be_switched_off() -> Non
     masked = every_other(ids, mask)
     for dropout in (True, False):
         generator = lm_generator(generator_dropout=dropout).train()
-        first, second = (generator.propose(ids, mask, masked, rng()).loss for _ in range(2))
+        first, second = (propose(generator, ids, mask, masked, rng()).loss for _ in range(2))
         assert (first != second) == dropout
         assert second.requires_grad
 
@@ -193,9 +194,9 @@ def test_a_frozen_generator_has_no_gradient_no_dropout_and_no_loss(preset: str) 
     assert list(generator.parameters())  # still in the module, and so in the checkpoint
     ids, mask = sentences(9)
     masked = every_other(ids, mask)
-    proposal = generator.propose(ids, mask, masked, rng())
+    proposal = propose(generator, ids, mask, masked, rng())
     assert proposal.loss == 0 and not proposal.loss.requires_grad
-    assert torch.equal(proposal.tokens, generator.propose(ids, mask, masked, rng()).tokens)
+    assert torch.equal(proposal.tokens, propose(generator, ids, mask, masked, rng()).tokens)
 
 
 def test_a_separator_is_appended_for_the_generator_alone() -> None:
@@ -210,6 +211,15 @@ def test_a_separator_is_appended_for_the_generator_alone() -> None:
     lm: Any = generator.language_model
     full = lm(input_ids=mask_tokens(long_ids, long_masked, MASK), attention_mask=long_mask).logits[long_masked]
     torch.testing.assert_close(logits_of(generator, ids, mask, masked), full, rtol=1e-5, atol=1e-5)
+    read = []
+
+    def encode(encoder: Any, read_ids: Tensor, read_mask: Tensor) -> Tensor:
+        read.append((read_ids.tolist(), read_mask.tolist()))
+        return encode_padded(encoder, read_ids, read_mask)
+
+    proposal = propose(generator, ids, mask, masked, rng(), encode=encode)
+    assert read == [(mask_tokens(long_ids, long_masked, MASK).tolist(), long_mask.tolist())]
+    assert proposal.loss == propose(generator, ids, mask, masked, rng()).loss
     with pytest.raises(ValueError, match="SEP"):
         append_sep(ids, mask, Vocabulary(MASK, PAD, (0,), SIZE))
 
@@ -232,8 +242,8 @@ def test_the_conditioned_generator_reads_the_image_and_stops_its_gradient(image_
     ids, mask = sentences(6, 3)
     masked = every_other(ids, mask)
     image = torch.randn(2, image_width, requires_grad=True)
-    loss = generator.propose(ids, mask, masked, rng(), image).loss
-    other = generator.propose(ids, mask, masked, rng(), -image).loss
+    loss = propose(generator, ids, mask, masked, rng(), image).loss
+    other = propose(generator, ids, mask, masked, rng(), -image).loss
     assert loss != other  # L_GEN sees it
     assert not torch.allclose(
         logits_of(generator, ids, mask, masked, generator.first_embedding(image)),
@@ -253,20 +263,20 @@ def test_the_image_takes_the_place_of_the_first_word_embedding() -> None:
     image = torch.randn(2, WIDTH)
     words = lm.get_input_embeddings()(mask_tokens(ids, masked, MASK))
     full = lm(inputs_embeds=torch.cat([image[:, None], words[:, 1:]], 1), attention_mask=mask).logits[masked]
-    loss = generator.propose(ids, mask, masked, rng(), image).loss
+    loss = propose(generator, ids, mask, masked, rng(), image).loss
     torch.testing.assert_close(loss, F.cross_entropy(full, ids[masked]))
 
 
 def test_the_conditioned_generator_insists_on_the_image() -> None:
     ids, mask = sentences(4)
     with pytest.raises(ValueError, match="image_cls"):
-        conditioned(WIDTH).propose(ids, mask, every_other(ids, mask), rng())
+        propose(conditioned(WIDTH), ids, mask, every_other(ids, mask), rng())
 
 
 def test_uniform_replacements_cover_the_vocabulary_evenly() -> None:
     generator = UniformGenerator(VOCABULARY, config_of("itc_rand"))
     ids, mask = sentences(*[18] * 400)
-    proposal = generator.propose(ids, mask, mask.bool(), rng())
+    proposal = propose(generator, ids, mask, mask.bool(), rng())
     counts = proposal.tokens.bincount(minlength=SIZE)
     assert (counts[: MASK + 1] == 0).all()
     assert chisquare(counts[MASK + 1 :].tolist()).pvalue > 1e-3
@@ -285,14 +295,14 @@ def test_the_vision_language_generator_asks_the_snapshot_with_the_masked_sentenc
         return certain.scatter(1, ids[masked][:, None], 50.0)
 
     generator = VisionLanguageGenerator(VOCABULARY, config_of("vlm_sas"))
-    proposal = generator.propose(ids, mask, masked, rng(), snapshot_logits=snapshot_logits)
+    proposal = propose(generator, ids, mask, masked, rng(), snapshot_logits=snapshot_logits)
     assert torch.equal(proposal.tokens, ids[masked])
     assert proposal.correct is not None and proposal.correct.all()
     assert not proposal.loss.requires_grad
     ((input_ids, where),) = asked
     assert (input_ids[masked] == MASK).all() and torch.equal(where, masked.flatten().nonzero().squeeze(1))
     with pytest.raises(ValueError, match="needs snapshot_logits"):
-        generator.propose(ids, mask, masked, rng())
+        propose(generator, ids, mask, masked, rng())
     assert torch.equal(input_ids[~masked], ids[~masked])
 
 
@@ -304,7 +314,7 @@ def test_the_vision_language_generator_draws_words_of_the_baseline_alone() -> No
     logits[:, : MASK + 1] = logits[:, SIZE:] = 20.0
     for special, lowest in ((False, MASK + 1), (True, 0)):
         generator = VisionLanguageGenerator(VOCABULARY, config_of("vlm_sas", draw_special_tokens=special))
-        tokens = generator.propose(ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).tokens
+        tokens = propose(generator, ids, mask, masked, rng(), snapshot_logits=lambda *_: logits).tokens
         assert tokens.min() == lowest and tokens.max() < SIZE
 
 
@@ -313,7 +323,7 @@ def test_l_gen_is_float32_under_autocast() -> None:
     ids, mask = sentences(6, 3)
     masked = every_other(ids, mask)
     with torch.autocast("cpu", torch.bfloat16):
-        loss = generator.propose(ids, mask, masked, rng()).loss
+        loss = propose(generator, ids, mask, masked, rng()).loss
         logits = logits_of(generator, ids, mask, masked)
     assert loss.dtype == logits.dtype == torch.float32
     # exactly the float32 cross-entropy of the half-precision model's logits

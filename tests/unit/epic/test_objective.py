@@ -23,6 +23,7 @@ from tests.unit.epic.tiny import (
     config_of,
     epic_of,
     language_model,
+    propose,
     sentences,
     step,
 )
@@ -221,7 +222,7 @@ def test_padding_does_not_change_the_step() -> None:
         # the same M for both: only the padding differs
         masked = torch.zeros_like(ids, dtype=torch.bool)
         masked[:, 2:4] = True
-        gen = epic.generator.propose(ids, mask, masked, torch.Generator().manual_seed(0))
+        gen = propose(epic.generator, ids, mask, masked, torch.Generator().manual_seed(0))
         states = model.fuse(ids.masked_scatter(masked, gen.tokens), mask, image)
         results.append((gen.tokens, gen.loss, epic.head(states)[:, :11][mask[:, :11].bool()]))
     for a, b in zip(*results, strict=True):

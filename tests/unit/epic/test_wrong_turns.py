@@ -27,6 +27,7 @@ from tests.unit.epic.tiny import (
     config_of,
     epic_of,
     language_model,
+    propose,
     sentences,
     step,
 )
@@ -61,7 +62,7 @@ def test_2_the_generator_neither_sees_the_image_nor_is_the_student_and_l_gen_tra
     masked = torch.zeros_like(batch["ids"], dtype=torch.bool)
     masked[:, 1:3] = True
     tokens = [
-        epic.generator.propose(batch["ids"], batch["mask"], masked, torch.Generator().manual_seed(0), image).tokens
+        propose(epic.generator, batch["ids"], batch["mask"], masked, torch.Generator().manual_seed(0), image).tokens
         for image in (torch.zeros(2, IMAGE_WIDTH), torch.ones(2, IMAGE_WIDTH))
     ]
     assert torch.equal(tokens[0], tokens[1])
@@ -80,7 +81,7 @@ def test_3_tokens_are_sampled_and_the_original_comes_up_as_often_as_it_should() 
     ids = ids.clone()
     ids[:, 3] = logits.topk(2).indices[1]  # an original that is likely, but not the likeliest
     p = logits.softmax(-1)[ids[0, 3]].item()
-    drawn = generator.propose(ids, mask, masked, torch.Generator().manual_seed(1)).tokens
+    drawn = propose(generator, ids, mask, masked, torch.Generator().manual_seed(1)).tokens
     share = (drawn == ids[:, 3]).float().mean().item()
     assert 0.02 < p < 0.5 and share == pytest.approx(p, abs=4 * math.sqrt(p * (1 - p) / 4000))
     assert len(drawn.unique()) > 10

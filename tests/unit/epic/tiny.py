@@ -11,9 +11,11 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel, RobertaCo
 
 from epic_common.config import PRESETS, EpicConfig
 from epic_common.corruption import Corruption
-from epic_common.generator import Vocabulary, build_generator
+from epic_common.generator import Proposal, TokenGenerator, build_generator
+from epic_common.masked_batch import MaskedBatch
 from epic_common.objective import Epic
 from epic_common.teacher import SaliencyTeacher, SasSnapshot, Teacher
+from epic_common.vocabulary import Vocabulary
 
 SIZE, WIDTH, IMAGE_WIDTH = 40, 16, 24
 # <s>, <pad>, </s>, <unk> and <mask>, in RoBERTa's order
@@ -77,6 +79,19 @@ def batch_of(*lengths: int, seed: int = 0) -> dict[str, Tensor]:
     ids, mask = sentences(*lengths, seed=seed)
     image = torch.randn(len(lengths), 3, IMAGE_WIDTH, generator=torch.Generator().manual_seed(seed + 1))
     return {"ids": ids, "mask": mask, "image": image}
+
+
+def propose(
+    generator: TokenGenerator,
+    ids: Tensor,
+    mask: Tensor,
+    masked: Tensor,
+    rng: torch.Generator,
+    image_cls: Tensor | None = None,
+    **known: Any,
+) -> Proposal:
+    """What a generator proposes for the positions M = ``masked``."""
+    return generator.propose(MaskedBatch(ids, mask, masked, image_cls, **known), rng)
 
 
 def config_of(preset: str, **changes: Any) -> EpicConfig:

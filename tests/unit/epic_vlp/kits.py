@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from epic_common.generator import Vocabulary, build_generator
+from epic_common.generator import build_generator
 from epic_common.teacher import SasSnapshot, Teacher
+from epic_common.vocabulary import Vocabulary
 from epic_vlp.parts import EpicParts, parts_of
 from meter.baseline import BASELINE as METER
 from meter.modules import meter_utils
@@ -53,7 +54,10 @@ class Kit:
         student, config = self.student(), config_of(preset, **changes)
         parts = self.parts
         config.check_baseline(
-            self.baseline.title, image_encoder=parts.image_encoder, text_ends_with_sep=parts.text_ends_with_sep
+            self.baseline.title,
+            image_encoder=parts.image_encoder,
+            text_ends_with_sep=parts.text_ends_with_sep,
+            momentum_model=parts.momentum_model,
         )
         lm = language_model(self.baseline.text_family) if config.replacement == "lm" else None
         held = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None

@@ -23,7 +23,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def test_usual_settings_are_passed_over() -> None:
     assert not list(odd_settings(BASE, BATCHES))
-    assert not list(odd_settings_of_epic(BASE))
+    assert not list(odd_settings_of_epic(BASE, "the named config epic"))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_is_just_meant_has_none(changes: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_hardly_meant_of_epic(changes: dict[str, Any], line: str) -> None:
-    (found,) = odd_settings_of_epic(config(**changes))
+    (found,) = odd_settings_of_epic(config(**changes), "the named config epic")
     assert found.startswith(line)
 
 
