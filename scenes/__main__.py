@@ -1,7 +1,7 @@
 """Make the demo data.
 
 python -m scenes --output RAW_ROOT --train 3000 --val 100 --test 100 --captions 2 --image-size 112 --seed 0
-python -m scenes tasks --scenes RAW_ROOT --output TASKS_ROOT
+python -m scenes tasks --scenes RAW_ROOT --output TASKS_ROOT --layouts vqa nlvr2 snli refcoco+
 python -m scenes corpus --output captions.txt --lines 20000 --seed 7
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
-from scenes.task_layouts import write_tasks
+from scenes.task_layouts import LAYOUTS, TASKS, write_tasks
 
 
 def _images_parser() -> argparse.ArgumentParser:
@@ -42,10 +42,13 @@ def _corpus_parser() -> argparse.ArgumentParser:
 
 def _tasks_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        "python -m scenes tasks", description="What is asked of the scenes, as VQA v2, NLVR2 and SNLI-VE."
+        "python -m scenes tasks", description="What is asked and said of the scenes, in the layouts of other data sets."
     )
     parser.add_argument("--scenes", type=Path, required=True, help="folder of scenes that this command has made")
-    parser.add_argument("--output", type=Path, required=True, help="folder to make, with vqa, nlvr2 and snli in it")
+    parser.add_argument("--output", type=Path, required=True, help="folder to make, with a folder for each layout")
+    parser.add_argument(
+        "--layouts", nargs="+", choices=LAYOUTS, default=TASKS, help=f"what to write (default: {' '.join(TASKS)})"
+    )
     return parser
 
 
@@ -57,7 +60,7 @@ def main(argv: Sequence[str]) -> None:
         return
     if argv[:1] == ["tasks"]:
         options = _tasks_parser().parse_args(argv[1:])
-        write_tasks(options.scenes, options.output)
+        write_tasks(options.scenes, options.output, options.layouts)
         return
     options = _images_parser().parse_args(argv)
     request = Request(options.train, options.val, options.test, options.captions, options.image_size, options.seed)

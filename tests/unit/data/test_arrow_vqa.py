@@ -7,15 +7,11 @@ from pathlib import Path
 
 from tests.unit.data.raw import image_bytes, read_table, write
 from vlp.data.arrow.convert import convert
-from vlp.data.arrow.vqa import answer_vocabulary, soft_labels, vqa_score
+from vlp.data.arrow.vqa import soft_labels, vqa_score
 
 
 def test_score_grows_to_one() -> None:
     assert [vqa_score(count) for count in range(6)] == [0.0, 0.3, 0.6, 0.9, 1.0, 1.0]
-
-
-def test_an_answer_needs_nine_questions_for_an_id() -> None:
-    assert answer_vocabulary(["no"] * 8 + ["yes", "2"] * 9) == {"yes": 0, "2": 1}
 
 
 def test_raw_answers_are_looked_up_as_they_are() -> None:

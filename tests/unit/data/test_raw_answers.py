@@ -7,7 +7,7 @@ import csv
 import pytest
 
 from tests.parity.fixture import FIXTURES
-from vlp.data.raw.answers import CONTRACTIONS, normalize_word
+from vlp.data.raw.answers import CONTRACTIONS, frequent_answers, normalize_word
 
 
 @pytest.mark.parametrize(
@@ -29,3 +29,7 @@ def test_contractions_are_the_official_ones() -> None:
     with open(FIXTURES / "vilt" / "contractions.tsv", newline="", encoding="utf-8") as table:
         rows = list(csv.DictReader(table, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert len(rows) == 120 and {row["from"]: row["to"] for row in rows} == CONTRACTIONS
+
+
+def test_an_answer_needs_nine_questions() -> None:
+    assert list(frequent_answers(["no"] * 8 + ["yes", "2"] * 9).items()) == [("yes", 9), ("2", 9)]

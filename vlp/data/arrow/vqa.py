@@ -16,7 +16,7 @@ import pyarrow as pa
 from vlp.data.arrow.rows import table_of
 from vlp.data.arrow.writer import Row, Table, vqa_schema
 from vlp.data.conversion.skips import Skips
-from vlp.data.raw.answers import normalize_word
+from vlp.data.raw.answers import frequent_answers, normalize_word
 from vlp.data.raw.records import Question, QuestionedImage
 from vlp.data.raw.source import Source
 from vlp.data.raw.vqa import (
@@ -29,7 +29,6 @@ from vlp.data.raw.vqa import (
     read_questions,
 )
 
-_MIN_COUNT = 9  # an answer that is seen less often has no id
 _HELD_OUT = 1000  # rows of the val split that rest_val keeps
 
 
@@ -52,12 +51,6 @@ def plan_vqa(source: Source, folder: Path) -> list[Table]:
             images = join_images(source, split, read_questions(source, split))
             tables.append(table_of(f"vqav2_{split}", vqa_schema(False), images, question_row, texts="questions"))
     return tables
-
-
-def answer_vocabulary(answers: Iterable[str]) -> dict[str, int]:
-    """Return answer -> id for normalised answers that occur at least nine times, ids in order of first appearance."""
-    counts = Counter(answers)
-    return {answer: i for i, answer in enumerate(answer for answer, count in counts.items() if count >= _MIN_COUNT)}
 
 
 def vqa_score(count: int) -> float:
@@ -89,7 +82,7 @@ def question_row(image: QuestionedImage, vocabulary: Mapping[str, int] | None = 
 def _labelled_tables(source: Source) -> list[Table]:
     annotations = {split: read_annotations(source, split) for split in LABELLED}
     chosen = (entry.multiple_choice_answer for split in annotations.values() for entry in split.values())
-    vocabulary = answer_vocabulary(map(normalize_word, chosen))
+    vocabulary = {answer: i for i, answer in enumerate(frequent_answers(map(normalize_word, chosen)))}
     source.found["answers"] = len(vocabulary)
     row = partial(question_row, vocabulary=vocabulary)
     tables = []

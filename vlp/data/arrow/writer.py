@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import zlib
 from array import array
 from collections import deque
@@ -16,6 +15,7 @@ import pyarrow as pa
 
 from vlp.data.arrow.checksums import HashedFile, image_columns, sums_bytes, sums_path, values_crc32
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
+from vlp.data.conversion.image_files import file_problem
 from vlp.data.conversion.skips import Skips
 from vlp.data.images import ImageError, check_image
 from vlp.files import atomic_open
@@ -153,16 +153,12 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
     for column, value in row.items():
         if not isinstance(value, Path):
             continue
+        if problem := file_problem(value):
+            return _Unusable(*problem)
         try:
-            if not stat.S_ISREG(value.stat().st_mode):  # opening a FIFO would wait for a writer
-                return _Unusable("image is no regular file", f"{value}: {_kind(value.stat().st_mode)}")
             data = value.read_bytes()
-        except FileNotFoundError:
-            return _Unusable("annotation without image", str(value))
-        except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
-            return _Unusable("image cannot be read", f"{value}: {getattr(error, 'strerror', None) or error}")
-        if not data:
-            return _Unusable("zero-byte image", str(value))
+        except OSError as error:
+            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
         if verify:
             try:
                 check_image(data)
@@ -170,8 +166,3 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
                 return _Unusable("image does not decode", f"{value}: {error}")
         loaded[column] = data
     return loaded
-
-
-def _kind(mode: int) -> str:
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -28,12 +28,17 @@ def stdout_console() -> Console:
 
 
 def print_written(
-    dataset: str, folder: str, files: Mapping[str, WrittenFile], found: Mapping[str, int], console: Console
+    dataset: str,
+    folder: str,
+    files: Mapping[str, WrittenFile],
+    found: Mapping[str, int],
+    console: Console,
+    heads: tuple[str, str, str] = ("table", "rows", "captions"),
 ) -> None:
     """Print the files, by name, that the conversion of ``dataset`` wrote, and how much raw data it found."""
     grid = Grid(title=escape(f"{dataset} → {folder}"), title_justify="left")
-    for column, justify in (("table", "left"), ("rows", "right"), ("captions", "right"), ("MB", "right")):
-        grid.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for column in (*heads, "MB"):
+        grid.add_column(column, justify="left" if column == heads[0] else "right")
     for name, file in files.items():
         grid.add_row(name, f"{file.rows:,}", f"{file.captions:,}", f"{file.bytes / 1e6:,.1f}")
     console.print(grid)

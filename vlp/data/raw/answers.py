@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable
 
 MARKS = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA_DIGIT = re.compile(r"\d,\d")
 _PERIOD_BEFORE_NO_DIGIT = re.compile(r"\.(?!\d)")
+_MIN_COUNT = 9  # an answer that is seen less often is no candidate
 _MAX_PERIODS = 32  # official code passes a flag where the number of replacements belongs
 
 NUMBERS = {"none": "0"} | {
@@ -56,3 +59,8 @@ def normalize_word(answer: str) -> str:
     words = [NUMBERS.get(word, word) for word in text.lower().split()]
     words = [CONTRACTIONS.get(word, word) for word in words if word not in ARTICLES]
     return " ".join(words).replace(",", "")
+
+
+def frequent_answers(answers: Iterable[str]) -> dict[str, int]:
+    """Return answer -> count for normalised answers that occur at least nine times, in order of first appearance."""
+    return {answer: count for answer, count in Counter(answers).items() if count >= _MIN_COUNT}

@@ -5,6 +5,7 @@ Source: docs/official/meter.md §3.9.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from vlp.data.conversion.skips import Skips
@@ -30,12 +31,13 @@ class _Pair:
     statements: list[Statement] = field(default_factory=list)
 
 
-def read_nlvr2(source: Source) -> dict[str, LazyRecords[StatementPair]]:
-    """Read train, dev, test1 and the balanced and unbalanced versions of the last two, as far as they are there.
+def read_nlvr2(source: Source, splits: Sequence[str] = tuple(_ANNOTATIONS)) -> dict[str, LazyRecords[StatementPair]]:
+    """Read ``splits`` of train, dev, test1 and the balanced and unbalanced versions of the last two, if they are there.
 
     An image pair comes once, with all its statements, in file order.
     """
-    return {split: _read(source, split, name) for split, name in _ANNOTATIONS.items() if source.optional(split, name)}
+    files = {split: _ANNOTATIONS[split] for split in splits}
+    return {split: _read(source, split, name) for split, name in files.items() if source.optional(split, name)}
 
 
 def _read(source: Source, split: str, annotation: str) -> LazyRecords[StatementPair]:

@@ -96,3 +96,15 @@ class EntailmentImage:
     image_id: str
     split: str
     entailments: Sequence[Entailment]
+
+
+@dataclass(frozen=True, slots=True)
+class ReferredObject:
+    """An object of an image and the expressions that mean it alone; the box is (left, upper edge, width, height)."""
+
+    path: Path
+    image_id: int
+    ref_id: int
+    split: str
+    expressions: Sequence[str]
+    box: tuple[float, float, float, float]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,25 +33,31 @@ class _Regions:
 def read_vg(source: Source) -> LazyRecords[RegionImage]:
     """Read ``annotations/region_descriptions.json``: the images of both folders in shuffled order."""
     regions = _read_regions(source)
-    paths: list[Path] = []
-    seen: set[str] = set()
-    for path in source.images("images/VG_100K", "images/VG_100K_2"):
-        if path.stem not in regions:
-            source.skips.add("image without annotation", str(path))
-        elif path.stem in seen:
-            source.skips.add("second image of the same name", str(path))
-        else:
-            paths.append(path)
-        seen.add(path.stem)
-    for image_id in regions:
-        if image_id not in seen:
-            source.skips.add("annotation without image", image_id)
+    paths = annotated_images(source, regions)
 
     def build(number: int, _: Skips) -> RegionImage:
         path = paths[number]
         return RegionImage(path, path.stem, tuple(regions[path.stem]))
 
     return LazyRecords(range(len(paths)), build)
+
+
+def annotated_images(source: Source, annotated: Collection[str]) -> list[Path]:
+    """List the images of both folders whose id is ``annotated``, in shuffled order."""
+    paths: list[Path] = []
+    seen: set[str] = set()
+    for path in source.images("images/VG_100K", "images/VG_100K_2"):
+        if path.stem not in annotated:
+            source.skips.add("image without annotation", str(path))
+        elif path.stem in seen:
+            source.skips.add("second image of the same name", str(path))
+        else:
+            paths.append(path)
+        seen.add(path.stem)
+    for image_id in annotated:
+        if image_id not in seen:
+            source.skips.add("annotation without image", image_id)
+    return paths
 
 
 def _read_regions(source: Source) -> dict[str, _Regions]:
