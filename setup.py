@@ -1,4 +1,4 @@
-"""Install the EPIC monorepo: ``pip install -e .[meter,vilt]`` to pre-train, ``.[meter,vilt,test]`` to develop."""
+"""Install the EPIC monorepo: ``pip install -e .[meter,vilt,albef]`` to pre-train, with ``test``, too, to develop."""
 
 from setuptools import find_packages, setup
 
@@ -27,6 +27,14 @@ ARROW = [  # the launchers of METER and ViLT
     "matplotlib>=3.8",
     "jinja2>=3.1",
 ]
+LISTS = [  # the launchers of ALBEF
+    "lightning>=2.6,<3",
+    "torchmetrics>=1.3",
+    "timm>=1.0.24",
+    "ruamel.yaml>=0.18,<0.20",
+    "tensorboard>=2.14",
+    "matplotlib>=3.8",
+]
 TEST = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
 
 setup(
@@ -36,9 +44,17 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(
-        include=["epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "scenes*", "demo*", "patches*", "benchmarks*"]
+        include=[
+            *("epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "albef*"),
+            *("scenes*", "demo*", "patches*", "benchmarks*"),
+        ]
     ),
-    package_data={"demo": ["templates/*"], "patches": ["*.patch"], "benchmarks": ["*.json", "measured/*.json"]},
+    package_data={
+        "albef": ["configs/*", "configs/tiny/*"],
+        "demo": ["templates/*"],
+        "patches": ["*.patch"],
+        "benchmarks": ["*.json", "measured/*.json"],
+    },
     install_requires=CORE,
-    extras_require={"meter": ARROW, "vilt": ARROW, "test": TEST},
+    extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "test": TEST},
 )

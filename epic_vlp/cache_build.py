@@ -33,9 +33,9 @@ from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
 from vlp.progress import CountProgress
 from vlp.sacred_dialect.baseline import SacredBaseline
-from vlp.sacred_dialect.processes import check_processes
 from vlp.sacred_dialect.settings import PRECISIONS, processes_per_node
 from vlp.training.matmul import set_matmul_precision
+from vlp.training.processes import check_processes
 from vlp.training.trainer import prepare_process
 from vlp.versions import package_versions
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 from vlp.config.kinds import Text
@@ -27,18 +27,18 @@ class MustExist:
 File = Annotated[Text, MustExist()]
 
 
-def check_paths(schema: type[Schema], values: Mapping[str, Any]) -> None:
-    """Check a configuration that ``schema`` allows.
+def check_paths(schema: type[Schema], values: Mapping[str, Any], skip: Collection[str] = ()) -> None:
+    """Check a configuration that ``schema`` allows; ``skip`` are keys that this run does not read.
 
     Raises:
         ConfigError: a line for each file or folder that is not there, with its key.
     """
-    if lines := list(_complaints(schema, values)):
+    if lines := [line for name, line in _complaints(schema, values) if name not in skip]:
         raise ConfigError("\n".join(lines))
 
 
-def _complaints(schema: type[Schema], values: Mapping[str, Any]) -> Iterator[str]:
+def _complaints(schema: type[Schema], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, field in schema.model_fields.items():
         for marker in field.metadata:
             if isinstance(marker, MustExist) and (complaint := marker.complaint(values[name])):
-                yield f"{name}={values[name]}: {complaint}"
+                yield name, f"{name}={values[name]}: {complaint}"

@@ -15,9 +15,10 @@ from sacred.arg_parser import get_config_updates
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
+from vlp.config.plain import not_plain
 from vlp.config.schema import ConfigError, check, check_alone
 from vlp.sacred_dialect.config import base_config
-from vlp.sacred_dialect.items import not_plain, wrong_items
+from vlp.sacred_dialect.items import wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
 from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
 

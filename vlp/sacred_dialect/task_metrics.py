@@ -7,27 +7,13 @@ from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from vlp.sacred_dialect.retrieval import compute_irtr_recall
 from vlp.sacred_dialect.tasks import Tasks
 from vlp.training.phase import phase_of
+from vlp.training.running_mean import RunningMean
 
 BY_TABLE = ("nlvr2", "snli")  # evaluated on two splits at once, told apart by the names of their tables
-
-
-class RunningMean(MeanMetric):
-    """torchmetrics' mean over all values but NaN, added up on the device: theirs reads every value on the host."""
-
-    def __init__(self) -> None:
-        super().__init__(nan_strategy="ignore")
-
-    def update(self, value: Tensor, weight: int) -> None:  # type: ignore[override]
-        """Count ``value`` () as ``weight`` equal ones."""
-        value = value.to(self.dtype)
-        nan = value.isnan()
-        self.mean_value += (value * weight).masked_fill(nan, 0.0)
-        self.weight += ~nan * weight
 
 
 def set_metrics(model: Tasks) -> None:

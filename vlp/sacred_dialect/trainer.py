@@ -8,9 +8,10 @@ from typing import Any
 import lightning as L
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
-from vlp.sacred_dialect.processes import check_processes, check_variables
 from vlp.sacred_dialect.settings import event_log, processes_per_node, trainer_settings
 from vlp.training import trainer as engine
+from vlp.training.launch_variables import check_variables
+from vlp.training.processes import check_processes
 
 
 def build_trainer(

@@ -1,6 +1,6 @@
-"""The optimisers of METER and ViLT, their states on every process or divided among all.
+"""The optimisers of the baselines, their states on every process or divided among all.
 
-Source: docs/official/meter.md §6, docs/official/vilt.md §6.
+Source: docs/official/meter.md §6, docs/official/vilt.md §6, docs/official/albef.md §6.
 """
 
 from __future__ import annotations
@@ -74,14 +74,15 @@ class AdamW(Optimizer):
 
 
 KINDS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
-    "adamw": (AdamW, {}),
+    "adamw": (AdamW, {}),  # METER's and ViLT's
     "adam": (Adam, {}),
     "sgd": (SGD, {"momentum": 0.9}),
+    "adamW": (torch.optim.AdamW, {"betas": (0.9, 0.999), "eps": 1e-8}),  # ALBEF's and X-VLM's
 }
 
 
 def build_optimizer(groups: list[dict[str, Any]], kind: str, learning_rate: float, shard: bool = False) -> Optimizer:
-    """The optimiser ``optim_type`` over parameter groups, after the process group is set up.
+    """The optimiser ``kind`` over parameter groups, after the process group is set up.
 
     Args:
         shard: every process keeps the states of its share of the parameters alone, updates them and sends them to the

@@ -18,6 +18,7 @@ from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
+from vlp.training.launch_variables import NODE_VARIABLES
 from vlp.training.learning_rates import OwnRates, RateLog
 from vlp.training.matmul import set_matmul_precision
 from vlp.training.preemption import Preemption
@@ -25,8 +26,6 @@ from vlp.training.progress import progress_callback
 from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
 from vlp.training.settings import TrainerSettings
 from vlp.training.skipped_images import SkippedImages
-
-NODE_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 
 
 def prepare_process() -> None:

@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import lightning as L
+import torch
 from torch import Tensor
+
+from vlp.losses.total import losses_of, total_loss
+from vlp.training.running_mean import RunningMean
+from vlp.yaml_dialect.optimization import Optimization, decay_groups, scheduled
 
 
 class EpochModule(L.LightningModule):
-    """A model that is trained by epochs; a subclass gives the objectives of a batch and its evaluation."""
+    """A model that is trained by epochs; a subclass gives the objectives of a batch and its evaluation.
+
+    Attributes:
+        train_stats: after an epoch, the means of ``lr`` and of every meter over its steps and all ranks.
+        results: the metrics of each split that the last evaluation scored, by their official names.
+    """
 
     # The official name of a loss in log.txt -> the entry of a step's outputs.
     meters: ClassVar[Mapping[str, str]] = {}
@@ -21,6 +31,11 @@ class EpochModule(L.LightningModule):
         self.save_hyperparameters({"config": config})
         self.config = config
         self.step_losses: dict[str, Tensor] = {}  # of the last training batch
+        self.train_stats: dict[str, float] = {}
+        self.results: dict[str, dict[str, float]] = {}
+        self._begun = 0  # splits of this evaluation that have been started
+        for meter in self._meters:
+            setattr(self, f"train_{meter}", RunningMean())
 
     def forward(self, batch: dict[str, Any], alpha: float) -> dict[str, Any]:
         """All objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
@@ -39,3 +54,97 @@ class EpochModule(L.LightningModule):
     def evaluation_results(self, split: str) -> dict[str, float]:
         """The split's metrics over all ranks, by their official names; every rank calls it."""
         raise NotImplementedError
+
+    # Training --------------------------------------------------------------------------------------------
+
+    def alpha(self, epoch: int, iteration: int, batches: int) -> float:
+        """The weight of the soft targets: grows over epoch 0 from 0, then it is ``config["alpha"]``.
+
+        Without ``warm_up`` it is that from the start; a config without ``alpha`` distils nothing.
+        Source: docs/official/albef.md §5, §7.
+        """
+        weight = self.config.get("alpha", 0.0)
+        ramp = epoch == 0 and self.config.get("warm_up", True)
+        return weight * min(1.0, iteration / batches) if ramp else weight
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        alpha = self.alpha(self.current_epoch, batch_idx, int(self.trainer.num_training_batches))
+        outputs = self(batch, alpha)
+        self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        self._count("lr", torch.full((), rate, device=self.device))
+        for meter, key in self.meters.items():
+            value = outputs[key].detach()
+            self._count(meter, value)
+            self.log(f"train/{meter}", value, batch_size=1)
+        # A tensor of the host, which Lightning leaves there: it would copy a float to the device.
+        self.log("train/alpha", torch.tensor(alpha), batch_size=1)
+        return total_loss(outputs)
+
+    def on_train_epoch_end(self) -> None:
+        for meter in self._meters:
+            mean: RunningMean = getattr(self, f"train_{meter}")
+            self.train_stats[meter] = float(mean.compute())
+            mean.reset()
+            if meter != "lr":
+                self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]))
+
+    @property
+    def _meters(self) -> tuple[str, ...]:
+        return ("lr", *self.meters)
+
+    def _count(self, meter: str, value: Tensor) -> None:
+        getattr(self, f"train_{meter}").update(value, weight=1)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The official ones: :func:`decay_groups`."""
+        return decay_groups(self.named_parameters(), self.config["optimizer"]["weight_decay"])
+
+    def configure_optimizers(self) -> Optimization:  # type: ignore[override]
+        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
+        return scheduled(self.parameter_groups(), self.config, batches)
+
+    # Evaluation ------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        self._begun = 0
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        if not self.trainer.sanity_checking:  # which sees whether the loaders work
+            self._begin(dataloader_idx + 1)
+            self.evaluation_step(batch, self._splits[dataloader_idx])
+
+    def on_validation_epoch_end(self) -> None:
+        if self.trainer.sanity_checking:
+            return
+        self._begin(len(self._splits))
+        self._finish()
+        for split, metrics in self.results.items():
+            for name, value in metrics.items():
+                tag = name if name.startswith(f"{split}_") else f"{split}/{name}"
+                self.log(tag, torch.tensor(value), rank_zero_only=True)
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.validation_step(batch, batch_idx, dataloader_idx)
+
+    def on_test_epoch_end(self) -> None:
+        self.on_validation_epoch_end()
+
+    @property
+    def _splits(self) -> tuple[str, ...]:
+        return self.trainer.datamodule.eval_splits  # type: ignore[attr-defined]
+
+    def _begin(self, wanted: int) -> None:
+        """Finish the splits before, then start: in the same order on every rank, whatever batches it has."""
+        while self._begun < wanted:
+            self._finish()
+            self.start_evaluation(self._splits[self._begun])
+            self._begun += 1
+
+    def _finish(self) -> None:
+        if self._begun:
+            split = self._splits[self._begun - 1]
+            self.results[split] = self.evaluation_results(split)

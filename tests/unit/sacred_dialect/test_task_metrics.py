@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from torchmetrics import MeanMetric
 
 from tests.unit.training.small_runs import built, write_data
-from vlp.sacred_dialect.task_metrics import RunningMean
 from vlp.training.run_log import run_directory
+from vlp.training.running_mean import RunningMean
 
 STEPS, OF_STEP, EPOCHS = 4, 2, 2  # an epoch has 8 batches
 VALUES = ("mlm/train/loss", "mlm/train/accuracy", "itm/train/loss", "itm/train/accuracy")

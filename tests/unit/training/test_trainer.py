@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 
-from vlp.sacred_dialect.processes import check_processes
 from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training import trainer as engine
 from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.mpi import OpenMPIEnvironment
+from vlp.training.processes import check_processes
 from vlp.training.run_log import LastCheckpoint, run_directory
 from vlp.training.trainer import prepare_process
 

@@ -9,25 +9,7 @@ import os
 
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 
-from vlp.training.trainer import NODE_VARIABLES
-
-# What launchers export, and Lightning and torch read as numbers.
-NUMBERS = ("MASTER_PORT", "NODE_RANK", "WORLD_SIZE", "RANK", "LOCAL_RANK", "SLURM_NTASKS", "SLURM_PROCID")
-
-
-def check_variables() -> None:
-    """Check the launcher's variables by themselves.
-
-    Raises:
-        ValueError: one is no number, or no port; names it.
-    """
-    for name in NUMBERS:
-        value = os.environ.get(name)
-        if value and not value.removeprefix("-").isdecimal():
-            raise ValueError(f"{name}={value}: expected a whole number; look at what exports it")
-    port = os.environ.get("MASTER_PORT")
-    if port and not 0 < int(port) < 2**16:
-        raise ValueError(f"MASTER_PORT={port}: expected a free port, 1 to 65535")
+from vlp.training.launch_variables import NODE_VARIABLES
 
 
 def check_processes(environment: ClusterEnvironment, per_node: int, nodes: int) -> None:

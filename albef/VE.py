@@ -1,0 +1,25 @@
+"""Fine-tune ALBEF on SNLI-VE, or score a checkpoint.
+
+    torchrun --nproc_per_node=8 VE.py --config ./configs/VE.yaml --output_dir output/VE --checkpoint ALBEF.pth
+Score only: the same with --evaluate and a fine-tuned checkpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from albef.config import COMMANDS
+from vlp.yaml_dialect.start import start
+
+
+def main(config: dict[str, Any]) -> None:
+    """Import the model only for a configuration that can run."""
+    from vlp.yaml_dialect.run import run
+
+    from albef.baseline import BASELINE
+
+    run(BASELINE, "VE", config)
+
+
+if __name__ == "__main__":
+    start(COMMANDS["VE"], main)

@@ -1,0 +1,213 @@
+"""The command line of a script: official flags, ``--flag VALUE``, then ``key=value`` for any key of the YAML file.
+
+defaults < YAML file < flags < ``key=value``. Everything is checked before a model is imported.
+Source: docs/official/albef.md §1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, get_args
+
+from ruamel.yaml.error import YAMLError
+
+from vlp.config.nearest import did_you_mean
+from vlp.config.plain import not_plain, shortened
+from vlp.config.schema import ConfigError, Schema, check, check_alone, defaults
+from vlp.yaml_dialect.command import Command
+from vlp.yaml_dialect.keys import Flag
+from vlp.yaml_dialect.launch import world_size
+from vlp.yaml_dialect.paths import check_files
+from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
+
+WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}  # of a flag's switch
+_LOCAL_RANK = ("--local_rank", "--local-rank")  # torch.distributed.launch gives it where --use_env is not given
+
+
+def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
+    """The configuration that a command line gives, checked; ``bert_config`` is the content of the file it names.
+
+    Raises:
+        ConfigError: a line for each wrong key, or for what is wrong with a file.
+        SystemExit: wrong flags, with status 2; or ``--help``.
+    """
+    arguments = vars(parser(command).parse_intermixed_args([*argv]))
+    path, items = arguments.pop("config"), [*arguments.pop("items"), *arguments.pop("swallowed", [])]
+    arguments.pop("local_rank", None)
+    base = plain_defaults(command)
+    file = _file_values(path, command.schema, base)
+    given = nested_items(items, base)
+    if twice := sorted(arguments.keys() & given.keys()):
+        raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
+    config = merged(merged(merged(base, file), arguments), given)
+    if isinstance(config["bert_config"], str):
+        config["bert_config"] = _bert_config(config["bert_config"], Path(path).parent)
+    check_alone(command.schema, {"world_size": config["world_size"], "distributed": config["distributed"]})
+    config["world_size"] = world_size(config["world_size"], config["distributed"])
+    check(command.schema, config)
+    check_files(command.schema, config)
+    return config
+
+
+def plain_defaults(command: Command) -> dict[str, Any]:
+    """Every key of a script with its default, as plain values."""
+    return defaults(command.schema)
+
+
+def parser(command: Command) -> _Parser:
+    """The flags of a script; what is not given is not in the result, but ``config`` and ``items``."""
+    made = _Parser(
+        prog=f"{command.name}.py",
+        usage=f"{command.name}.py [--flag VALUE ...] [key=value ...]",
+        epilog="key=value overrides any key of the YAML file, such as optimizer.lr=1e-5; docs/keys.md lists them all.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )
+    made.keys = command.schema.model_fields
+    made.add_argument("--config", metavar="FILE", default=command.config, help=f"YAML file ({command.config})")
+    made.add_argument(*_LOCAL_RANK, dest="local_rank", type=int, help=argparse.SUPPRESS)
+    made.add_argument("items", nargs="*", default=[], metavar="key=value", help="keys of the YAML file")
+    for name, field in command.schema.model_fields.items():
+        if any(isinstance(each, Flag) or each is Flag for each in field.metadata):
+            _add_flag(made, name, field)
+    return made
+
+
+def _add_flag(made: argparse.ArgumentParser, name: str, field: Any) -> None:
+    said = f"{field.description} ({field.default!r})" if field.default != "" else field.description
+    if name == "evaluate":  # as officially, no value
+        made.add_argument("--evaluate", action="store_true", help=field.description)
+    elif isinstance(field.default, bool):
+        made.add_argument(f"--{name}", nargs="?", action=_Switch, metavar="BOOL", help=said)
+    elif get_args(field.annotation) and not isinstance(field.default, int | float):
+        made.add_argument(f"--{name}", choices=get_args(field.annotation), help=said)
+    else:
+        kind = type(field.default) if isinstance(field.default, int | float) else str
+        made.add_argument(f"--{name}", type=kind, metavar=kind.__name__.upper(), help=said)
+
+
+class _Switch(argparse.Action):
+    """``--resume``, ``--resume True``, ``--resume False``: what it says; an item behind it stays an item."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        word = "true" if values is None else str(values)
+        if word.lower() not in WORDS and "=" in word:
+            namespace.swallowed = [*getattr(namespace, "swallowed", []), word]
+            word = "true"
+        if word.lower() not in WORDS:
+            parser.error(f"{option_string} {word}: expected True or False")
+        setattr(namespace, self.dest, WORDS[word.lower()])
+
+
+class _Parser(argparse.ArgumentParser):
+    keys: Collection[str] = ()  # of the YAML file
+
+    def error(self, message: str) -> NoReturn:
+        if "unrecognized arguments" in message:
+            message = self._unknown(message.split(": ", 1)[1].split()[0].split("=")[0])
+        sys.stderr.write(f"error: {message}\n")
+        raise SystemExit(2)
+
+    def _unknown(self, flag: str) -> str:
+        if (name := flag.lstrip("-").replace("-", "_")) in self.keys:
+            return f"unknown flag {flag}: a key of the YAML file is given as {name}=VALUE"
+        flags = [option for option in self._option_string_actions if option not in _LOCAL_RANK]
+        return f"unknown flag {flag}{did_you_mean(flag, flags)}"
+
+
+# Items ----------------------------------------------------------------------------------------------------------
+
+
+def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    """``key=value`` items as nested keys: ``schedular.epochs=1`` -> ``{"schedular": {"epochs": 1}}``.
+
+    Raises:
+        ConfigError: a line for each that is no item, has an unknown key or an unreadable value, or contradicts another.
+    """
+    found: dict[str, Any] = {}
+    problems = list[str]()
+    for item in items:
+        name, is_item, text = item.partition("=")
+        if not is_item:
+            problems.append(f"{shortened(item)!r}: expected key=value, or a flag with two dashes")
+            continue
+        try:
+            _place(found, name, _value(name, text), base)
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def _value(name: str, text: str) -> Any:
+    """A value as YAML reads it; nothing is empty text, and None is null."""
+    if text in ("", "None"):
+        return None if text else ""
+    try:
+        value = load_yaml(text)
+    except (YAMLError, ValueError, RecursionError):
+        raise ConfigError(f"{name}={shortened(text)}: no YAML value; quote text as \"'…'\"") from None
+    if problem := not_plain(value):
+        raise ConfigError(f"{name}={shortened(text)}: {problem}")
+    return value
+
+
+def _place(found: dict[str, Any], name: str, value: Any, base: Mapping[str, Any]) -> None:
+    inside, known, path = found, base, name.split(".")
+    for depth, part in enumerate(path):
+        prefix = "".join(f"{each}." for each in path[:depth])
+        if part not in known:
+            raise ConfigError(f"unknown config key {prefix + part!r}{did_you_mean(part, known, prefix)}")
+        if depth == len(path) - 1:
+            if part in inside:
+                raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
+            inside[part] = value
+            return
+        if not isinstance(known[part], Mapping):
+            raise ConfigError(f"unknown config key {name!r}: {prefix}{part} has no keys")
+        known, inside = known[part], inside.setdefault(part, {})
+        if not isinstance(inside, dict):
+            raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``changes``; blocks keep the keys that a change of them does not name."""
+    both = dict(base)
+    for name, value in changes.items():
+        inner = both.get(name)
+        both[name] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return both
+
+
+# Files ----------------------------------------------------------------------------------------------------------
+
+
+def _file_values(path: str, schema: type[Schema], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the YAML file; what is wrong with one is said with its line."""
+    values = read_yaml(path)
+    problems = list[str]()
+    for name, value in values.items():
+        try:
+            if name not in base:
+                raise ConfigError(f"unknown config key {name!r}{did_you_mean(name, base)}")
+            if not (name == "bert_config" and isinstance(value, str)):
+                check_alone(schema, merged(base, {name: value}) if isinstance(value, Mapping) else {name: value})
+        except ConfigError as error:
+            place = f"{path}, line {key_lines(path).get(name, 1)}"
+            problems += [f"{place}: {line}" for line in str(error).splitlines()]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return values
+
+
+def _bert_config(name: str, folder: Path) -> dict[str, Any]:
+    """The JSON that ``bert_config`` names: relative to the working directory, else to the YAML file's folder."""
+    candidates = [Path(name), folder / name, folder / Path(name).name]
+    path = next((each for each in candidates if each.is_file()), None)
+    if path is None:
+        raise ConfigError(f"bert_config={name}: no such file, here or beside the YAML file in {folder}")
+    return read_json(path)
