@@ -187,5 +187,5 @@ def load_checkpoint(model: nn.Module, path: str | Path, task: str, evaluate: boo
     missing = load_into(model, path, layout_of(task, evaluate))
     lacks_momentum = any(name.startswith("visual_encoder_m.") for name in missing)
     if lacks_momentum and (task != "nlvr" or model.config["momentum_after_loading"]):  # type: ignore[index]
-        model.copy_to_momentum()  # type: ignore[operator]
+        model.copy_params()  # type: ignore[operator]
     return missing

@@ -8,12 +8,13 @@ one batch; every image is projected once; the last layer computes what is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albef.models.initial_weights import load_initial_weights
 from vlp.data.masking import IGNORED
 from vlp.distributed import gathered_rows
 from vlp.losses.contrastive import contrastive_loss, soft_targets
@@ -64,6 +65,8 @@ class Negatives(NamedTuple):
 class ContrastiveModel(EpochModule):
     """The model without its step; attribute names are the official checkpoint keys."""
 
+    # Whether it starts from an image and a text encoder, and not from a checkpoint of both.
+    pretraining: ClassVar[bool] = False
     image_queue: Tensor
     text_queue: Tensor
     queue_ptr: Tensor
@@ -89,6 +92,7 @@ class ContrastiveModel(EpochModule):
         self.vision_proj = nn.Linear(config["vision_config"]["width"], embed_dim)
         self.text_proj = nn.Linear(width, embed_dim)
         self.itm_head = nn.Linear(width, 2)
+        load_initial_weights(self, pretraining=self.pretraining)
         self.visual_encoder_m: Any = momentum_copy(self.visual_encoder)
         self.vision_proj_m = momentum_copy(self.vision_proj)
         self.text_encoder_m: Any = momentum_copy(text_encoder)

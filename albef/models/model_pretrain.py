@@ -24,6 +24,7 @@ class ALBEF(ContrastiveModel):
     """The official model class of pre-training."""
 
     text_encoder: FusionMaskedLM
+    pretraining: ClassVar = True
     meters: ClassVar = {"loss_mlm": "mlm_loss", "loss_ita": "ita_loss", "loss_itm": "itm_loss"}
 
     def __init__(self, config: dict[str, Any]) -> None:

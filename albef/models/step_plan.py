@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from vlp.data.masking import IGNORED
 from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import Queries
 
 
 def step_plan(batch: dict[str, Any]) -> dict[str, Any]:
-    """``plan``: of the sentences (``text``), and MLM's positions (``mlm``) where the batch has its labels."""
+    """``plan``: of the sentences (``text``), MLM's positions (``mlm``) and VQA's answers, where the batch has them.
+
+    Of answers: their tokens (``answers``), those that predict a next one (``answer_reads``), and the question of each
+    answer (``answer_questions``, (A,) int64).
+    """
     plan: dict[str, Any] = {"text": TextPlan.of(batch["text_masks"])}
     if "text_labels_mlm" in batch:
         plan["mlm"] = Queries.of(batch["text_labels_mlm"] != IGNORED)
+    if "answer_counts" in batch:
+        counts, masks = torch.tensor(batch["answer_counts"]), batch["answer_masks"].bool()
+        plan["answers"] = TextPlan.of(masks)
+        plan["answer_reads"] = Queries.of(torch.cat([masks[:, 1:], torch.zeros_like(masks[:, :1])], dim=1))
+        plan["answer_questions"] = torch.arange(len(counts)).repeat_interleave(counts)
     return {"plan": plan}

@@ -10,7 +10,6 @@ import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -26,10 +25,10 @@ from meter.modules.clip_model import ClipVisualTower, clip_key
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
 from meter.modules.swin_transformer import SwinTower, swin_key
 from meter.modules.vision_tower import VisionTower
-from vlp.checkpoint.folder import check_folder
 from vlp.checkpoint.forms import SUFFIXES
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.hub import HubError, hub_access, is_path
+from vlp.initial_weights import pretrained_text, resolve_init, timm_weights
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +84,6 @@ def build_encoders(config: dict[str, Any]) -> Encoders:
     return encoders
 
 
-def resolve_init(init: str | dict[str, str]) -> dict[str, str]:
-    """``init=random`` stands for both towers; otherwise ``init.vision=…`` and ``init.text=…``."""
-    if isinstance(init, str):
-        if init not in ("random", "pretrained"):
-            raise ValueError(
-                f"init={init!r}: say init.vision={init} or init.text={init}; alone go random and pretrained"
-            )
-        return {"vision": init, "text": init}
-    return init
-
-
 def _build_vision(config: dict[str, Any]) -> VisionTower:
     name, size = config["vit"], config["image_size"]
     tower: VisionTower
@@ -121,23 +109,9 @@ def _build_text(config: dict[str, Any], init: str) -> PreTrainedModel:
 
 
 def _load_text(source: str) -> PreTrainedModel:
-    if Path(source).is_dir():
-        check_folder(source)
-    elif is_path(source):
-        raise WeightsError(f"text encoder {source}: is no folder; {_TEXT_INSTEAD}")
-    try:
-        with hub_access("text encoder", source, _TEXT_INSTEAD):
-            text, loaded = AutoModel.from_pretrained(source, output_loading_info=True)
-    except HubError:
-        raise
-    except RuntimeError as error:
-        raise WeightsError(f"text encoder {source}: its weights do not fit its own config.json") from error
-    except (OSError, ValueError) as error:
-        raise WeightsError(
-            f"text encoder {source}: its weights cannot be read ({str(error).splitlines()[0]}); {_TEXT_INSTEAD}"
-        ) from error
+    text, missing = pretrained_text(AutoModel, source, _TEXT_INSTEAD)
     # A masked language model brings no pooler, and METER reads none.
-    if missing := sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler.")):
+    if missing := [name for name in missing if not name.startswith("pooler.")]:
         raise WeightsError(
             f"text encoder {source!r} lacks {missing[:3]} ({len(missing)} tensors) of its own config.json"
         )
@@ -199,11 +173,7 @@ def _official_file(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _from_hub(name: str, is_clip: bool) -> dict[str, Tensor]:
-    try:
-        with hub_access("vision weights", name, _VISION_INSTEAD):
-            source = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
-    except RuntimeError as error:  # timm's for a name that it does not know
-        raise WeightsError(f"vision weights {name}: {str(error).splitlines()[0]}; {_VISION_INSTEAD}") from error
+    source = timm_weights(name, _VISION_INSTEAD)
     if not is_clip:
         return {swin_key(key): value for key, value in source.items()}
     flat = {"cls_token": lambda t: t.flatten(), "pos_embed": lambda t: t.squeeze(0)}

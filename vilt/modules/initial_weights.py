@@ -13,13 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import timm
 from torch import Tensor
 
 from vilt.modules.sizes import VIT_SIZES
 from vilt.modules.vision_transformer import VisionTransformer
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
-from vlp.hub import hub_access
+from vlp.initial_weights import timm_weights
 from vlp.nn.positions import interpolate_vit_positions
 
 log = logging.getLogger(__name__)
@@ -87,8 +86,7 @@ def _from_hub(vit: str) -> tuple[dict[str, Tensor], str]:
     if vit not in PRETRAINED:
         raise WeightsError(f"vit={vit} has no pre-trained weights; give init.vision=<file> or init=random")
     name = PRETRAINED[vit]
-    with hub_access("vision weights", name, f"give init.vision=FILE ({ORIGINAL}), or init=random"):
-        state = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    state = timm_weights(name, f"give init.vision=FILE ({ORIGINAL}), or init=random")
     log.warning(
         "[init] %s is not the file that ViLT started from: for that one give init.vision=<path of %s>", name, ORIGINAL
     )

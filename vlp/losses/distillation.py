@@ -5,16 +5,22 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlp.losses.cross_entropy import mean_cross_entropy
 
-
-def distilled_cross_entropy(logits: Tensor, targets: Tensor, teacher_logits: Tensor, alpha: float) -> Tensor:
-    """(1 - alpha) CE + alpha KD, each a mean over K predictions; 0 with a gradient graph if K = 0.
+def distilled_losses(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None, alpha: float) -> Tensor:
+    """(1 - alpha) CE + alpha KD of each of K predictions, (K,), in float32.
 
     Args:
-        logits, teacher_logits: (K, C), the student's and the momentum model's.
+        logits, teacher_logits: (K, C), the student's and the momentum model's; without the latter CE alone.
         targets: (K,) labels.
     """
     log_p = F.log_softmax(logits.float(), dim=-1)
-    kd = -(F.softmax(teacher_logits.float(), dim=-1) * log_p).sum() / max(len(targets), 1)
-    return (1 - alpha) * mean_cross_entropy(logits, targets) + alpha * kd
+    ce = F.nll_loss(log_p, targets, reduction="none")
+    if teacher_logits is None:
+        return ce
+    kd = -(F.softmax(teacher_logits.float(), dim=-1) * log_p).sum(dim=-1)
+    return (1 - alpha) * ce + alpha * kd
+
+
+def distilled_cross_entropy(logits: Tensor, targets: Tensor, teacher_logits: Tensor | None, alpha: float) -> Tensor:
+    """The mean of :func:`distilled_losses`; 0 with a gradient graph if K = 0."""
+    return distilled_losses(logits, targets, teacher_logits, alpha).sum() / max(len(targets), 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class VisionEncoder(VisionTransformer):
@@ -26,6 +26,7 @@ class VisionEncoder(VisionTransformer):
             num_classes=0,
             global_pool="",
         )
+        nn.init.trunc_normal_(self.cls_token, std=0.02)  # timm's is nearly 0
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
         """images (B, 3, S, S) -> (B, 1 + patches, width)."""

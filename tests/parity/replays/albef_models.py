@@ -5,10 +5,11 @@ Source: docs/official/albef.md §11.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albef.models.contrastive_model import ContrastiveModel, Negatives
@@ -17,17 +18,32 @@ from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
 
 Batch = dict[str, Any]
+Model = TypeVar("Model", bound=nn.Module)
 
 
 def config_of(fixture: Fixture, mode: str) -> dict[str, Any]:
     """The fixture's official keys, and ours: the sizes of its vision transformer; the plain mode keeps padding."""
-    vision = fixture.arch["vision"]
-    sizes = {
-        "patch_size": fixture.arch["patch_size"],
-        **{name: vision[name] for name in ("width", "depth", "heads")},
-    }
     ours = {"pack_text": mode == TRAINING_PATH, "gradient_checkpointing": False, "compile": False}
-    return {"vision_config": sizes, **ours, **fixture.config}
+    start = {"init": "random", "checkpoint": "", "resume_from": None, "momentum_after_loading": False}
+    return {"vision_config": sizes_of(fixture.arch), **ours, **start, **fixture.config}
+
+
+def sizes_of(arch: Mapping[str, Any]) -> dict[str, int]:
+    """``vision_config`` of an architecture."""
+    return {"patch_size": arch["patch_size"], **{name: arch["vision"][name] for name in ("width", "depth", "heads")}}
+
+
+def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, mode: str) -> Model:
+    """The fixture's model, filled by the rule and without dropout."""
+    model = model_class(config_of(fixture, mode)).eval()
+    model.load_state_dict(fixture.fill(model.state_dict()))
+    return model
+
+
+def task_batch(fixture: Fixture, **names: str) -> Batch:
+    """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
+    names |= {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}
+    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
 
 
 def tensor(value: Any) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ CONFIG: dict[str, Any] = {
     **{"bert_config": BERT, "vision_config": {"patch_size": PATCH, "width": 24, "depth": 2, "heads": 2}},
     **{"image_res": IMAGE, "embed_dim": 8, "temp": 0.07, "queue_size": 12, "momentum": 0.9},
     **{"pack_text": True, "gradient_checkpointing": False, "compile": False},
+    **{"init": "random", "checkpoint": "", "resume_from": None},
+    **{"text_encoder": "bert-base-uncased", "text_decoder": "bert-base-uncased"},
+    **{"distill": True, "momentum_after_loading": False, "k_test": 3, "eos": "[SEP]", "answer_list": "answers.json"},
 }
 
 
@@ -36,6 +40,31 @@ def pretraining(seed: int = 0, **changes: Any) -> Any:
 
     torch.manual_seed(seed)
     return stirred(ALBEF(config_of(**changes)))
+
+
+def task_model(task: str, seed: int = 0, **changes: Any) -> Any:
+    """A small model of ``task``, a key of ``SURGERY``, with stirred weights, its momentum models with others."""
+    module = {"pretrain": "model_pretrain", "nlvr_pretrain": "model_pretrain_nlvr"}.get(task, f"model_{task}")
+    torch.manual_seed(seed)
+    return stirred(importlib.import_module(f"albef.models.{module}").ALBEF(config_of(**changes)))
+
+
+def task_batch(task: str, lengths: Sequence[int] = (6, 3, 9), seed: int = 0) -> Batch:
+    """A training batch of VQA, VE or NLVR2."""
+    rng, size = torch.Generator().manual_seed(seed + 1), len(lengths)
+    batch = {key: value for key, value in pretraining_batch(lengths, seed=seed).items() if not key.endswith("_mlm")}
+    batch |= {"dataset": ["x"] * size, "index": list(range(size)), "labels": torch.arange(size) % 2}
+    if task == "nlvr":
+        batch["image"] = torch.randn(2 * size, 3, IMAGE, IMAGE, generator=rng)
+    if task == "vqa":
+        counts = [1 + i % 2 for i in range(size)]
+        answers = torch.randint(110, VOCAB, (sum(counts), 4), generator=rng)
+        tokens = torch.arange(4) < torch.tensor([3 + i % 2 for i in range(sum(counts))])[:, None]
+        answers[:, 0] = CLS
+        answers = answers.masked_fill(~tokens, PAD)
+        batch |= {"answer_ids": answers, "answer_masks": tokens.long(), "answer_counts": counts}
+        batch |= {"answer_weights": torch.rand(sum(counts), generator=rng), "question_id": list(range(size))}
+    return batch
 
 
 def pretraining_batch(lengths: Sequence[int] = (6, 3, 9), masked: int = 2, seed: int = 0) -> Batch:

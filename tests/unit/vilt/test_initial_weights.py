@@ -138,7 +138,7 @@ def test_the_hub_gives_another_file_than_vilts_and_says_so(
         monkeypatch.setattr(stand_in, "state_dict", lambda: state)
         return stand_in
 
-    monkeypatch.setattr("vilt.modules.initial_weights.timm.create_model", create_model)
+    monkeypatch.setattr("vlp.initial_weights.timm.create_model", create_model)
     monkeypatch.setitem(VIT_SIZES, "vit_base_patch32_384", TINY)
     with caplog.at_level(logging.INFO):
         transformer = build("pretrained", vit="vit_base_patch32_384")
