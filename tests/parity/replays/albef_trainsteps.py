@@ -1,0 +1,71 @@
+"""Real optimiser steps of ALBEF's pre-training: first gradients, losses, learning rates, final values.
+
+Source: docs/official/albef.md §5, §6.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from albef.models.model_pretrain import ALBEF
+from tests.parity.replays import Fixture, Outputs, replay
+from tests.parity.replays.albef_models import pretraining_batch, tensor
+from tests.parity.replays.albef_pretrain import PLAIN, TRAINING_PATH, filled, negatives_of
+from vlp.losses.total import total_loss
+from vlp.training.epoch_schedule import cycle_rate
+from vlp.training.optim import build_optimizer
+from vlp.yaml_dialect.optimization import decay_groups
+
+LOSSES = ("mlm_loss", "ita_loss", "itm_loss")
+
+
+@replay("albef", "trainsteps", modes=(PLAIN, TRAINING_PATH))
+def trainsteps(fixture: Fixture, mode: str) -> Outputs:
+    model, batch, taken = filled(fixture, mode), pretraining_batch(fixture), fixture.trajectory
+    assert taken is not None and taken["optimizer"] == "AdamW"
+    groups = decay_groups(model.named_parameters(), taken["weight_decay"])
+    optimizer = build_optimizer(groups, "adamW", taken["lr"])
+    losses, rates = [], []
+    for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()[: taken["steps"]]):
+        rates.append(_rate(taken, step))
+        for group in optimizer.param_groups:
+            group["lr"] = rates[-1]
+        optimizer.zero_grad()
+        outputs = model(batch, alpha, negatives_of(fixture, step))
+        total_loss(outputs).backward()
+        if step == 0:
+            yield from _gradients(fixture, model)
+        optimizer.step()
+        losses.append([outputs[name].item() for name in LOSSES])
+    yield "losses", torch.tensor(losses)
+    yield "lrs", torch.tensor(rates)
+    yield from _final(fixture, model)
+
+
+def _rate(taken: dict[str, Any], step: int) -> float:
+    names = {"lr": "lr", "min_lr": "min_lr", "warmup_lr": "warmup_lr", "warmup_epochs": "warmup", "epochs": "max_steps"}
+    return cycle_rate(taken["schedule_t"][step], **{ours: taken[theirs] for ours, theirs in names.items()})
+
+
+def _gradients(fixture: Fixture, model: ALBEF) -> Outputs:
+    parameters = dict(model.named_parameters())
+    norms = [parameters[str(key)].grad.norm() for key in fixture.inputs["grad_norm_keys"]]  # type: ignore[union-attr]
+    yield "grad_norm", torch.stack(norms)
+    for name, array in fixture.arrays.items():
+        if name.startswith("grad."):
+            yield name, _no_none(parameters[array["of"]].grad)
+
+
+def _final(fixture: Fixture, model: ALBEF) -> Outputs:
+    state = model.state_dict()
+    for name, array in fixture.arrays.items():
+        if name.startswith("final."):
+            yield name, state[array["of"]]
+
+
+def _no_none(grad: Tensor | None) -> Tensor:
+    assert grad is not None
+    return grad
