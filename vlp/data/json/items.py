@@ -55,8 +55,8 @@ def question_items(image: QuestionedImage, names: Names) -> Iterator[Item]:
 def genome_question_items(image: QuestionedImage, names: Names) -> Iterator[Item]:
     """Visual Genome: one item per question; its answer in the form of VQA v2's ("On the street." -> "on street")."""
     for question in image.questions:
-        if answer := normalize_word(question.answers[0]):
-            yield {**_question("vg", names[0], question.text, question.question_id), "answer": answer}
+        answer = normalize_word(question.answers[0])
+        yield {**_question("vg", names[0], question.text, question.question_id), "answer": answer}
 
 
 def statement_items(pair: StatementPair, names: Names) -> Iterator[Item]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.raw.answers import normalize_word
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.records import Question, QuestionedImage
 from vlp.data.raw.source import Source, iter_json_list
@@ -28,7 +29,10 @@ def read_vg_qa(source: Source) -> LazyRecords[QuestionedImage]:
 
 
 def _read_questions(source: Source) -> dict[str, list[Question]]:
-    """Read the questions of every image, by image id, in file order; those without text or answer are left out."""
+    """Read the questions of every image, by image id, in file order; those without text or answer are left out.
+
+    An answer of articles and marks alone is none.
+    """
     path = source.root / _ANNOTATION
     result: dict[str, list[Question]] = {}
     number = 0
@@ -38,7 +42,7 @@ def _read_questions(source: Source) -> dict[str, list[Question]]:
             for pair in image["qas"]:
                 image_id, question_id = str(int(pair["image_id"])), int(pair["qa_id"])
                 text, answer = (source.text(pair[field], f"question {question_id}") for field in ("question", "answer"))
-                if text.strip() and answer.strip():
+                if text.strip() and normalize_word(answer):
                     result.setdefault(image_id, []).append(Question(question_id, text, (answer,)))
                 else:
                     source.skips.add("question without text or answer", str(question_id))
