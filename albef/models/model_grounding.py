@@ -23,23 +23,9 @@ class ALBEF(model_retrieval.ALBEF):
     """Retrieval's model; ``gradcam_mode`` and ``block_num`` say which layer's maps choose the boxes."""
 
     def __init__(self, config: dict[str, Any]) -> None:
-        """``config`` is a resolved config.
-
-        Raises:
-            ValueError: ``block_num`` is no layer of the kind that ``gradcam_mode`` reads.
-        """
+        """``config`` is a resolved config."""
         super().__init__(config)
-        self._check_block()
         self._accuracy: GroundingAccuracy | None = None
-
-    def _check_block(self) -> None:
-        mode, block = self.config["gradcam_mode"], self.config["block_num"]
-        fusion = range(self.bert.fusion_layer, len(self.bert.layers))
-        layers, kind = (
-            (fusion, "fusion layers") if mode == "itm" else (range(len(self.visual_encoder.blocks)), "blocks")
-        )
-        if block not in layers:
-            raise ValueError(f"block_num={block}: gradcam_mode={mode} reads {kind} {layers.start} to {layers.stop - 1}")
 
     # Maps ------------------------------------------------------------------------------------------------
 
@@ -71,7 +57,8 @@ class ALBEF(model_retrieval.ALBEF):
             text_feat = self.text_feat(self.bert.text(ids, layout), layout)
         block: Any = self.visual_encoder.blocks[self.config["block_num"]]
         with torch.enable_grad(), kept_image_map(block) as maps:
-            image_feat = self.image_feat(self.visual_encoder(images))
+            # Inputs with a gradient make a graph also where all weights are frozen.
+            image_feat = self.image_feat(self.visual_encoder(images.detach().requires_grad_()))
             similarity = (image_feat * text_feat).sum() / self.temp
             return class_token_map(maps[0], similarity, self.grid)
 
@@ -83,10 +70,14 @@ class ALBEF(model_retrieval.ALBEF):
 
     # Evaluation ------------------------------------------------------------------------------------------
 
-    def start_evaluation(self, split: str) -> None:
+    def setup(self, stage: str) -> None:
+        """Read what expressions mean, before anything is trained."""
         if self._accuracy is None:
-            files = (Path(self.config[key]) for key in ("refcoco_data", "det_file"))
-            self._accuracy = GroundingAccuracy(read_referents(*files))
+            folder, det_file = Path(self.config["refcoco_data"]), Path(self.config["det_file"])
+            self._accuracy = GroundingAccuracy(read_referents(folder, det_file))
+
+    def start_evaluation(self, split: str) -> None:
+        assert self._accuracy is not None
         self._accuracy.clear()
 
     def evaluation_step(self, batch: dict[str, Any], split: str) -> None:

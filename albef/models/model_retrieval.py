@@ -13,7 +13,13 @@ from torch import Tensor
 from albef.models.contrastive_model import ContrastiveModel, Negatives
 from albef.models.step_plan import step_plan
 from vlp.data.tokenizers import encode
-from vlp.evaluation.reranked_retrieval import TEXTS_PER_BATCH, RerankedRetrieval, RerankedScores, official_metrics
+from vlp.evaluation.reranked_retrieval import (
+    TEXTS_PER_BATCH,
+    RerankedRetrieval,
+    RerankedScores,
+    check_k_test,
+    official_metrics,
+)
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.packed_text import TextLayout
@@ -81,6 +87,13 @@ class ALBEF(ContrastiveModel):
         read = QuerySubset(layout, Queries.first(layout.mask))
         fused = self.bert.fuse(states, layout, image, Seen(rounds=len(layout.mask)), read)
         return self.itm_head(fused)[:, 1]
+
+    def setup(self, stage: str) -> None:
+        """Refuse a ``k_test`` that an evaluation cannot have, before anything is trained."""
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        for split in datamodule.eval_splits:
+            images = datamodule.sets[split]
+            check_k_test(self.config["k_test"], len(images), len(images.text), split)
 
     def start_evaluation(self, split: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]

@@ -1,0 +1,191 @@
+"""ALBEF's retrieval: several positives, pairs without a negative, and the evaluation against single pairs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from albef.models.contrastive_model import Negatives, Similarities
+from albef.models.model_retrieval import same_image
+from albef.models.step_plan import step_plan
+from benchmarks.host_waits import HostWaits
+from epic_common.language_models.small import FAMILIES
+from tests.unit.albef.small import IMAGE, config_of, pretraining_batch
+from tests.unit.small_parts import Batch, stirred
+from vlp.data.errors import DataError
+from vlp.evaluation.reranked_retrieval import official_metrics
+from vlp.losses.total import losses_of, total_loss
+from vlp.nn.cross_attention import Seen
+from vlp.nn.padding import PaddedLayout
+
+DRAWN = Negatives(torch.tensor([1, 0, 1]), torch.tensor([1, 2, 1]))
+
+
+def retrieval(**changes: Any) -> Any:
+    """A small model with stirred weights."""
+    from albef.models.model_retrieval import ALBEF
+
+    torch.manual_seed(0)
+    return stirred(ALBEF(config_of(**{"distill": True, "k_test": 2, **changes})))
+
+
+def batch_of(*image_ids: int) -> Batch:
+    """As many pairs, those of one image with different captions."""
+    given = pretraining_batch(lengths=(6, 3, 9)[: len(image_ids)])
+    wanted = {key: given[key] for key in ("image", "text", "text_ids", "text_masks")}
+    return {**wanted, "image_id": torch.tensor(image_ids)}
+
+
+def step(model: Any, batch: Batch, negatives: Negatives | None = DRAWN) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Losses, and the gradients of their sum."""
+    outputs = model(batch, 0.4, negatives)
+    total_loss(outputs).backward()
+    return losses_of(outputs), {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+
+
+@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"pack_text": False}, {"compile": "eager"}])
+def test_every_way_to_compute_a_step_gives_its_losses_and_gradients(changes: dict[str, Any]) -> None:
+    losses, grads = step(retrieval(), batch_of(5, 9, 5))
+    others, other_grads = step(retrieval(**changes), batch_of(5, 9, 5))
+    assert list(losses) == ["ita_loss", "itm_loss"]
+    torch.testing.assert_close(others, losses)
+    torch.testing.assert_close(other_grads, grads, rtol=1e-4, atol=1e-6)
+    assert all(grad is not None for grad in grads.values())
+
+
+def test_targets_are_shared_among_all_features_of_an_image() -> None:
+    model = retrieval()
+    model.idx_queue[0, :5] = torch.tensor([9, 5, 7, 5, 5])
+    ids, candidates = [5, 9, 5], [5, 9, 5, 9, 5, 7, 5, 5, *[-100] * 7]
+    got = model.true_targets(torch.tensor(ids))
+    for row, own in zip(got.tolist(), ids, strict=True):
+        same = [candidate == own for candidate in candidates]
+        assert row == pytest.approx([1 / sum(same) if one else 0 for one in same])
+
+
+def test_the_queue_remembers_the_images_behind_the_loss_of_their_step() -> None:
+    model, targets = retrieval(), []
+    contrast = model.contrast
+    model.contrast = lambda image, text, momentum, own, alpha: (
+        targets.append(own),
+        contrast(image, text, momentum, own, alpha),
+    )[1]
+    for _ in range(2):
+        model(batch_of(5, 9, 5), 0.4, DRAWN)
+    assert model.idx_queue[0].tolist() == [5, 9, 5, 5, 9, 5, *[-100] * 6] and model.queue_ptr.item() == 6
+    assert targets[0][0].tolist() == [0.5, 0, 0.5, *[0] * 12]
+    assert targets[1][0].tolist() == [0.25, 0, 0.25, 0.25, 0, 0.25, *[0] * 9]
+
+
+def test_without_distillation_the_teacher_says_nothing() -> None:
+    batch, plain = batch_of(5, 9, 5), retrieval(distill=False)
+    (hard, _), (soft, _) = step(plain, batch), step(retrieval(), batch)
+    assert hard["ita_loss"].item() == pytest.approx(retrieval()(batch, 0.0, DRAWN)["ita_loss"].item())
+    assert hard["ita_loss"].item() != pytest.approx(soft["ita_loss"].item())
+
+
+def test_the_temperature_is_not_clamped() -> None:
+    model = retrieval()
+    model.temp.data.fill_(0.7)
+    model(batch_of(5, 9, 5), 0.4, DRAWN)
+    assert model.temp.item() == pytest.approx(0.7)
+
+
+def test_negatives_show_another_image() -> None:
+    model, ids = retrieval(), torch.tensor([5, 9, 5])
+    likely = same_image(ids).float() * 1e4  # whose softmax leaves the others nothing
+    for _ in range(20):
+        drawn = model.hard_negatives(Similarities(likely, likely), same_image(ids))
+        assert (ids[drawn.images] != ids).all() and (ids[drawn.texts] != ids).all()
+        assert not drawn.missing.any()
+
+
+def test_pairs_without_another_image_are_positives_alone() -> None:
+    model, batch = retrieval(), batch_of(5, 5, 5)
+    losses, grads = step(model, batch, negatives=None)
+    logits = model(batch, 0.4)["itm_logits"]
+    expected = F.cross_entropy(logits[:3], torch.ones(3).long())
+    torch.testing.assert_close(losses["itm_loss"], expected)
+    assert all(grad.isfinite().all() for grad in grads.values())
+
+
+def test_the_mean_of_matching_is_over_the_pairs_that_there_are() -> None:
+    model, batch, missing = retrieval(), batch_of(5, 9, 7), torch.tensor([False, True, False])
+    outputs = model(batch, 0.4, DRAWN._replace(missing=missing))
+    log_p = outputs["itm_logits"].log_softmax(dim=1)
+    terms = [log_p[i, 1] for i in range(3)] + [log_p[i, 0] for i in (3, 5, 6, 8)]
+    torch.testing.assert_close(outputs["itm_loss"], -sum(terms) / 7)
+
+
+def test_no_host_waits_in_forward_and_backward() -> None:
+    model, batch = retrieval(dropout=0.1).train(), batch_of(5, 9, 5)
+    batch |= step_plan(batch)
+    with HostWaits() as waits:
+        total_loss(model(batch, 0.4)).backward()
+    assert not waits.found
+
+
+# Evaluation ----------------------------------------------------------------------------------------------
+
+CAPTIONS = ["a dog", "a black dog runs", "two cats", "a red ball on the grass", "a man", "a man and a dog on a boat"]
+IMAGE_OF = [0, 0, 1, 2, 3, 3]
+
+
+class Images:
+    """An evaluation split of four images."""
+
+    text, txt2img = CAPTIONS, dict(enumerate(IMAGE_OF))
+
+    def __len__(self) -> int:
+        return 4
+
+
+def evaluated(model: Any) -> Any:
+    """The model with a trainer around it that has the split "val"."""
+    datamodule = SimpleNamespace(
+        sets={"val": Images()},
+        eval_splits=("val",),
+        tokenizer=FAMILIES["bert"].train_tokenizer(CAPTIONS, 150, 30),
+    )
+    model._trainer = SimpleNamespace(datamodule=datamodule, global_rank=0, world_size=1)
+    return model.eval()
+
+
+def test_the_evaluation_is_that_of_single_pairs() -> None:
+    model = evaluated(retrieval())
+    images = torch.randn(4, 3, IMAGE, IMAGE, generator=torch.Generator().manual_seed(5))
+    for _ in range(2):  # the second starts anew
+        model.start_evaluation("val")
+        for rows in (torch.tensor([0, 1]), torch.tensor([2, 3])):
+            model.evaluation_step({"image": images[rows], "image_index": rows}, "val")
+        got = model.evaluation_results("val")
+
+    encoded = model._trainer.datamodule.tokenizer(CAPTIONS)["input_ids"]
+    similar, logits = torch.zeros(4, 6), torch.zeros(4, 6)
+    with torch.no_grad():
+        for i in range(4):
+            image, image_feat = model.image_states(images[i : i + 1])
+            for t, ids in enumerate(encoded):
+                layout = PaddedLayout(torch.ones(1, len(ids), dtype=torch.bool))
+                similar[i, t] = (image_feat * model.text_states(torch.tensor([ids]), layout)[1]).sum()
+                logits[i, t] = model.itm_head(model.bert(torch.tensor([ids]), layout, image, Seen())[:, 0])[0, 1]
+    scores = []
+    for direction in (1, 0):
+        kept = torch.zeros(4, 6).scatter(direction, similar.topk(2, dim=direction).indices, 1.0).bool()
+        scores.append(torch.where(kept, logits, -100.0))
+    expected = official_metrics(
+        SimpleNamespace(image_to_text=scores[0], text_to_image=scores[1].T), torch.tensor(IMAGE_OF)
+    )
+    assert got == pytest.approx(expected)
+    assert 0 < got["r_mean"] < 100
+
+
+def test_a_k_test_beyond_the_data_is_refused_before_training() -> None:
+    with pytest.raises(DataError, match="k_test=5: the split 'val' has 4 images and 6 texts; set k_test to 4 or less"):
+        evaluated(retrieval(k_test=5)).setup("fit")
+    evaluated(retrieval(k_test=4)).setup("fit")
