@@ -30,8 +30,12 @@ class ALBEF(FineTunedModel):
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""
         sizes = config["bert_config"]
-        fusion_layers = sizes["num_hidden_layers"] - sizes["fusion_layer"]
-        decoder = {**sizes, "num_hidden_layers": config.get("decoder_layers") or fusion_layers, "fusion_layer": 0}
+        decoder = {
+            **sizes,
+            "num_hidden_layers": config.get("decoder_layers") or sizes["num_hidden_layers"] - sizes["fusion_layer"],
+            "fusion_layer": 0,
+            "encoder_width": sizes["hidden_size"],  # it attends to questions, not to images
+        }
         super().__init__(config, text_encoder=FusionEncoder(sizes), text_decoder=FusionMaskedLM(decoder, causal=True))
         self.candidates: list[str] = []
         self.candidate_ids = self.candidate_masks = torch.empty(0, 0, dtype=torch.long)
