@@ -17,7 +17,7 @@ from epic_vlp.frozen_teacher import load_teacher, needs_weights
 from epic_vlp.generator_access import generator_access
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.loader_plan import plan_batches
-from epic_vlp.parts import Config, parts_of
+from epic_vlp.parts import Config, parts_of, settings_of
 from vlp.baseline import Baseline
 from vlp.nn.packed_text import encode_packed
 from vlp.training.compile import compile_layers
@@ -36,8 +36,7 @@ def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> N
         HubError: a language model that cannot be had.
         WeightsError: a teacher that does not fit, or a damaged file.
     """
-    config, tokenizer = model.config, datamodule.tokenizer
-    settings = EpicConfig.from_dict(config["epic"])
+    config, tokenizer, settings = model.config, datamodule.tokenizer, settings_of(model.config)
     if not settings.enabled:
         return
     model.epic = build_epic(baseline, config, settings, tokenizer, rank)

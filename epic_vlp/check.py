@@ -11,7 +11,7 @@ from epic_common.saliency_cache.reader import SaliencyCache
 from epic_vlp.cache_identity import COMMAND, identity_in_config
 from epic_vlp.frozen_teacher import needs_weights, teacher_config
 from epic_vlp.generator_access import generator_access
-from epic_vlp.parts import parts_of
+from epic_vlp.parts import parts_of, settings_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.forms import existing_file
 
@@ -24,7 +24,7 @@ def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:
             pre-training.
         ValueError, WeightsError: as :func:`check_files`.
     """
-    settings, parts = EpicConfig.from_dict(config["epic"]), parts_of(baseline)
+    settings, parts = settings_of(config), parts_of(baseline)
     settings.check_baseline(
         baseline.title,
         image_encoder=parts.image_encoder,

@@ -10,7 +10,7 @@ import lightning as L
 from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
-from epic_vlp.parts import EpicParts
+from epic_vlp.parts import EpicParts, settings_of
 from vlp.baseline import Baseline
 
 
@@ -30,7 +30,7 @@ class EpicExtension(EpicParts):
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""
         attach_epic(baseline, model, datamodule, trainer.global_rank)
-        if model.epic is not None:
+        if settings_of(model.config).enabled:
             trainer.callbacks.append(EpicHooks())  # type: ignore[attr-defined]
 
 

@@ -9,7 +9,6 @@ from epic_common.saliency_cache.reader import CachedTeacher
 from epic_common.separator import mask_with_sep
 from epic_vlp.lightning_epic import MASKED_COUNT, SCORES, WITH_SEP, LightningEpic
 from epic_vlp.parts import Config, TeacherPlan
-from vlp.data.trim import trim_padding
 from vlp.nn.packed_text import TextPlan
 
 Batch = dict[str, Any]
@@ -21,24 +20,24 @@ class EpicPlan:
     def __init__(self, epic: LightningEpic, config: Config, of_teacher: TeacherPlan | None) -> None:
         self.count = MaskCount(epic.config, epic.vocabulary)
         self.cached = epic.teacher if isinstance(epic.teacher, CachedTeacher) else None
-        self.reads_with_sep = epic.config.replacement == "lm" and not epic.config.image_conditioned
         loads_teacher = self.cached is None and epic.config.needs_teacher
         self.config, self.of_teacher = config, of_teacher if loads_teacher else None
 
     def __call__(self, batch: Batch) -> Batch:
-        """The keys to add to a CPU batch.
+        """The keys to add to a CPU batch, which has the plan of the student's step.
 
         Raises:
             DataError: a pair is not in the cache; names it.
         """
+        settings = self.count.config
         added: Batch = {MASKED_COUNT: self.count(batch["text_ids"], batch["text_masks"])}
         if self.cached is not None:
             added[SCORES] = self.cached.saliency(batch)
         if self.of_teacher is not None:
             added |= self.of_teacher(batch, self.config)
-        if self.count.config.append_sep and self.reads_with_sep:
-            (mask,) = trim_padding(batch["text_masks"])
-            added[WITH_SEP] = TextPlan.of(mask_with_sep(mask))
+        # "LM (cond.)" is the one language model that goes without a plan
+        if settings.append_sep and settings.replacement == "lm" and not settings.image_conditioned:
+            added[WITH_SEP] = TextPlan.of(mask_with_sep(batch["plan"]["text"].tokens.mask))
         return added
 
 

@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from epic_common.config import EpicConfig
+from epic_vlp.parts import settings_of
 
 
 def odd_settings(config: Mapping[str, Any], switch: str) -> Iterator[str]:
     """A line for each of them in a resolved config; ``switch`` says how a command switches EPIC on."""
-    settings, default = EpicConfig.from_dict(config["epic"]), EpicConfig().to_dict()
+    settings, default = settings_of(config), EpicConfig().to_dict()
     if not settings.enabled:
         changed = [f"epic.{name}={value!r}" for name, value in settings.to_dict().items() if value != default[name]]
-        given = [f"{key}={config[key]}" for key in ("teacher_path", "saliency_cache") if config[key]]
+        given = [f"{key}={config[key]}" for key in ("teacher_path", "saliency_cache") if config.get(key)]
         if changed or given:
             yield f"EPIC is off, so {', '.join(changed + given)} does nothing: {switch} switches it on"
         return

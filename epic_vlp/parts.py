@@ -56,6 +56,15 @@ class EpicParts:
     teacher_plan: TeacherPlan | None = None
 
 
+def settings_of(config: Mapping[str, Any]) -> EpicConfig:
+    """EPIC's settings of a run; it is off where the run's script has no such keys.
+
+    Raises:
+        ValueError: naming ``epic.<field>``.
+    """
+    return EpicConfig.from_dict(config.get("epic", {}))
+
+
 def parts_of(baseline: Baseline) -> EpicParts:
     """EPIC's parts of a baseline that has it."""
     assert isinstance(baseline.extension, EpicParts), f"{baseline.title} has no EPIC"

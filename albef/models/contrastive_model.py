@@ -45,6 +45,7 @@ class Momentum(NamedTuple):
     texts: list[Tensor]  # states below the fusion layers of each list of sentences, as stored
     image_feat: Tensor  # (B, embed_dim), norm 1
     text_feat: Tensor  # (B, embed_dim) of the first list of sentences
+    fused_to: int | None = None  # the texts are those below this layer instead
 
 
 class Similarities(NamedTuple):

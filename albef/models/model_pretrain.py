@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from albef.models.contrastive_model import ContrastiveModel, FusionPass, Momentum, Negatives, encode_together
-from albef.models.step_plan import step_plan
+from albef.models.step_plan import plan_of
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionMaskedLM
@@ -30,6 +30,9 @@ class ALBEF(ContrastiveModel):
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""
         super().__init__(config, FusionMaskedLM(config["bert_config"]))
+        # EPIC >
+        self.epic: Any = None  # an AlbefEpic, set by attach_epic
+        # < EPIC
 
     def forward(self, batch: dict[str, Any], alpha: float, negatives: Negatives | None = None) -> dict[str, Any]:
         """The three losses of one training batch; the momentum models and the queues move on.
@@ -40,12 +43,21 @@ class ALBEF(ContrastiveModel):
         """
         with torch.no_grad():
             self.temp.clamp_(*TEMPERATURES)
-        plan = batch["plan"] if "plan" in batch else step_plan(batch)["plan"]
+        plan = plan_of(batch)
         layout = self.text_layout(plan["text"])
         sentences = [batch["text_ids"], batch["text_ids_mlm"]]
         image = self.visual_encoder(batch["image"])
         momentum = self.momentum_states(batch["image"], sentences, layout)
+        # EPIC >
+        scores = None
+        if self.epic is not None:
+            momentum, scores = self.epic.momentum_scores(self, momentum, layout)
+        # < EPIC
         passes = [self.mlm_pass(batch, plan, layout, momentum, alpha)]
+        # EPIC >
+        if self.epic is not None:
+            passes.append(self.epic.to_pass(self, batch, layout, image, scores))
+        # < EPIC
         text, *of_passes = encode_together(self.bert, [batch["text_ids"], *(each.ids for each in passes)], layout)
 
         own = torch.eye(len(image), len(image) + self.image_queue.shape[1], device=image.device)
@@ -62,7 +74,8 @@ class ALBEF(ContrastiveModel):
         read = plan["mlm"]
         labels = batch["text_labels_mlm"][read.row, read.place]
         with torch.no_grad():
-            states = self.bert_m.fuse(momentum.texts[1], layout, momentum.image, Seen(), QuerySubset(layout, read))
+            subset, start = QuerySubset(layout, read), momentum.fused_to
+            states = self.bert_m.fuse(momentum.texts[1], layout, momentum.image, Seen(), subset, start)
             soft: Tensor = self.text_encoder_m.logits(states)
 
         def finish(states: Tensor) -> dict[str, Any]:

@@ -11,6 +11,11 @@ from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import Queries
 
 
+def plan_of(batch: dict[str, Any]) -> dict[str, Any]:
+    """The plan that a batch's loader has made, else one that is made now."""
+    return batch["plan"] if "plan" in batch else step_plan(batch)["plan"]
+
+
 def step_plan(batch: dict[str, Any]) -> dict[str, Any]:
     """``plan``: of the sentences (``text``), MLM's positions (``mlm``) and VQA's answers, where the batch has them.
 

@@ -152,19 +152,25 @@ class FusionEncoder(nn.Module):
         return self.fuse(self.text(ids, layout), layout, images, seen, read)
 
     def query_key(
-        self, x: Tensor, layout: PaddedLayout, images: Tensor, seen: Seen, layer: int = -2
+        self,
+        x: Tensor,
+        layout: PaddedLayout,
+        images: Tensor,
+        seen: Seen,
+        layer: int = -2,
+        start: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """What Eq. 8 of EPIC reads of one fusion layer; its cross-attention itself is not computed.
 
         Args:
-            x: the states below the fusion layers.
+            x: the states below the fusion layers, or below layer ``start``.
             layer: of all layers; -2 is the penultimate.
 
         Returns:
             Keys of image token 0, (I, h, d_h); queries of the text, (R, h, n, d_h), after the layer's self-attention.
         """
         index = range(len(self.layers))[layer]
-        x = self.fuse(x, layout, images, seen, stop=index)
+        x = self.fuse(x, layout, images, seen, start=start, stop=index)
         block: Any = self.layers[index]
         cross: CrossAttentionProjections = block.crossattention.self
         queries = layout.pad(cross.query(block.attention(x, x, layout, layout)))

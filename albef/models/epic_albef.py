@@ -1,0 +1,135 @@
+"""EPIC in ALBEF: Eq. 8 between the image's [CLS] and the text's queries, and one EPIC step on the student's verbs.
+
+A configuration with EPIC trains once it names the frozen teacher, an ALBEF pre-trained without EPIC; or the momentum
+model, which every step has already, is the teacher:
+    torchrun --nproc_per_node=8 Pretrain.py --config ./configs/Pretrain_4M_epic.yaml teacher_path=ALBEF_4M.pth
+    torchrun --nproc_per_node=8 Pretrain.py --config ./configs/Pretrain_4M_epic.yaml epic.teacher=momentum
+
+Source: docs/official/albef.md §10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from albef.models.contrastive_model import FusionPass, Momentum
+from albef.models.model_pretrain import ALBEF
+from albef.models.step_plan import plan_of
+from epic_common.config import EpicConfig
+from epic_common.saliency import saliency_scores
+from epic_vlp.extension import EpicExtension
+from epic_vlp.lightning_epic import LightningEpic
+from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.packed_text import TextLayout
+from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, spread, stacked
+from vlp.nn.vision import VisionEncoder
+from vlp.training.compile import compile_layers
+
+
+class AlbefTeacher(nn.Module):
+    """The two encoders of an ALBEF, as EPIC asks a frozen model; it has no momentum models, queues and projections."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """``config`` is a resolved config."""
+        super().__init__()
+        self.config = config
+        self.visual_encoder = VisionEncoder(config["image_res"], config["vision_config"])
+        self.text_encoder = FusionMaskedLM(config["bert_config"])
+        compile_layers(self, config["compile"])
+
+    def text_layout(self, batch: dict[str, Any]) -> PaddedLayout:
+        """How the batch's sentences are stored: as the student stores them."""
+        plan = plan_of(batch)["text"]
+        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
+
+    def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
+        """The [CLS] image state's key (B, h, d_h), and the text's queries (B, h, n, d_h), in fusion layer ``layer``.
+
+        Unmasked text with the true image. No image token asks the text anything here, so that the roles of Eq. 8's q
+        and K change places. Nothing after that layer's self-attention is computed.
+        """
+        bert, layout = self.text_encoder.bert, self.text_layout(batch)
+        text, image = bert.text(batch["text_ids"], layout), self.visual_encoder(batch["image"])
+        return bert.query_key(text, layout, image, Seen(), fusion_layer(bert, layer))
+
+    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
+        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
+        layout, image = self.text_layout(batch), self.visual_encoder(batch["image"])
+        read = QuerySubset(layout, Queries.at(places, input_ids.shape[1]))
+        return self.text_encoder.logits(self.text_encoder.bert(input_ids, layout, image, Seen(), read))
+
+
+class AlbefEpic(LightningEpic):
+    """EPIC's objective as one pass of ALBEF's step."""
+
+    @torch.no_grad()
+    def momentum_scores(self, model: ALBEF, momentum: Momentum, layout: PaddedLayout) -> tuple[Momentum, Tensor | None]:
+        """Eq. 8's scores (B, n) by the momentum model, where that is the teacher, and what it then knows of the batch.
+
+        The unmasked sentences, which officially go through its text layers alone, go on through fusion layers beside
+        the masked ones, as far as the scores need; the masked ones are left there, for the rest of their own way.
+        """
+        if self.config.teacher != "momentum":
+            return momentum, None
+        bert, (clean, masked) = model.bert_m, momentum.texts
+        stop = fusion_layer(bert, self.config.saliency_layer)
+        both = stacked([layout, layout])
+        clean, masked = bert.fuse(torch.cat([clean, masked]), both, momentum.image, Seen(rounds=2), stop=stop).chunk(2)
+        scores = saliency_scores(*bert.query_key(clean, layout, momentum.image, Seen(), stop, start=stop))
+        return momentum._replace(texts=[clean, masked], fused_to=stop), scores
+
+    def to_pass(
+        self, model: ALBEF, batch: dict[str, Any], layout: PaddedLayout, image: Tensor, scores: Tensor | None
+    ) -> FusionPass:
+        """The corrupted sentences with the true images, whose states (B, N, d) ALBEF's own objectives share."""
+        self.refresh(model)
+        ids = batch["text_ids"]
+        corruption = self.corruption_of(ids, batch["text_masks"], batch, image[:, 0], layout, scores)
+        read = Queries.all_of(plan_of(batch)["text"].tokens)
+
+        def finish(states: Tensor) -> dict[str, Tensor]:
+            return self.losses(spread(states, read, ids.shape), corruption)
+
+        return FusionPass(corruption.input_ids, read, finish)
+
+
+def fusion_layer(bert: FusionEncoder, layer: int) -> int:
+    """The index among all layers of ``epic.saliency_layer``, which counts the fusion layers."""
+    return range(bert.fusion_layer, len(bert.layers))[layer]
+
+
+def fusion_layers(config: Mapping[str, Any]) -> int:
+    """How many there are."""
+    return config["bert_config"]["num_hidden_layers"] - config["bert_config"]["fusion_layer"]
+
+
+def check_run(config: Mapping[str, Any], settings: EpicConfig) -> None:
+    """Pre-training has the keys of EPIC alone, and always an MLM head."""
+
+
+def as_teacher(path: str, config: Mapping[str, Any], settings: EpicConfig) -> dict[str, Any]:
+    """What differs in the config of the teacher of ``path``."""
+    return {"checkpoint": path, "gradient_checkpointing": False}
+
+
+EPIC = EpicExtension(
+    epic=AlbefEpic,
+    teacher=AlbefTeacher,
+    check_run=check_run,
+    as_teacher=as_teacher,
+    text_width=lambda config: config["bert_config"]["hidden_size"],
+    image_width=lambda config: config["vision_config"]["width"],
+    text_encoder="text_encoder",
+    fusion_layers=fusion_layers,
+    longest_text=None,
+    image_encoder=True,
+    text_ends_with_sep=False,
+    momentum_model=True,
+    fixed_views=(),  # every view of pre-training is drawn
+    switch="a configuration configs/*_epic.yaml",
+)
