@@ -24,6 +24,9 @@ def case(
     return Case(name, Row(group, line, status, words), make, written)
 
 
+TO_LISTS = "-m vlp.data.json convert {dataset} --root {{place}}/raw --output {{place}}/data"
+
+
 def good(place: Path) -> None:
     write_coco(place / "raw", coco())
 
@@ -124,6 +127,50 @@ RAW_CASES = [
         "is or lies in a file, not a folder; name another",
     ),
     case(OUTPUT, "no place", good, TO_ARROW.replace("{place}/arrow", "/proc/arrow"), 1, "cannot write into --output"),
+]
+
+
+def refcoco(place: Path, references: bytes) -> None:
+    """RefCOCO+ of no images and annotations."""
+    write(place / "raw/refcoco+/instances.json", json.dumps({"images": [], "annotations": []}))
+    write(place / "raw/refcoco+/refs(unc).p", references)
+
+
+def questions(place: Path, answers: str) -> None:
+    """One question of VQA v2 and a file of candidates."""
+    question = {"image_id": 1, "question_id": 10, "question": "what?"}
+    write(place / "raw/v2_OpenEnded_mscoco_test2015_questions.json", json.dumps({"questions": [question]}))
+    write(place / "raw/test2015/COCO_test2015_000000000001.jpg", image_bytes())
+    write(place / "answers.json", answers)
+
+
+RUNS = b"cos\nsystem\n(S'touch made'\ntR."  # a pickle that runs a command
+FOR_REFCOCO, FOR_COCO, FOR_VQA = (TO_LISTS.format(dataset=name) for name in ("refcoco+", "coco", "vqa"))
+LISTS = "data"
+LIST_CASES = [
+    case(RAW, "lists of an odd image", extreme, f"{FOR_COCO} --verify-images", 0, "does not decode: 4", written=LISTS),
+    case(RAW, "lists of cut JSON", lambda place: annotation(place, '{"images": ['), FOR_COCO, 1, "is not valid JSON"),
+    case(RAW, "a pickle that runs", lambda place: refcoco(place, RUNS), FOR_REFCOCO, 1, "refs(unc).p holds more than"),
+    case(RAW, "a cut pickle", lambda place: refcoco(place, b"]}(V"), FOR_REFCOCO, 1, "refs(unc).p is no whole pickle"),
+    case(RAW, "no references", lambda place: refcoco(place, b"]."), FOR_REFCOCO, 1, "not one item could be written"),
+    case(
+        RAW,
+        "a candidate twice",
+        lambda place: questions(place, '["a", "a"]'),
+        f"{FOR_VQA} --answer-list {{place}}/answers.json",
+        1,
+        "answers.json holds 'a' twice",
+    ),
+    case(RAW, "an unknown data set of lists", good, TO_LISTS.format(dataset="cooc"), 2, "invalid choice: 'cooc'"),
+    case(OUTPUT, "no place for lists", good, FOR_COCO.replace("{place}/data", "/proc/x"), 1, "cannot write into"),
+    case(
+        OUTPUT,
+        "images elsewhere",
+        good,
+        f"{FOR_COCO} --image-root {{place}}/data",
+        1,
+        "does not lie in --image-root",
+    ),
 ]
 
 
