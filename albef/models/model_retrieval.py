@@ -18,12 +18,12 @@ from vlp.evaluation.reranked_retrieval import (
     RerankedRetrieval,
     RerankedScores,
     check_k_test,
+    fused_first_tokens,
     official_metrics,
 )
-from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset
+from vlp.nn.padding import PaddedLayout
 
 MAX_TEXT_LENGTH = 30  # tokens of an evaluated text
 
@@ -84,9 +84,7 @@ class ALBEF(ContrastiveModel):
 
     def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
         """P texts, states stored as the layout says, all with one image, states (1, N, d) -> match logits (P,)."""
-        read = QuerySubset(layout, Queries.first(layout.mask))
-        fused = self.bert.fuse(states, layout, image, Seen(rounds=len(layout.mask)), read)
-        return self.itm_head(fused)[:, 1]
+        return self.itm_head(fused_first_tokens(self.bert, states, layout, image))[:, 1]
 
     def setup(self, stage: str) -> None:
         """Refuse a ``k_test`` that an evaluation cannot have, before anything is trained."""

@@ -19,13 +19,14 @@ from vlp.evaluation.reranked_retrieval import (
     RerankedRetrieval,
     RerankedScores,
     batches,
+    fused_first_tokens,
     official_metrics,
     rank_slice,
 )
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset
+from vlp.nn.padding import PaddedLayout
 
 SIZES: dict[str, Any] = {
     **{"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
@@ -55,8 +56,7 @@ class Scorer(nn.Module):
         return images, F.normalize(self.image_proj(images[:, 0]), dim=-1)
 
     def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
-        read = QuerySubset(layout, Queries.first(layout.mask))
-        return self.head(self.encoder.fuse(states, layout, image, Seen(rounds=len(layout.mask)), read))[:, 1]
+        return self.head(fused_first_tokens(self.encoder, states, layout, image))[:, 1]
 
 
 def data() -> tuple[Tensor, Tensor, Tensor]:

@@ -20,7 +20,10 @@ from torch import Tensor
 from vlp.data.errors import DataError
 from vlp.distributed import sum_across_ranks
 from vlp.evaluation.recall import recalls
+from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.packed_text import TextLayout, TextPlan
+from vlp.nn.padding import Queries, QuerySubset
 from vlp.progress import CountProgress
 
 TEXTS_PER_BATCH = 256
@@ -149,6 +152,12 @@ class RerankedRetrieval:
         matrix = torch.zeros(self.images, scored.shape[1], device=scored.device)
         matrix[self.own.start : self.own.stop] = torch.where(chosen, scored, UNSCORED)
         return sum_across_ranks(matrix)
+
+
+def fused_first_tokens(encoder: FusionEncoder, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    """P texts, states below the fusion layers, all with one image (1, N, c) -> token 0 of each pair, (P, d)."""
+    read = QuerySubset(layout, Queries.first(layout.mask))
+    return encoder.fuse(states, layout, image, Seen(rounds=len(layout.mask)), read)
 
 
 def batches(numbers: Tensor, lengths: Tensor) -> Iterator[Tensor]:

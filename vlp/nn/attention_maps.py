@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import Block
@@ -27,7 +28,7 @@ def kept_map(attention: AttentionProjections) -> Iterator[None]:
 def kept_image_map(block: Block) -> Iterator[list[Tensor]]:
     """Within the block every pass of a timm ViT's ``block`` appends its self-attention (B, h, N, N)."""
     maps: list[Tensor] = []
-    attention = block.attn
+    attention: Any = block.attn
     fused, attention.fused_attn = attention.fused_attn, False
     # The explicit attention hands its probabilities to this dropout, and the fused one does not use it.
     handle = attention.attn_drop.register_forward_pre_hook(lambda _, args: maps.append(args[0]))

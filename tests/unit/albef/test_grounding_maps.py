@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.unit.albef.small import config_of, pretraining_batch
 from tests.unit.small_parts import stirred
+from vlp.evaluation import grounding as scoring
 from vlp.nn.attention import attention_weights
 from vlp.nn.padding import PaddedLayout
 
@@ -87,3 +88,29 @@ def test_the_map_of_matching_by_differences() -> None:
     torch.testing.assert_close(
         model.grounding_maps(images, ids, mask)[0].flatten(), expected.mean(dim=0), rtol=1e-3, atol=1e-7
     )
+
+
+@pytest.mark.parametrize("mode", BLOCKS)
+def test_a_batch_is_scored_where_gradients_are_off(mode: str) -> None:
+    """As in the trainer's evaluation, also in inference mode, whose tensors take no part in a graph."""
+    model = grounding(mode)
+    maps = model.grounding_maps(*inputs())
+    quadrants: list[scoring.Box] = [(x, y, 8.0, 8.0) for y in (0.0, 8.0) for x in (0.0, 8.0)]
+    best = [box for one in maps if (box := scoring.best_box(one, quadrants, 16, 16))]
+    assert len(best) == 3 and len(set(best)) > 1
+    others = [next(box for box in quadrants if box != mine) for mine in best]
+    referents = {
+        split + row: scoring.Referent(name, boxes[row], quadrants, 16, 16)
+        for split, name, boxes in ((0, "val", best), (10, "testA", others))
+        for row in range(3)
+    }
+    model._accuracy = scoring.GroundingAccuracy(referents)
+    image, ids, mask = inputs()
+    for no_gradient in (torch.no_grad, torch.inference_mode):
+        model.start_evaluation("val")
+        with no_gradient():
+            for split, name in ((0, "val"), (10, "test")):
+                batch = {"image": image + 0, "text_ids": ids + 0, "text_masks": mask + 0}
+                rows = {"dataset": [name] * 3, "index": [0, 1, 2], "ref_id": [split, split + 1, split + 2]}
+                model.evaluation_step({**batch, **rows}, "val")
+        assert model.evaluation_results("val") == {"val_d": 1.0, "testA_d": 0.0}

@@ -18,7 +18,7 @@ from epic_common.language_models.small import FAMILIES
 from tests.unit.albef.small import IMAGE, config_of, pretraining_batch
 from tests.unit.small_parts import Batch, stirred
 from vlp.data.errors import DataError
-from vlp.evaluation.reranked_retrieval import official_metrics
+from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
@@ -71,10 +71,12 @@ def test_targets_are_shared_among_all_features_of_an_image() -> None:
 def test_the_queue_remembers_the_images_behind_the_loss_of_their_step() -> None:
     model, targets = retrieval(), []
     contrast = model.contrast
-    model.contrast = lambda image, text, momentum, own, alpha: (
-        targets.append(own),
-        contrast(image, text, momentum, own, alpha),
-    )[1]
+
+    def noted(image: Tensor, text: Tensor, momentum: Any, own: Tensor, alpha: float) -> Any:
+        targets.append(own)
+        return contrast(image, text, momentum, own, alpha)
+
+    model.contrast = noted
     for _ in range(2):
         model(batch_of(5, 9, 5), 0.4, DRAWN)
     assert model.idx_queue[0].tolist() == [5, 9, 5, 5, 9, 5, *[-100] * 6] and model.queue_ptr.item() == 6
@@ -178,9 +180,7 @@ def test_the_evaluation_is_that_of_single_pairs() -> None:
     for direction in (1, 0):
         kept = torch.zeros(4, 6).scatter(direction, similar.topk(2, dim=direction).indices, 1.0).bool()
         scores.append(torch.where(kept, logits, -100.0))
-    expected = official_metrics(
-        SimpleNamespace(image_to_text=scores[0], text_to_image=scores[1].T), torch.tensor(IMAGE_OF)
-    )
+    expected = official_metrics(RerankedScores(scores[0], scores[1].T), torch.tensor(IMAGE_OF))
     assert got == pytest.approx(expected)
     assert 0 < got["r_mean"] < 100
 
