@@ -27,14 +27,16 @@ class ALBEF(FineTunedModel):
 
     meters: ClassVar = {"loss": "vqa_loss"}
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        """``config`` is a resolved config."""
+    def __init__(self, config: dict[str, Any], decoder_layers: int | None = None) -> None:
+        """``config`` is a resolved config; the decoder has as many layers as the text encoder's fusion half.
+
+        Those are what it starts from, so that its questions are as wide as images: ``encoder_width`` = ``hidden_size``.
+        """
         sizes = config["bert_config"]
         decoder = {
             **sizes,
-            "num_hidden_layers": config.get("decoder_layers") or sizes["num_hidden_layers"] - sizes["fusion_layer"],
+            "num_hidden_layers": decoder_layers or sizes["num_hidden_layers"] - sizes["fusion_layer"],
             "fusion_layer": 0,
-            "encoder_width": sizes["hidden_size"],  # it attends to questions, not to images
         }
         super().__init__(config, text_encoder=FusionEncoder(sizes), text_decoder=FusionMaskedLM(decoder, causal=True))
         self.candidates: list[str] = []

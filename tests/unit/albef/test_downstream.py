@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from albef.models.model_pretrain_nlvr import NEITHER, OWN_FIRST, OWN_SECOND, draw_assignment
 from tests.unit.albef.small import CLS, PAD, SEP, task_batch, task_model
-from tests.unit.albef.tables import TABLES, key_table, rows
 from vlp.training.ddp import unused_parameters
 
 LOSSES = {"vqa": "vqa_loss", "ve": "ve_loss", "nlvr": "nlvr_loss", "nlvr_pretrain": "ta_loss"}
@@ -51,7 +50,7 @@ def test_every_parameter_is_trained_but_those_that_are_said_not_to(task: str) ->
 
 @pytest.mark.parametrize("task", DISTILLED)
 def test_alpha_0_is_the_loss_without_momentum_models(task: str) -> None:
-    loss, expected = gradients(task, alpha=0.0)
+    loss, _ = gradients(task, alpha=0.0)
     model = task_model(task)
     plain = task_model(task, distill=False)
     plain.load_state_dict({name: t for name, t in model.state_dict().items() if "_m." not in name})
@@ -185,17 +184,3 @@ def test_more_candidates_wanted_than_there_are() -> None:
     model = task_model("vqa")
     with pytest.raises(ValueError, match=r"k_test=3: answer_list=answers\.json has 2 answers"):
         model.set_candidates(["w120", "w121"], tokenizer)
-
-
-@pytest.mark.parametrize("task", ["pretrain", "retrieval", "vqa", "ve", "nlvr", "nlvr_pretrain"])
-def test_decay_groups_of_every_key(task: str) -> None:
-    """Names and shapes alone decide: tensors of one dimension and biases are not decayed."""
-    shapes = {name: shape for name, (shape, _) in key_table(task).items()}
-    for row in rows("optimiser_groups"):
-        if row["task"] == task and row["group"] != "frozen":
-            undecayed = len(shapes[row["key"]]) == 1 or row["key"].endswith(".bias")
-            assert row["group"] == ("0" if undecayed else "1"), row["key"]
-
-
-def test_all_tables_are_here() -> None:
-    assert {path.stem for path in TABLES.glob("keys_*.tsv")} >= {"keys_vqa", "keys_ve", "keys_nlvr"}
