@@ -25,6 +25,7 @@ from vlp.nn.padding import PaddedLayout, Queries
 class ALBEF(FineTunedModel):
     """The official model class of VQA."""
 
+    text_decoder: FusionMaskedLM
     meters: ClassVar = {"loss": "vqa_loss"}
 
     def __init__(self, config: dict[str, Any], decoder_layers: int | None = None) -> None:

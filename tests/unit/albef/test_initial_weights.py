@@ -21,7 +21,7 @@ from vlp.checkpoint.weights import WeightsError, sha256_of_file
 from vlp.hub import HubError
 from vlp.nn.positions import interpolate_pos_embed
 
-SIZES = {name: value for name, value in BERT.items() if name not in ("fusion_layer", "encoder_width")}
+SIZES: dict[str, Any] = {name: value for name, value in BERT.items() if name not in ("fusion_layer", "encoder_width")}
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ def test_a_downstream_model_needs_a_checkpoint(task: str) -> None:
 
 
 def test_the_official_teacher_of_nlvr2_starts_from_bert(folder: Path) -> None:
-    changes = {"init": "pretrained", "checkpoint": "albef.pth", "text_encoder": str(folder)}
+    changes: dict[str, Any] = {"init": "pretrained", "checkpoint": "albef.pth", "text_encoder": str(folder)}
     word = "text_encoder_m.embeddings.word_embeddings.weight"
     expected = BertForMaskedLM.from_pretrained(folder).bert.embeddings.word_embeddings.weight
     assert torch.equal(build("nlvr", **changes).state_dict()[word], expected)
@@ -158,7 +158,7 @@ def test_texts_that_do_not_fit(tmp_path: Path) -> None:
     bert(hidden_size=32).save_pretrained(tmp_path / "wide")
     bert(num_hidden_layers=2).save_pretrained(tmp_path / "short")
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path / "bare")
-    small = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")}
+    small: dict[str, Any] = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")}
     RobertaForMaskedLM(RobertaConfig(**small)).save_pretrained(tmp_path / "roberta")
     for name, message in (
         ("wide", r"wide does not fit the model: .*Check bert_config"),
@@ -173,7 +173,7 @@ def test_texts_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_random_start_is_the_official_one() -> None:
     torch.manual_seed(0)
-    wide = {"vision_config": {"patch_size": 8, "width": 64, "depth": 1, "heads": 2}}
+    wide: dict[str, Any] = {"vision_config": {"patch_size": 8, "width": 64, "depth": 1, "heads": 2}}
     sizes = {**BERT, "hidden_size": 64, "encoder_width": 64, "intermediate_size": 128}
     from albef.models.model_pretrain import ALBEF
 
