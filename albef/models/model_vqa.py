@@ -134,5 +134,6 @@ class ALBEF(FineTunedModel):
         return {"acc": sum(merged.values()) / len(merged)} if merged else {}
 
     def answer_file(self) -> Path:
-        """``result/vqa_result_epoch<E>.json`` in the run's folder; E is the epoch's index, 0 without training."""
-        return Path(self.config["output_dir"]) / "result" / f"vqa_result_epoch{self.current_epoch}.json"
+        """``result/vqa_result_epoch<E>.json`` in the run's folder; E is the last epoch's index, 0 without training."""
+        epoch = max(self.current_epoch - 1, 0)  # after training it is the number of epochs
+        return Path(self.config["output_dir"]) / "result" / f"vqa_result_epoch{epoch}.json"

@@ -158,7 +158,9 @@ def test_texts_that_do_not_fit(tmp_path: Path) -> None:
     bert(hidden_size=32).save_pretrained(tmp_path / "wide")
     bert(num_hidden_layers=2).save_pretrained(tmp_path / "short")
     BertModel(BertConfig(**SIZES)).save_pretrained(tmp_path / "bare")
-    small: dict[str, Any] = {name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")}
+    small: dict[str, Any] = {
+        name: SIZES[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    }
     RobertaForMaskedLM(RobertaConfig(**small)).save_pretrained(tmp_path / "roberta")
     for name, message in (
         ("wide", r"wide does not fit the model: .*Check bert_config"),
