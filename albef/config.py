@@ -1,6 +1,7 @@
 """ALBEF's configuration: the keys of each script, whose defaults are the official values, and its command.
 
-Not official: what stands under "Ours" in ``vlp.yaml_dialect.keys``, the image_root of pre-training, --evaluate of NLVR.
+Not official: what stands under "Ours" in ``vlp.yaml_dialect.keys``, the image_root of pre-training, --evaluate and
+momentum_after_loading of NLVR.
 
 Source: docs/official/albef.md §1, §2.
 """
@@ -110,6 +111,15 @@ class VqaKeys(EvaluateKeys, TrainTestBatchKeys, MomentumKeys, YamlKeys):
     optimizer: Optimizer = key(_optimizer(2e-5), "the optimiser")
     schedular: Schedular = key(_schedular(2e-5, 8, 1e-6, 4), "the schedule")
 
+    def relations(self) -> Iterator[str]:
+        yield from super().relations()
+        text = self.bert_config
+        if text.encoder_width != text.hidden_size:
+            yield (
+                f"bert_config.encoder_width={text.encoder_width}: the answer decoder reads questions with what reads "
+                f"images, so give them one width, that of bert_config.hidden_size={text.hidden_size}"
+            )
+
 
 @with_defaults(output_dir="output/VE", image_res=384, warm_up=False)
 class VeKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, MomentumKeys, YamlKeys):
@@ -145,6 +155,9 @@ class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, YamlKeys):
     test_file: TestFiles = key(["data/nlvr_test.json"], "the lists of test statements")
     batch_size: Positive = key(16, "statements of a GPU, two images each")
     eval_ema: Switch = key(False, "official, without effect")
+    momentum_after_loading: Switch = key(
+        False, "start the momentum model as a copy of the loaded weights; officially it keeps those from before loading"
+    )
     optimizer: Optimizer = key(_optimizer(2e-5), "the optimiser")
     schedular: Schedular = key(_schedular(2e-5, 10, 1e-6), "the schedule")
 

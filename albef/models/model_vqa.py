@@ -25,16 +25,19 @@ from vlp.nn.padding import PaddedLayout, Queries
 class ALBEF(FineTunedModel):
     """The official model class of VQA."""
 
+    text_decoder: FusionMaskedLM
     meters: ClassVar = {"loss": "vqa_loss"}
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        """``config`` is a resolved config."""
+    def __init__(self, config: dict[str, Any], decoder_layers: int | None = None) -> None:
+        """``config`` is a resolved config; the decoder has as many layers as the text encoder's fusion half.
+
+        Those are what it starts from, so that its questions are as wide as images: ``encoder_width`` = ``hidden_size``.
+        """
         sizes = config["bert_config"]
         decoder = {
             **sizes,
-            "num_hidden_layers": config.get("decoder_layers") or sizes["num_hidden_layers"] - sizes["fusion_layer"],
+            "num_hidden_layers": decoder_layers or sizes["num_hidden_layers"] - sizes["fusion_layer"],
             "fusion_layer": 0,
-            "encoder_width": sizes["hidden_size"],  # it attends to questions, not to images
         }
         super().__init__(config, text_encoder=FusionEncoder(sizes), text_decoder=FusionMaskedLM(decoder, causal=True))
         self.candidates: list[str] = []
@@ -131,5 +134,6 @@ class ALBEF(FineTunedModel):
         return {"acc": sum(merged.values()) / len(merged)} if merged else {}
 
     def answer_file(self) -> Path:
-        """``result/vqa_result_epoch<E>.json`` in the run's folder; E is the epoch's index, 0 without training."""
-        return Path(self.config["output_dir"]) / "result" / f"vqa_result_epoch{self.current_epoch}.json"
+        """``result/vqa_result_epoch<E>.json`` in the run's folder; E is the last epoch's index, 0 without training."""
+        epoch = max(self.current_epoch - 1, 0)  # after training it is the number of epochs
+        return Path(self.config["output_dir"]) / "result" / f"vqa_result_epoch{epoch}.json"

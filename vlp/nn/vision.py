@@ -26,6 +26,7 @@ class VisionEncoder(VisionTransformer):
             num_classes=0,
             global_pool="",
         )
+        assert self.cls_token is not None
         nn.init.trunc_normal_(self.cls_token, std=0.02)  # timm's is nearly 0
 
     def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]

@@ -26,7 +26,7 @@ def classified(model: ClassifierModel, batch: Batch, alpha: float, mode: str) ->
         logits = model.class_logits(batch)
     yield "logits", logits
     yield "loss_alpha0", F.cross_entropy(logits, batch["labels"])
-    yield "pos", model.visual_encoder.pos_embed
+    yield "pos", model.visual_encoder.state_dict()["pos_embed"]
     outputs = model(batch, alpha)  # one momentum update
     yield "loss", outputs[model.loss_name]
     if outputs["momentum_logits"] is not None:

@@ -16,8 +16,8 @@ from vlp.nn.padding import PaddedLayout
 @torch.no_grad()
 def vqa(fixture: Fixture, mode: str) -> Outputs:
     given = fixture.inputs
-    config = {**config_of(fixture, mode), "decoder_layers": fixture.arch["decoder"]["num_hidden_layers"]}
-    model = ALBEF({**config, "k_test": int(given["k_test"])}).eval()
+    config = {**config_of(fixture, mode), "k_test": int(given["k_test"])}
+    model = ALBEF(config, decoder_layers=fixture.arch["decoder"]["num_hidden_layers"]).eval()
     model.load_state_dict(fixture.fill(model.state_dict()))
     batch = task_batch(fixture, answer_ids="answer_ids", answer_masks="answer_mask", answer_weights="weights")
     batch["answer_counts"] = tensor(given["k"]).tolist()

@@ -27,6 +27,12 @@ CONFIG: dict[str, Any] = {
     **{"distill": True, "momentum_after_loading": False, "k_test": 3, "eos": "[SEP]", "answer_list": "answers.json"},
 }
 
+# VQA's decoder reads questions with the layers that read images.
+ONE_WIDTH: dict[str, Any] = {
+    "bert_config": {**BERT, "encoder_width": 16},
+    "vision_config": {"patch_size": PATCH, "width": 16, "depth": 2, "heads": 2},
+}
+
 
 def config_of(dropout: float = 0.0, **changes: Any) -> dict[str, Any]:
     """A config of the small model."""
@@ -46,7 +52,8 @@ def task_model(task: str, seed: int = 0, **changes: Any) -> Any:
     """A small model of ``task``, a key of ``SURGERY``, with stirred weights, its momentum models with others."""
     module = {"pretrain": "model_pretrain", "nlvr_pretrain": "model_pretrain_nlvr"}.get(task, f"model_{task}")
     torch.manual_seed(seed)
-    return stirred(importlib.import_module(f"albef.models.{module}").ALBEF(config_of(**changes)))
+    config = {**config_of(), **ONE_WIDTH, **changes}
+    return stirred(importlib.import_module(f"albef.models.{module}").ALBEF(config))
 
 
 def task_batch(task: str, lengths: Sequence[int] = (6, 3, 9), seed: int = 0) -> Batch:

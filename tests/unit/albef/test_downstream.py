@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.model_pretrain_nlvr import NEITHER, OWN_FIRST, OWN_SECOND, draw_assignment
+from albef.models.step_plan import step_plan
+from benchmarks.host_waits import HostWaits
 from tests.unit.albef.small import CLS, PAD, SEP, task_batch, task_model
-from tests.unit.albef.tables import TABLES, key_table, rows
 from vlp.training.ddp import unused_parameters
 
 LOSSES = {"vqa": "vqa_loss", "ve": "ve_loss", "nlvr": "nlvr_loss", "nlvr_pretrain": "ta_loss"}
@@ -51,7 +55,7 @@ def test_every_parameter_is_trained_but_those_that_are_said_not_to(task: str) ->
 
 @pytest.mark.parametrize("task", DISTILLED)
 def test_alpha_0_is_the_loss_without_momentum_models(task: str) -> None:
-    loss, expected = gradients(task, alpha=0.0)
+    loss, _ = gradients(task, alpha=0.0)
     model = task_model(task)
     plain = task_model(task, distill=False)
     plain.load_state_dict({name: t for name, t in model.state_dict().items() if "_m." not in name})
@@ -68,6 +72,15 @@ def test_the_momentum_models_follow_before_they_teach(task: str) -> None:
     for trained, followed in ((name, name.replace(".", "_m.", 1)) for name in before if "_m." not in name):
         expected = 0.995 * before[followed] + 0.005 * before[trained]
         torch.testing.assert_close(model.get_parameter(followed), expected)
+
+
+@pytest.mark.parametrize("task", LOSSES)
+def test_no_host_waits_in_forward_and_backward(task: str) -> None:
+    model, batch = task_model(task), task_batch(task)
+    batch |= step_plan(batch)
+    with HostWaits() as waits:
+        model(batch, 0.4)[LOSSES[task]].backward()
+    assert waits.operations > 100 and waits.found == Counter()
 
 
 def test_the_answers_of_a_question_are_weighted_and_summed() -> None:
@@ -148,19 +161,68 @@ def tokenizer(texts: list[str], **_: Any) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
 
 
-def test_answers_are_ranked_and_written(tmp_path: Path) -> None:
-    model, batch = task_model("vqa", output_dir=str(tmp_path)), task_batch("vqa")
-    answers = ["w120", "w121 w122", "w130 w131 w132", "w140"]
-    data = SimpleNamespace(sets={"test": SimpleNamespace(answer_list=answers)}, tokenizer=tokenizer)
-    model._trainer = SimpleNamespace(datamodule=data, current_epoch=0, global_rank=0)
+ANSWERS = ["w120", "w121 w122", "w130 w131 w132", "w140"]
+
+
+def evaluating(tmp_path: Path, rank: int = 0) -> Any:
+    """A VQA model in the evaluation of a run of eight epochs that has ended."""
+    model = task_model("vqa", output_dir=str(tmp_path))
+    data = SimpleNamespace(sets={"test": SimpleNamespace(answer_list=ANSWERS)}, tokenizer=tokenizer)
+    model._trainer = SimpleNamespace(datamodule=data, current_epoch=8, global_rank=rank)
     model.start_evaluation("test")
-    best = [answers[i] for i in model.rank(batch, model.candidate_ids, model.candidate_masks).ids[:, 0]]
+    return model
+
+
+def written(tmp_path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((tmp_path / "result" / "vqa_result_epoch7.json").read_text())
+    return found
+
+
+def questions(rows: list[int]) -> dict[str, Any]:
+    """Some rows of a batch of three questions, which all have the same annotation."""
+    batch = task_batch("vqa")
+    some = {key: batch[key][rows] for key in ("image", "text_ids", "text_masks", "labels")}
+    return {
+        **some,
+        "question_id": rows,
+        "index": rows,
+        "dataset": ["x"] * len(rows),
+        "answers": [["w140"] * 10] * len(rows),
+    }
+
+
+def in_two(rank: int, folder: str) -> None:
+    """Rank ``rank`` of two, of which the second sees a question of the first again."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    rows, model, classifier = ([0, 1], [2, 0])[rank], evaluating(Path(folder), rank), task_model("ve")
+    model.evaluation_step(questions(rows), "test")
+    classifier.start_evaluation("val")
+    classifier.evaluation_step(questions(rows), "val")
+    results = {"vqa": model.evaluation_results("test"), "ve": classifier.evaluation_results("val")}
+    Path(folder, f"{rank}.json").write_text(json.dumps(results))
+    dist.destroy_process_group()
+
+
+def test_two_processes_score_what_one_does(tmp_path: Path) -> None:
+    alone, classifier = evaluating(tmp_path / "alone"), task_model("ve")
+    alone.evaluation_step(questions([0, 1, 2]), "test")
+    classifier.start_evaluation("val")
+    classifier.evaluation_step(questions([0, 1, 2]), "val")
+    expected = {"vqa": alone.evaluation_results("test"), "ve": classifier.evaluation_results("val")}
+    mp.start_processes(in_two, (str(tmp_path),), nprocs=2, start_method="fork")
+    assert [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)] == [expected] * 2
+    assert written(tmp_path) == written(tmp_path / "alone") and len(written(tmp_path)) == 3
+
+
+def test_answers_are_ranked_and_written(tmp_path: Path) -> None:
+    model, batch = evaluating(tmp_path), task_batch("vqa")
+    best = [ANSWERS[i] for i in model.rank(batch, model.candidate_ids, model.candidate_masks).ids[:, 0]]
     batch["answers"] = [[best[0]] * 10, ["w199"] * 10, []]
     model.evaluation_step(batch, "test")
     model.evaluation_step(batch, "test")
     assert model.evaluation_results("test") == {"acc": 0.5}
-    written = json.loads((tmp_path / "result" / "vqa_result_epoch0.json").read_text())
-    assert written == [{"question_id": i, "answer": answer} for i, answer in enumerate(best)]
+    assert written(tmp_path) == [{"question_id": i, "answer": answer} for i, answer in enumerate(best)]
 
 
 def test_ranking_by_one_sequence_at_a_time() -> None:
@@ -185,17 +247,3 @@ def test_more_candidates_wanted_than_there_are() -> None:
     model = task_model("vqa")
     with pytest.raises(ValueError, match=r"k_test=3: answer_list=answers\.json has 2 answers"):
         model.set_candidates(["w120", "w121"], tokenizer)
-
-
-@pytest.mark.parametrize("task", ["pretrain", "retrieval", "vqa", "ve", "nlvr", "nlvr_pretrain"])
-def test_decay_groups_of_every_key(task: str) -> None:
-    """Names and shapes alone decide: tensors of one dimension and biases are not decayed."""
-    shapes = {name: shape for name, (shape, _) in key_table(task).items()}
-    for row in rows("optimiser_groups"):
-        if row["task"] == task and row["group"] != "frozen":
-            undecayed = len(shapes[row["key"]]) == 1 or row["key"].endswith(".bias")
-            assert row["group"] == ("0" if undecayed else "1"), row["key"]
-
-
-def test_all_tables_are_here() -> None:
-    assert {path.stem for path in TABLES.glob("keys_*.tsv")} >= {"keys_vqa", "keys_ve", "keys_nlvr"}
