@@ -1,1 +1,1 @@
-"""ALBEF, with EPIC in marked lines."""
+"""ALBEF, written to the facts of the official project."""

@@ -28,6 +28,10 @@ from vlp.yaml_dialect.keys import (
     YamlKeys,
 )
 
+# EPIC >
+from epic_vlp.keys import with_epic_keys  # isort: skip
+# < EPIC
+
 _FOUR_MILLION = ["data/coco.json", "data/vg.json", "data/cc3m_train.json", "data/cc3m_val.json", "data/sbu.json"]
 
 
@@ -54,6 +58,9 @@ class TrainTestBatchKeys(Schema):
     batch_size_test: Positive = key(64, "evaluated samples of a GPU")
 
 
+# EPIC >
+@with_epic_keys
+# < EPIC
 @with_defaults(output_dir="Pretrain/")
 class PretrainKeys(ImageRootKeys, QueueKeys, YamlKeys):
     """Pretrain.py; Pretrain.yaml, the 14M setting of ALBEF."""

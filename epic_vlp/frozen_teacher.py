@@ -43,7 +43,7 @@ def load_teacher(
     own[key] = _tokenizer_of(path, key, own[key], config[key], tokenizer)
     with torch.random.fork_rng():
         model = parts.teacher(own)
-    missing = load_into(model, path, baseline.layout)
+    missing = load_into(model, path, parts.layout_of_teacher(baseline))
     if missing and settings.replacement == "vlm":
         raise WeightsError(f"{path}: lacks {missing[0]}, the MLM head that epic.replacement='vlm' draws words from")
     teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, path)
@@ -61,13 +61,17 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
     """
     path, parts = config["teacher_path"], parts_of(baseline)
     if not path:
-        raise ValueError(f"teacher_path must be given: the checkpoint of a {baseline.title} pre-trained without EPIC")
-    refuse_other(path, read_state_dict(path, mmap=True), baseline.layout)
+        article = "an" if baseline.title[0] in "AX" else "a"
+        raise ValueError(
+            f"teacher_path must be given: the checkpoint of {article} {baseline.title} pre-trained without EPIC"
+        )
+    layout = parts.layout_of_teacher(baseline)
+    refuse_other(path, read_state_dict(path, mmap=True), layout)
     said = saved_config(path)
     is_snapshot = settings.replacement == "vlm"
     own: Config = {
         **config,
-        **{key: said[key] for key in baseline.layout.architecture if key in said},
+        **{key: said[key] for key in layout.architecture if key in said and _is_same_kind(said[key], config.get(key))},
         **parts.as_teacher(path, config, settings),
     }
     layers = parts.fusion_layers(own)
@@ -80,7 +84,7 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
     if key and own[key] < config[key]:
         raise ValueError(f"the teacher {path} reads texts of {key}={own[key]} at most, this run has {config[key]}")
     # The tokenizer decides shapes through the vocabulary's size alone, and the same one may lie elsewhere.
-    shapes = [key for key in baseline.layout.architecture if key != parts.text_encoder]
+    shapes = [key for key in layout.architecture if key != parts.text_encoder]
     theirs, here = (flat({key: side[key] for key in shapes}, whole=True) for side in (own, config))
     if is_snapshot and (other := [key for key in {**theirs, **here} if theirs.get(key) != here.get(key)]):
         differences = ", ".join(f"{key}={theirs.get(key)} (here {here.get(key)})" for key in other)
@@ -89,6 +93,11 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
             f"{differences}"
         )
     return own
+
+
+def _is_same_kind(theirs: Any, ours: Any) -> bool:
+    """Whether both are blocks or both are not: where we have a block, an official config may name the file of it."""
+    return isinstance(theirs, Mapping) == isinstance(ours, Mapping)
 
 
 def is_of_epic(path: str) -> bool:

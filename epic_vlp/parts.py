@@ -11,6 +11,7 @@ from torch import nn
 from epic_common.config import EpicConfig
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.baseline import Baseline
+from vlp.checkpoint.layout import CheckpointLayout
 
 Config = dict[str, Any]
 TeacherPlan = Callable[[dict[str, Any], Config], dict[str, Any]]
@@ -37,6 +38,7 @@ class EpicParts:
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
         switch: how a command switches EPIC on.
         teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
+        teacher_layout: what the teacher is of its files, where it is not the whole model; None = that of the baseline.
     """
 
     epic: type[LightningEpic]
@@ -54,6 +56,11 @@ class EpicParts:
     fixed_views: tuple[str, ...]
     switch: str
     teacher_plan: TeacherPlan | None = None
+    teacher_layout: CheckpointLayout | None = None
+
+    def layout_of_teacher(self, baseline: Baseline) -> CheckpointLayout:
+        """What the teacher's files look like."""
+        return self.teacher_layout or baseline.layout
 
 
 def settings_of(config: Mapping[str, Any]) -> EpicConfig:

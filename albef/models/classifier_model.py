@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from albef.models.finetuned_model import FineTunedModel, classifier, plan_of
+from albef.models.finetuned_model import FineTunedModel, classifier
+from albef.models.step_plan import plan_of
 from vlp.evaluation.accuracy import Accuracy
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen

@@ -11,11 +11,14 @@ Source: docs/official/albef.md §10.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from albef.models.checkpoints import LAYOUT
 from albef.models.contrastive_model import FusionPass, Momentum
 from albef.models.model_pretrain import ALBEF
 from albef.models.step_plan import plan_of
@@ -23,6 +26,7 @@ from epic_common.config import EpicConfig
 from epic_common.saliency import saliency_scores
 from epic_vlp.extension import EpicExtension
 from epic_vlp.lightning_epic import LightningEpic
+from vlp.checkpoint.layout import State
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
 from vlp.nn.packed_text import TextLayout
@@ -112,6 +116,12 @@ def check_run(config: Mapping[str, Any], settings: EpicConfig) -> None:
     """Pre-training has the keys of EPIC alone, and always an MLM head."""
 
 
+def encoders_of(path: str | Path, state: State, expected: State) -> dict[str, Tensor]:
+    """The two encoders of an ALBEF, for images of the teacher's size."""
+    encoders = {name: t for name, t in state.items() if name.startswith(LAYOUT.recognised_by)}
+    return LAYOUT.resized(path, encoders, expected)
+
+
 def as_teacher(path: str, config: Mapping[str, Any], settings: EpicConfig) -> dict[str, Any]:
     """What differs in the config of the teacher of ``path``."""
     return {"checkpoint": path, "gradient_checkpointing": False}
@@ -130,6 +140,13 @@ EPIC = EpicExtension(
     image_encoder=True,
     text_ends_with_sep=False,
     momentum_model=True,
+    teacher_layout=replace(
+        LAYOUT,
+        architecture=("vision_config", "bert_config", "text_encoder"),
+        named_in_hints=("vision_config", "bert_config"),
+        trunk=("visual_encoder.", "text_encoder.bert."),
+        resized=encoders_of,
+    ),
     fixed_views=(),  # every view of pre-training is drawn
     switch="a configuration configs/*_epic.yaml",
 )

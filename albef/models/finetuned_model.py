@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from torch import nn
 
 from albef.models.initial_weights import load_initial_weights
-from albef.models.step_plan import step_plan
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
 from vlp.nn.packed_text import TextLayout, TextPlan
@@ -67,12 +66,6 @@ class FineTunedModel(EpochModule):
     def text_layout(self, plan: TextPlan) -> PaddedLayout:
         """How sentences are stored: without padding, unless ``pack_text`` is off."""
         return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
-
-
-def plan_of(batch: dict[str, Any]) -> dict[str, Any]:
-    """The loader's plan of a batch; made here where a batch comes without."""
-    plan: dict[str, Any] = batch["plan"] if "plan" in batch else step_plan(batch)["plan"]
-    return plan
 
 
 def save_memory(model: nn.Module) -> None:

@@ -67,6 +67,14 @@ class ALBEF(ContrastiveModel):
             negatives = self.hard_negatives(similar, own[:, : len(image)].bool())
         return outputs | self.match(image, text, layout, negatives, passes, of_passes)
 
+    # EPIC >
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = super().parameter_groups()
+        if self.epic is not None:
+            groups = self.epic.own_groups(groups, self.config["optimizer"]["lr"], head_factor=1.0)
+        return groups
+
+    # < EPIC
     def mlm_pass(
         self, batch: dict[str, Any], plan: dict[str, Any], layout: PaddedLayout, momentum: Momentum, alpha: float
     ) -> FusionPass:

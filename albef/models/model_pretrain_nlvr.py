@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albef.models.finetuned_model import plan_of, save_memory
+from albef.models.finetuned_model import save_memory
 from albef.models.initial_weights import load_initial_weights
 from albef.models.paired_encoder import paired_encoder
+from albef.models.step_plan import plan_of
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.packed_text import TextLayout, TextPlan

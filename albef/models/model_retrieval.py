@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from albef.models.contrastive_model import ContrastiveModel, Negatives
-from albef.models.step_plan import step_plan
+from albef.models.step_plan import plan_of
 from vlp.data.tokenizers import encode
 from vlp.evaluation.reranked_retrieval import (
     TEXTS_PER_BATCH,
@@ -51,7 +51,7 @@ class ALBEF(ContrastiveModel):
             alpha: weight of the momentum models' soft targets, if the config says ``distill``.
             negatives: the negatives of matching; by default they are drawn.
         """
-        plan = batch["plan"] if "plan" in batch else step_plan(batch)["plan"]
+        plan = plan_of(batch)
         layout, image_id = self.text_layout(plan["text"]), batch["image_id"]
         image = self.visual_encoder(batch["image"])
         momentum = self.momentum_states(batch["image"], [batch["text_ids"]], layout)

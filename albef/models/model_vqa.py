@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from albef.models.finetuned_model import FineTunedModel, plan_of
+from albef.models.finetuned_model import FineTunedModel
+from albef.models.step_plan import plan_of
 from vlp.distributed import gathered
 from vlp.evaluation.answer_ranking import Ranking, rank_answers
 from vlp.evaluation.vqa import Predictions, answer_accuracy, write_submission

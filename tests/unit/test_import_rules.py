@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from vlp.baseline import REGISTRY
+from patches.tree import present
 
 ROOT = Path(__file__).parents[2]
-BASELINES = set(REGISTRY)
+BASELINES = set(present())
 OURS = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()} | BASELINES | {"reproduce"}
 USE_ALL = {"demo", "benchmarks", "reproduce", "tests"}
 METHOD_MAY_USE = {
