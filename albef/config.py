@@ -145,6 +145,9 @@ class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, YamlKeys):
     test_file: TestFiles = key(["data/nlvr_test.json"], "the lists of test statements")
     batch_size: Positive = key(16, "statements of a GPU, two images each")
     eval_ema: Switch = key(False, "official, without effect")
+    momentum_after_loading: Switch = key(
+        False, "ours: start the momentum model as a copy of the checkpoint; officially it is copied before loading"
+    )
     optimizer: Optimizer = key(_optimizer(2e-5), "the optimiser")
     schedular: Schedular = key(_schedular(2e-5, 10, 1e-6), "the schedule")
 
