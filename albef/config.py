@@ -163,7 +163,7 @@ class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, YamlKeys):
     batch_size: Positive = key(16, "statements of a GPU, two images each")
     eval_ema: Switch = key(False, "official, without effect")
     momentum_after_loading: Switch = key(
-        False, "start the momentum model as a copy of the loaded weights; officially it keeps those from before loading"
+        False, "ours: start the momentum model as a copy of the checkpoint; officially it is copied before loading"
     )
     optimizer: Optimizer = key(_optimizer(2e-5), "the optimiser")
     schedular: Schedular = key(_schedular(2e-5, 10, 1e-6), "the schedule")

@@ -30,13 +30,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         self._kept: list[str] = []  # checkpoints that a save which failed should have replaced
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Save ``checkpoint`` and the package versions; on a full or broken disk set ``failure`` instead of raising."""
+        """:meth:`write` of ``checkpoint`` and the package versions."""
+        self.write({**checkpoint, "versions": package_versions()}, path)
+
+    def write(self, content: dict[str, Any], path: str | Path) -> None:
+        """Save ``content``; on a full or broken disk set ``failure`` instead of raising."""
         path = Path(path)
         try:
             for stale in path.parent.glob(f".*{path.suffix}.tmp"):  # of a save that was killed
                 stale.unlink()
             with atomic_open(path) as handle:
-                _write({**checkpoint, "versions": package_versions()}, handle)
+                _write(content, handle)
         except OSError as error:
             self.failure = f"{path} was not saved: {os.strerror(error.errno) if error.errno else error}"
             log.error("%s. The run goes on, and what was saved before is kept", self.failure)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 from vlp.checkpoint.weights import WeightsError
 from vlp.sacred_dialect.keys import listed
 from vlp.sacred_dialect.settings import PRECISIONS, run_name, trainer_settings
-from vlp.training.changed_config import Reading, changed, check_changes, described
-from vlp.training.resume import GoingOn, is_complete, read_run
+from vlp.training.changed_config import Reading
+from vlp.training.resume import GoingOn, Rules, going_on_from, is_complete, read_run
 from vlp.training.run_log import last_logged_step
 
 log = logging.getLogger(__name__)
@@ -33,37 +32,32 @@ READINGS: dict[str, Reading] = {
     "precision": lambda value: PRECISIONS.get(value, value),
     **dict.fromkeys(("warmup_steps", "val_check_interval"), repr),  # 1 is a number of steps, 1.0 a share
 }
-LENGTH = ("max_steps", "max_epoch")  # a run may be made longer
-FIXED = ("seed", "optim_type")  # in the order of the data, and in the optimiser's states
+# A run may be made longer. The seed is in the order of the data, optim_type in the optimiser's states.
+RULES = Rules(READINGS, length=("max_steps", "max_epoch"), fixed=("seed", "optim_type"))
 
 
 def going_on(config: Mapping[str, Any], defaults: Mapping[str, Any], may_change: Iterable[str] = ()) -> GoingOn | None:
     """What the run of a resolved config, whose ``resume_from`` is no longer "auto", goes on from; None: from nothing.
 
-    Ends the process with status 0 and one line if that run is complete: a batch script that starts it again until it
-    succeeds must end. ``may_change`` are an extension's keys that are free to differ.
+    ``may_change`` are an extension's keys that are free to differ. Ends the process with status 0 if that run is
+    complete.
 
     Raises:
-        WeightsError: the file is unreadable, or no checkpoint of a run.
-        ValueError: its run had another configuration than ``resume_anyway`` allows, or has done more than is asked for.
+        WeightsError, ValueError: as :func:`vlp.training.resume.going_on_from`.
     """
     path = config["resume_from"]
     if path is None or config["test_only"]:
         return None
-    checkpoint = read_run(path)
-    before = (checkpoint.get("hyper_parameters") or {}).get("config")
-    if before is None:
-        raise WeightsError(f"{path}: lacks its run's configuration, so that it cannot be gone on from; use load_path")
-    changes = changed(before, config, defaults, {**READINGS, **dict.fromkeys(may_change)})
-    check_changes(path, changes, FIXED, (*LENGTH, *listed(config["resume_anyway"])))
     settings = trainer_settings(config)
-    if is_complete(path, checkpoint, settings.max_steps, settings.max_epochs):
+
+    def finished(checkpoint: Mapping[str, Any]) -> str:
+        if not is_complete(path, checkpoint, settings.max_steps, settings.max_epochs):
+            return ""
         limit = "max_epoch" if settings.max_steps is None else "max_steps"
-        print(f"{path}: this run is complete, {limit}={config[limit]}; a larger {limit} makes it longer", flush=True)
-        sys.exit(0)
-    if changes:
-        log.warning("[resume] from here on: %s", described(changes))
-    return GoingOn(path, changes)
+        return f"{limit}={config[limit]}; a larger {limit} makes it longer"
+
+    rules = RULES._replace(readings={**READINGS, **dict.fromkeys(may_change)})
+    return going_on_from(path, config, defaults, rules, listed(config["resume_anyway"]), finished)
 
 
 def resolve_resume(config: Mapping[str, Any]) -> str | None:

@@ -9,15 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlp.training.event_log import EventLog
-from vlp.training.settings import Precision, TrainerSettings
-
-PRECISIONS: dict[int | str, Precision] = {
-    32: "32-true",
-    "32": "32-true",
-    "bf16": "bf16-mixed",
-    16: "16-mixed",
-    "16": "16-mixed",
-}
+from vlp.training.settings import PRECISIONS, TrainerSettings
 
 
 def processes_per_node(config: Mapping[str, Any]) -> int:

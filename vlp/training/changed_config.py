@@ -56,12 +56,19 @@ def keys_and_blocks(config: Mapping[str, Any]) -> set[str]:
     return {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
 
 
-def check_changes(path: str, changes: Mapping[str, Change], fixed: Collection[str], anyway: Collection[str]) -> None:
+def check_changes(
+    path: str,
+    changes: Mapping[str, Change],
+    fixed: Collection[str],
+    anyway: Collection[str],
+    weights_key: str = "load_path",
+) -> None:
     """Refuse changes that the user has not asked for.
 
     Args:
         path: the checkpoint.
         fixed: keys that no run can change.
+        weights_key: the key that names a file of weights.
         anyway: keys that may change, and blocks all of whose keys may (``resume_anyway``).
 
     Raises:
@@ -70,7 +77,7 @@ def check_changes(path: str, changes: Mapping[str, Change], fixed: Collection[st
     if stuck := {key: change for key, change in changes.items() if key in fixed}:
         raise ValueError(
             f"resume_from={path}: {described(stuck)}; a run keeps its {' and '.join(stuck)}. Give the old value, or "
-            f"start a new run from the weights: load_path={path}"
+            f"start a new run from the weights: {weights_key}={path}"
         )
     if refused := {key: change for key, change in changes.items() if not _listed(key, anyway)}:
         raise ValueError(

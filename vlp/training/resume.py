@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+import sys
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,10 +13,11 @@ from torch import nn
 
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
 from vlp.data.datamodule import RunDataModule
-from vlp.training.changed_config import Change
+from vlp.training.changed_config import Change, Reading, changed, check_changes, described
 from vlp.training.rng import cuda_state
 
-HINT = "resume_from needs the checkpoint of a run of the same configuration; for its weights alone: load_path"
+log = logging.getLogger(__name__)
+
 # In every checkpoint of a run.
 STATE: dict[str, type] = {
     **{"state_dict": dict, "optimizer_states": list, "lr_schedulers": list},
@@ -22,14 +25,84 @@ STATE: dict[str, type] = {
 }
 
 
+class Keys(NamedTuple):
+    """What a dialect calls the keys that messages name: a file of weights, the epochs, the batch of a process."""
+
+    weights: str = "load_path"
+    epochs: str = "max_epoch"
+    batch: str = "per_gpu_batchsize"
+
+    @property
+    def hint(self) -> str:
+        """What to give instead of a file that does not serve."""
+        run = "the checkpoint of a run of the same configuration"
+        return f"resume_from needs {run}; for its weights alone: {self.weights}"
+
+
+SACRED = Keys()
+
+
 class GoingOn(NamedTuple):
     """What a run goes on from: a checkpoint, and the values that are other ones from here on."""
 
     checkpoint: str
     changed: Mapping[str, Change]
+    keys: Keys = SACRED
 
 
-def read_run(path: str | Path) -> dict[str, Any]:
+class Rules(NamedTuple):
+    """How the keys of a dialect take part in going on.
+
+    Attributes:
+        readings: how values are compared; None: they may differ.
+        length: keys by which a run may be made longer.
+        fixed: keys that no run can change.
+    """
+
+    readings: Mapping[str, Reading]
+    length: tuple[str, ...]
+    fixed: tuple[str, ...]
+    keys: Keys = SACRED
+
+
+def going_on_from(
+    path: str,
+    config: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    rules: Rules,
+    anyway: Collection[str],
+    finished: Callable[[Mapping[str, Any]], str],
+) -> GoingOn:
+    """What the run of a resolved config goes on from.
+
+    Ends the process with status 0 and one line if that run is complete: a batch script that starts it again until it
+    succeeds must end.
+
+    Args:
+        anyway: keys and blocks that may differ all the same.
+        finished: why the run of a checkpoint is complete; empty if it is not.
+
+    Raises:
+        WeightsError: the file is unreadable, or no checkpoint of a run.
+        ValueError: its run had another configuration than is allowed, or has done more than is asked for.
+    """
+    checkpoint = read_run(path, rules.keys)
+    before = (checkpoint.get("hyper_parameters") or {}).get("config")
+    if before is None:
+        raise WeightsError(
+            f"{path}: lacks its run's configuration, so that it cannot be gone on from; use {rules.keys.weights}"
+        )
+    changes = changed(before, config, defaults, rules.readings)
+    check_changes(path, changes, rules.fixed, (*rules.length, *anyway), rules.keys.weights)
+    if said := finished(checkpoint):
+        print(f"{path}: this run is complete, {said}", flush=True)
+        sys.exit(0)
+    if changes:
+        log.warning("[resume] from here on: %s", described(changes))
+    return GoingOn(path, changes, rules.keys)
+
+
+def read_run(path: str | Path, keys: Keys = SACRED) -> dict[str, Any]:
     """The checkpoint of a run, its tensors left on the disk.
 
     Raises:
@@ -37,7 +110,7 @@ def read_run(path: str | Path) -> dict[str, Any]:
     """
     checkpoint: dict[str, Any] = read_checkpoint(path, mmap=True)
     if lacking := [key for key, kind in STATE.items() if not isinstance(checkpoint.get(key), kind)]:
-        raise WeightsError(f"{path}: lacks {', '.join(lacking)}. {HINT}")
+        raise WeightsError(f"{path}: lacks {', '.join(lacking)}. {keys.hint}")
     return checkpoint
 
 
@@ -51,20 +124,22 @@ def check_resume(
         ValueError: of a run with other data, another number of processes or another kind of ``device``; or batches of
             another size that do not begin where it stands.
     """
-    path = going_on.checkpoint
-    checkpoint = read_run(path)
+    path, keys = going_on.checkpoint, going_on.keys
+    checkpoint = read_run(path, keys)
     place = type(datamodule).__qualname__
     if place not in checkpoint:
-        raise WeightsError(f"{path}: lacks {place}. {HINT}")
+        raise WeightsError(f"{path}: lacks {place}. {keys.hint}")
     theirs, ours = checkpoint["state_dict"], model.state_dict()
     if different := sorted(theirs.keys() ^ ours.keys()):
         first = different[0]
         side = "has" if first in theirs else "lacks"
-        raise WeightsError(f"{path} is of another model: it {side} {first} ({len(different)} names differ). {HINT}")
-    check_shapes(path, theirs, ours, HINT)
+        raise WeightsError(
+            f"{path} is of another model: it {side} {first} ({len(different)} names differ). {keys.hint}"
+        )
+    check_shapes(path, theirs, ours, keys.hint)
     try:
         datamodule.check_position(checkpoint[place], processes)
-        check_batches(datamodule, checkpoint[place]["position"])
+        check_batches(datamodule, checkpoint[place]["position"], keys)
         cuda_state(checkpoint["ranks"][0]["random_state"], device)
     except ValueError as error:
         raise ValueError(f"resume_from={path}: {error}") from error
@@ -72,7 +147,7 @@ def check_resume(
     return {"checkpoint": path, "step": int(checkpoint["global_step"]), "changed": changes}
 
 
-def check_batches(datamodule: RunDataModule, position: int) -> None:
+def check_batches(datamodule: RunDataModule, position: int, keys: Keys = SACRED) -> None:
     """Whether a batch of the training loader begins at a position.
 
     Raises:
@@ -83,24 +158,26 @@ def check_batches(datamodule: RunDataModule, position: int) -> None:
     if position < samples and position % size:
         raise ValueError(
             f"it stands after {position:,} of a process's {samples:,} samples of the epoch, which batches of {size} do "
-            "not divide: give a per_gpu_batchsize that does, or the checkpoint of an epoch's end"
+            f"not divide: give a {keys.batch} that does, or the checkpoint of an epoch's end"
         )
 
 
-def is_complete(path: str, checkpoint: Mapping[str, Any], max_steps: int | None, max_epochs: int) -> bool:
+def is_complete(
+    path: str, checkpoint: Mapping[str, Any], max_steps: int | None, max_epochs: int, keys: Keys = SACRED
+) -> bool:
     """Whether all that a run is to do has been done.
 
     Raises:
         ValueError: more than that has been done.
     """
     if max_steps is None:
-        key, wanted, unit = "max_epoch", max_epochs, "epochs"
+        key, wanted, unit = keys.epochs, max_epochs, "epochs"
         done = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
     else:
         key, wanted, unit, done = "max_steps", max_steps, "steps", checkpoint["global_step"]
     if done > wanted:
         raise ValueError(
             f"{key}={wanted}, but resume_from={path} has done {done} {unit}: give a larger {key} to go on, or start a "
-            f"new run from the weights: load_path={path}"
+            f"new run from the weights: {keys.weights}={path}"
         )
     return done == wanted

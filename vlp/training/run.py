@@ -17,7 +17,7 @@ from vlp.data.errors import DataError
 from vlp.training.failures import plain_failures
 from vlp.training.rank_seed import RankSeed
 from vlp.training.resume import GoingOn, check_resume
-from vlp.training.run_log import run_directory, write_run_header
+from vlp.training.run_log import HEADER, run_directory, write_run_header
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +66,14 @@ def train(run: Run, config: Mapping[str, Any], seed: int) -> None:
     say_where(run)
 
 
-def evaluate(run: Run, config: Mapping[str, Any], seed: int, write_results: Callable[[Path], None]) -> None:
-    """Evaluate on the test loader; ``write_results`` gets the run's folder, on rank 0, if there is one."""
-    start(run, config, seed)
+def evaluate(
+    run: Run, config: Mapping[str, Any], seed: int, write_results: Callable[[Path], None], header: str = HEADER
+) -> None:
+    """Evaluate on the test loader; ``write_results`` gets the run's folder, on rank 0, if there is one.
+
+    ``header`` is the file for ``config``: another one where the folder is that of a training run.
+    """
+    start(run, config, seed, header=header)
     with plain_failures(run.trainer.global_rank):
         run.trainer.test(run.model, datamodule=run.datamodule, verbose=False)
         directory = run_directory(run.trainer)
@@ -77,12 +82,18 @@ def evaluate(run: Run, config: Mapping[str, Any], seed: int, write_results: Call
     say_where(run)
 
 
-def start(run: Run, config: Mapping[str, Any], seed: int, resumed_from: Mapping[str, Any] | None = None) -> None:
+def start(
+    run: Run,
+    config: Mapping[str, Any],
+    seed: int,
+    resumed_from: Mapping[str, Any] | None = None,
+    header: str = HEADER,
+) -> None:
     """Write the run's header, and let ranks differ in their dropout and their matching labels from here on."""
     directory = run_directory(run.trainer)
     if directory is not None:
         folder = directory
-        or_exit(lambda: write_run_header(folder, config, resumed_from))
+        or_exit(lambda: write_run_header(folder, config, resumed_from, header))
     callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     callbacks.insert(0, RankSeed(seed))
 

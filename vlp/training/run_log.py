@@ -16,11 +16,12 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from vlp.files import write_json
+from vlp.files import atomic_open, write_json
 from vlp.versions import package_versions
 
 log = logging.getLogger(__name__)
 
+HEADER = "config.json"
 _PROBE = 1 << 16  # bytes; the first files of a run are smaller
 _LONGEST_NAME = 255  # bytes, on every usual file system
 
@@ -31,19 +32,21 @@ def run_directory(trainer: L.Trainer) -> Path | None:
 
 
 @rank_zero_only
-def check_log_dir(log_dir: str | Path, run_name: str) -> None:
+def check_log_dir(log_dir: str | Path, run_name: str, key: str = "log_dir") -> None:
     """Refuse a ``log_dir`` where a run's folder cannot be made, before anything is loaded; leaves nothing behind.
 
+    ``key`` is the configuration's name of it.
+
     Raises:
-        OSError: it is a file or below one, may not be written, or its disk is full; names ``log_dir``.
+        OSError: it is a file or below one, may not be written, or its disk is full; names ``key``.
     """
     folder = Path(log_dir, run_name).absolute()
     if too_long := [part for part in folder.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
-        raise OSError(f"log_dir={log_dir}: the name {too_long[0][:20]}… is too long for a folder")
+        raise OSError(f"{key}={log_dir}: the name {too_long[0][:20]}… is too long for a folder")
     while not os.path.lexists(folder):
         folder = folder.parent
     if not folder.is_dir():
-        raise NotADirectoryError(f"log_dir={log_dir}: {folder} is no folder; give a folder that can be written")
+        raise NotADirectoryError(f"{key}={log_dir}: {folder} is no folder; give a folder that can be written")
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_PROBE))
@@ -51,16 +54,19 @@ def check_log_dir(log_dir: str | Path, run_name: str) -> None:
             os.fsync(probe.fileno())
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"log_dir={log_dir}: {folder} cannot be written ({reason}); give another folder") from error
+        raise OSError(f"{key}={log_dir}: {folder} cannot be written ({reason}); give another folder") from error
 
 
 @rank_zero_only
 def write_run_header(
-    directory: str | Path, config: Mapping[str, Any], resumed_from: Mapping[str, Any] | None = None
+    directory: str | Path,
+    config: Mapping[str, Any],
+    resumed_from: Mapping[str, Any] | None = None,
+    name: str = HEADER,
 ) -> None:
-    """``config.json``: the resolved config, the versions that ran it, and the checkpoint and step it goes on from."""
+    """``config.json``, or ``name``: the resolved config, the versions that ran it, the checkpoint it goes on from."""
     content = {"config": dict(config), "versions": package_versions(), "resumed_from": resumed_from}
-    write_json(Path(directory) / "config.json", content)
+    write_json(Path(directory) / name, content)
 
 
 class JsonLinesLogger(Logger):
@@ -110,6 +116,24 @@ class JsonLinesLogger(Logger):
             self._unwritten.clear()
 
 
+def drop_lines_from(path: Path, step: int) -> None:
+    """Take the lines of ``step`` and later ones, and half a line, out of a ``metrics.jsonl``, atomically."""
+    if not path.exists():
+        return
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if 0 <= _step_of(line) < step]
+    if len(kept) < len(lines):
+        with atomic_open(path) as handle:
+            handle.writelines(kept)
+
+
+def _step_of(line: bytes) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
+        return -1
+
+
 def last_logged_step(path: Path) -> int:
     """The step of the last whole line of a ``metrics.jsonl``; -1 where none can be read."""
     try:
@@ -118,12 +142,7 @@ def last_logged_step(path: Path) -> int:
             lines = handle.read().splitlines()
     except OSError:
         return -1
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except (ValueError, TypeError, KeyError):
-            continue
-    return -1
+    return next((step for line in reversed(lines) if (step := _step_of(line)) >= 0), -1)
 
 
 class BestCheckpoint(ModelCheckpoint):

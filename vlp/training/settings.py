@@ -8,6 +8,14 @@ from typing import Literal
 from vlp.training.matmul import MatmulPrecision
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# What the key ``precision`` of every dialect may be.
+PRECISIONS: dict[int | str, Precision] = {
+    32: "32-true",
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    16: "16-mixed",
+    "16": "16-mixed",
+}
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,11 @@ class TrainerSettings:
         max_epochs: passes over the training set.
         accumulate: batches of a process per optimiser step.
         val_check_interval: a share of an epoch, or a number of batches.
-        monitor: the validation metric, the higher the better, that picks the best checkpoint.
+        monitor: the validation metric, the higher the better, that picks the best checkpoint; None: none is kept here.
         log_every: optimiser steps between two lines of metrics.
         save_every: optimiser steps between two ``last.ckpt`` beside validations and epoch ends; 0: only there.
         fast_dev_run: one batch of everything, which leaves nothing behind.
+        cpu: leave GPUs alone.
     """
 
     devices: int | list[int]
@@ -39,10 +48,11 @@ class TrainerSettings:
     max_epochs: int
     accumulate: int
     val_check_interval: float | int
-    monitor: str
+    monitor: str | None
     log_every: int
     save_every: int
     fast_dev_run: bool = False
+    cpu: bool = False
 
     @property
     def processes_per_node(self) -> int:

@@ -6,6 +6,7 @@ import os
 import resource
 import sys
 import warnings
+from collections.abc import Sequence
 
 import lightning as L
 import torch
@@ -47,6 +48,7 @@ def build_trainer(
     logger: EventLog,
     has_validation: bool,
     environment: ClusterEnvironment | None = None,
+    callbacks: Sequence[L.Callback] = (),
 ) -> L.Trainer:
     """The Trainer of a run; without CUDA, its processes run on the CPU with gloo.
 
@@ -54,6 +56,7 @@ def build_trainer(
         logger: its folder is the run's.
         has_validation: whether there is a validation set (else the last checkpoint alone is kept).
         environment: of processes that another launcher (MPI) has started.
+        callbacks: of a dialect, beside those of every run.
     """
     accelerator, devices = _devices(settings)
     if accelerator == "gpu":
@@ -74,7 +77,7 @@ def build_trainer(
         deterministic=deterministic,
         max_epochs=settings.max_epochs,
         max_steps=-1 if settings.max_steps is None else settings.max_steps,
-        callbacks=_callbacks(settings, has_validation),
+        callbacks=_callbacks(settings, has_validation, callbacks),
         logger=[logger, JsonLinesLogger(logger.log_dir)],
         use_distributed_sampler=False,
         accumulate_grad_batches=settings.accumulate,
@@ -88,14 +91,15 @@ def build_trainer(
 
 
 def _devices(settings: TrainerSettings) -> tuple[str, int | list[int]]:
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not settings.cpu:
         return "gpu", settings.devices
     processes = settings.processes_per_node
     if "OMP_NUM_THREADS" not in os.environ:
         # Each process would take every core; shared cores run slower than divided ones.
         torch.set_num_threads(max((os.cpu_count() or 1) // processes, 1))
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"no CUDA device: {processes} process(es) run on the CPU with gloo")
+        why = "device=cpu" if settings.cpu else "no CUDA device"
+        print(f"{why}: {processes} process(es) run on the CPU with gloo")
     return "cpu", processes
 
 
@@ -109,26 +113,30 @@ def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterE
     )
 
 
-def _callbacks(settings: TrainerSettings, has_validation: bool) -> list[L.Callback]:
+def _callbacks(settings: TrainerSettings, has_validation: bool, own: Sequence[L.Callback]) -> list[L.Callback]:
     last = LastCheckpoint(settings.save_every)
     preemption = Preemption(last)
-    # At a validation's end its metric is that of this step.
-    best = BestCheckpoint(
-        save_top_k=1,
-        verbose=True,
-        save_on_train_epoch_end=not has_validation,
-        monitor=settings.monitor if has_validation else None,
-        mode="max" if has_validation else "min",
-    )
     return [
         ExactState(),
         OwnRates(),
         preemption,
         FiniteGuard(preemption),
-        best,
+        *own,
+        *([] if settings.monitor is None else [_best(settings.monitor, has_validation)]),
         last,
         RateLog(),
         DataWait(),
         SkippedImages(),
         progress_callback(),
     ]
+
+
+def _best(monitor: str, has_validation: bool) -> BestCheckpoint:
+    # At a validation's end its metric is that of this step.
+    return BestCheckpoint(
+        save_top_k=1,
+        verbose=True,
+        save_on_train_epoch_end=not has_validation,
+        monitor=monitor if has_validation else None,
+        mode="max" if has_validation else "min",
+    )

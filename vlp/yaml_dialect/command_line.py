@@ -18,7 +18,7 @@ from vlp.config.nearest import did_you_mean
 from vlp.config.plain import not_plain, shortened
 from vlp.config.schema import ConfigError, Schema, check, check_alone, defaults
 from vlp.yaml_dialect.command import Command
-from vlp.yaml_dialect.keys import Flag
+from vlp.yaml_dialect.keys import is_flag
 from vlp.yaml_dialect.launch import world_size
 from vlp.yaml_dialect.paths import check_files
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
@@ -71,7 +71,7 @@ def parser(command: Command) -> _Parser:
     made.add_argument(*_LOCAL_RANK, dest="local_rank", type=int, help=argparse.SUPPRESS)
     made.add_argument("items", nargs="*", default=[], metavar="key=value", help="keys of the YAML file")
     for name, field in command.schema.model_fields.items():
-        if any(isinstance(each, Flag) or each is Flag for each in field.metadata):
+        if is_flag(field):
             _add_flag(made, name, field)
     return made
 
@@ -195,7 +195,7 @@ def _file_values(path: str, schema: type[Schema], base: Mapping[str, Any]) -> di
             if name not in base:
                 raise ConfigError(f"unknown config key {name!r}{did_you_mean(name, base)}")
             if not (name == "bert_config" and isinstance(value, str)):
-                check_alone(schema, merged(base, {name: value}) if isinstance(value, Mapping) else {name: value})
+                check_alone(schema, {name: merged(base, {name: value})[name]})
         except ConfigError as error:
             place = f"{path}, line {key_lines(path).get(name, 1)}"
             problems += [f"{place}: {line}" for line in str(error).splitlines()]

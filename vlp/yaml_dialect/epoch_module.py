@@ -11,7 +11,8 @@ from torch import Tensor
 
 from vlp.losses.total import losses_of, total_loss
 from vlp.training.running_mean import RunningMean
-from vlp.yaml_dialect.optimization import Optimization, decay_groups, scheduled
+from vlp.yaml_dialect.epoch_log import tag
+from vlp.yaml_dialect.optimization import Optimization, batches_per_epoch, decay_groups, scheduled
 
 
 class EpochModule(L.LightningModule):
@@ -101,8 +102,7 @@ class EpochModule(L.LightningModule):
         return decay_groups(self.named_parameters(), self.config["optimizer"]["weight_decay"])
 
     def configure_optimizers(self) -> Optimization:  # type: ignore[override]
-        batches = len(self.trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
-        return scheduled(self.parameter_groups(), self.config, batches)
+        return scheduled(self.parameter_groups(), self.config, batches_per_epoch(self.trainer))
 
     # Evaluation ------------------------------------------------------------------------------------------
 
@@ -121,8 +121,7 @@ class EpochModule(L.LightningModule):
         self._finish()
         for split, metrics in self.results.items():
             for name, value in metrics.items():
-                tag = name if name.startswith(f"{split}_") else f"{split}/{name}"
-                self.log(tag, torch.tensor(value), rank_zero_only=True)
+                self.log(tag(split, name, "/"), torch.tensor(value), rank_zero_only=True)
 
     def on_test_epoch_start(self) -> None:
         self.on_validation_epoch_start()

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le, Lt, MinLen
+from pydantic.fields import FieldInfo
 
 from vlp.config.kinds import Allowed, Amount, Count, Name, Positive, PositiveAmount, Share, Switch, Text
 from vlp.config.nearest import did_you_mean
@@ -22,6 +23,11 @@ from vlp.training.changed_config import keys_and_blocks
 
 class Flag:
     """Of a key: it is a flag of the command line, ``--name VALUE``, beside a key of the YAML file."""
+
+
+def is_flag(field: FieldInfo) -> bool:
+    """Whether a key is given as ``--name VALUE``."""
+    return any(isinstance(each, Flag) for each in field.metadata)
 
 
 class Lists(MustExist):
@@ -147,7 +153,7 @@ class YamlKeys(Schema):
 
     # Flags
     checkpoint: Annotated[File, Flag()] = key("", "weights that the run starts from or evaluates")
-    output_dir: Annotated[Name, Flag()] = key("", "folder of the run")
+    output_dir: Annotated[Name, Flag()] = key("output", "folder of the run")
     text_encoder: Annotated[Name, Flag()] = key(
         "bert-base-uncased", "hub name or local folder of the tokenizer and, with init.text=pretrained, of the weights"
     )

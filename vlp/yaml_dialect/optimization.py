@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import lightning as L
 from torch import nn
 from torch.optim import Optimizer
 
@@ -27,6 +28,11 @@ def decay_groups(named_parameters: Iterable[tuple[str, nn.Parameter]], weight_de
         if parameter.requires_grad:
             (without if parameter.dim() == 1 or name.endswith(".bias") else decayed).append(parameter)
     return [{"params": without, "weight_decay": 0.0}, {"params": decayed, "weight_decay": weight_decay}]
+
+
+def batches_per_epoch(trainer: L.Trainer) -> int:
+    """Of each process."""
+    return len(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
 
 
 def scheduled(groups: list[dict[str, Any]], config: dict[str, Any], batches: int) -> Optimization:

@@ -1,0 +1,79 @@
+"""The description of a baseline with YAML files and one script a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from vlp.baseline import Baseline, Config
+from vlp.config.schema import check
+from vlp.data.datamodule import RunDataModule
+from vlp.training.compile import check_backend
+from vlp.yaml_dialect.command import Command
+from vlp.yaml_dialect.epoch_module import EpochModule
+
+# Which official checkpoints a run keeps: of every epoch, of every epoch that was the best so far, or the best one's.
+Kept = Literal["every", "better", "best"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A script of a baseline: its task.
+
+    Attributes:
+        command: its command line.
+        task: its name in ``results.json``.
+        model: built from a resolved config.
+        datamodule: built from a resolved config.
+        load: (model, path, evaluate) -> names that the file lacks and that stay as built; ``--checkpoint``.
+        keeps: see :data:`Kept`.
+        selection: (split, metric) of the evaluation, the higher the better, that picks the best epoch.
+        digits: of the training means in log.txt.
+        results_as_text: whether log.txt holds the metrics as text of ``digits``.
+        names_best: whether log.txt ends with ``best epoch: <n>``.
+        protocol: what the metrics are, for ``results.json``.
+    """
+
+    command: Command
+    task: str
+    model: Callable[[Config], EpochModule]
+    datamodule: type[RunDataModule]
+    load: Callable[[nn.Module, str | Path, bool], list[str]]
+    keeps: Kept
+    selection: tuple[str, str] | None = None
+    digits: int = 3
+    results_as_text: bool = False
+    names_best: bool = False
+    protocol: str
+
+    @property
+    def name(self) -> str:
+        """Of the file, without its suffix."""
+        return self.command.name
+
+
+@dataclass(frozen=True, kw_only=True)
+class YamlBaseline(Baseline):
+    """A baseline of list files and ``torchrun <script>.py --config …``; ``model`` and the like are of pre-training.
+
+    Attributes:
+        scripts: by the name of their files.
+    """
+
+    model: Callable[[Config], EpochModule]
+    scripts: Mapping[str, Script]
+
+    def check(self, script: Script, config: Mapping[str, Any]) -> None:
+        """Refuse what cannot run, before anything is built.
+
+        Raises:
+            ValueError: naming the key and what to do.
+        """
+        check(script.command.schema, config)
+        check_backend(config["compile"])
+        if self.extension is not None:
+            self.extension.check(self, config)
