@@ -18,15 +18,25 @@ class ResumableDistributedSampler(Sampler[int]):
     The position counts samples that the *trainer* consumed: call :meth:`consumed` once per batch. What loader workers
     have prefetched does not count, so their number and prefetching make no difference. ``len`` is that of a whole
     epoch, also after a resume, because trainers count the batches of a resumed epoch from its start.
+    Of a loader that drops its last, smaller batch, ``drops_below`` is the batch size: an epoch of which fewer samples
+    remain is over.
     A dataset with ``set_epoch`` is told of every new epoch.
     """
 
     def __init__(
-        self, dataset: Sized, *, num_replicas: int = 1, rank: int = 0, shuffle: bool = True, seed: int = 0
+        self,
+        dataset: Sized,
+        *,
+        num_replicas: int = 1,
+        rank: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+        drops_below: int = 1,
     ) -> None:
         if not 0 <= rank < num_replicas:
             raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}")
         self.dataset, self.num_replicas, self.rank, self.shuffle, self.seed = dataset, num_replicas, rank, shuffle, seed
+        self.drops_below = drops_below
         self.epoch, self.position = 0, 0
 
     def __len__(self) -> int:
@@ -57,7 +67,9 @@ class ResumableDistributedSampler(Sampler[int]):
 
     def consumed(self, samples: int) -> None:
         """Record that the trainer has used ``samples`` more samples of this rank."""
-        self.position = min(self.position + samples, len(self))
+        self.position += samples
+        if len(self) - self.position < self.drops_below:
+            self.position = len(self)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position; it is the same on every rank."""

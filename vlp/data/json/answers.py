@@ -1,0 +1,29 @@
+"""The candidate answers of question answering.
+
+Source: docs/official/albef.md §3.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vlp.data.errors import DataError
+from vlp.data.json.fields import text
+from vlp.data.json_stream import iter_json_list
+
+
+def read_answers(path: str | Path) -> list[str]:
+    """The strings of an ``answer_list.json``, in its order.
+
+    Raises:
+        DataError: the file is missing, no JSON list or empty, or an entry is no string or stands there twice.
+    """
+    answers: dict[str, int] = {}
+    for number, answer in enumerate(iter_json_list(Path(path))):
+        if wrong := text(answer):
+            raise DataError(f"{path}: row {number}: an answer {wrong}")
+        if (first := answers.setdefault(answer, number)) != number:
+            raise DataError(f"{path}: row {number}: {answer!r} is there already (row {first}); each may occur once")
+    if not answers:
+        raise DataError(f"{path} is an empty list: it needs the answers to choose from")
+    return list(answers)
