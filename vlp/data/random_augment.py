@@ -1,8 +1,8 @@
 """RandomAugment as ALBEF and X-VLM use it: n operations of ten, drawn with replacement, each applied half of the time.
 
-The official code works with OpenCV. Here the tables, the blur and shifts by whole pixels give the same numbers; rotation
-and shear sample between the pixels in plain floating point, within one grey level of OpenCV 5. (OpenCV 4 rounds the
-places to 1/32 pixel and is up to six levels away from both.)
+The official code works with OpenCV. Here the tables, the blur and shifts by whole pixels give the same numbers;
+rotation and shear sample between the pixels in plain floating point, within one grey level of OpenCV 5. (OpenCV 4
+rounds the places to 1/32 pixel and is up to six levels away from both.)
 
 Source: docs/official/albef.md §3.
 """

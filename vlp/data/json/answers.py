@@ -16,14 +16,13 @@ def read_answers(path: str | Path) -> list[str]:
     """The strings of an ``answer_list.json``, in its order.
 
     Raises:
-        DataError: the file is missing, no JSON list or empty, or an entry is no string or stands there twice.
+        DataError: the file is missing, no JSON list or empty, or an entry is no string.
     """
-    answers: dict[str, int] = {}
+    answers: list[str] = []
     for number, answer in enumerate(iter_json_list(Path(path))):
         if wrong := text(answer):
             raise DataError(f"{path}: row {number}: an answer {wrong}")
-        if (first := answers.setdefault(answer, number)) != number:
-            raise DataError(f"{path}: row {number}: {answer!r} is there already (row {first}); each may occur once")
+        answers.append(answer)
     if not answers:
         raise DataError(f"{path} is an empty list: it needs the answers to choose from")
-    return list(answers)
+    return answers

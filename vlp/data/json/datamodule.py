@@ -110,9 +110,7 @@ class JsonDataModule(RunDataModule):
         """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _loader(
-        self, part: Part, sampler: ResumableDistributedSampler, drop_last: bool = False
-    ) -> DataLoader[Any]:
+    def _loader(self, part: Part, sampler: ResumableDistributedSampler, drop_last: bool = False) -> DataLoader[Any]:
         return DataLoader(
             part.dataset,
             batch_size=part.batch_size,

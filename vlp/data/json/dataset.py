@@ -44,9 +44,7 @@ class Roots:
         Raises:
             DataError: one is no folder.
         """
-        return {
-            key: ImageRoot(folder or path.parent, key, self.outside) for key, folder in self.folders.items()
-        }
+        return {key: ImageRoot(folder or path.parent, key, self.outside) for key, folder in self.folders.items()}
 
 
 class JsonDataset(Dataset[Sample]):
@@ -56,16 +54,15 @@ class JsonDataset(Dataset[Sample]):
     row there, from 0; and what :meth:`fields` gives.
 
     In training an image that cannot be read is never replaced at random: the sample is the next row that can be, and
-    :class:`ReadGuard` counts, logs and limits such replacements. In an evaluation it ends the run. All draws of a sample
-    come from a generator keyed by (seed, epoch, list, row); ``set_epoch`` reaches loader workers that already run.
+    :class:`ReadGuard` counts, logs and limits such replacements. In an evaluation it ends the run. All draws of a
+    sample come from a generator keyed by (seed, epoch, list, row); ``set_epoch`` reaches loader workers that already
+    run.
     """
 
     kind: ClassVar[RowKind]
     training: ClassVar[bool]
 
-    def __init__(
-        self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0) -> None:
         """
         Raises:
             DataError: a list is missing or broken, or names an image outside of its root.
@@ -73,9 +70,7 @@ class JsonDataset(Dataset[Sample]):
         self.roots = [roots.of(Path(path)) for path in paths]
         self.rows = JsonRows(paths, self.kind, across=not self.training, complaint=self._names_outside)
         self.transform, self.seed = transform, seed
-        self.guards = {
-            name: ReadGuard(name, strict=not self.training, advice=_ADVICE) for name in self.rows.names
-        }
+        self.guards = {name: ReadGuard(name, strict=not self.training, advice=_ADVICE) for name in self.rows.names}
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:

@@ -48,9 +48,7 @@ class RetrievalTrainDataset(JsonDataset):
 
     kind, training = RETRIEVAL_TRAIN, True
 
-    def __init__(
-        self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0) -> None:
         super().__init__(paths, roots, transform, seed)
         self.image_ids = numbered(row["image_id"] for row in self.rows)
 
@@ -69,9 +67,7 @@ class RetrievalEvalDataset(JsonDataset):
 
     kind, training = RETRIEVAL_EVAL, False
 
-    def __init__(
-        self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0) -> None:
         super().__init__(paths, roots, transform, seed)
         self.text: list[str] = []
         self.img2txt: dict[int, list[int]] = {}
@@ -148,9 +144,7 @@ class GroundingTrainDataset(JsonDataset):
 
     kind, training = GROUNDING_TRAIN, True
 
-    def __init__(
-        self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0
-    ) -> None:
+    def __init__(self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0) -> None:
         super().__init__(paths, roots, transform, seed)
         self.image_ids = numbered(os.path.basename(row["image"]) for row in self.rows)
 

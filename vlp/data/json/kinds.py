@@ -34,9 +34,7 @@ def _question_of_vqa(row: Row) -> int | None:
 
 
 CAPTIONS = RowKind("pre-training", {"image": file_name, "caption": text_or_texts})
-RETRIEVAL_TRAIN = RowKind(
-    "retrieval training", {"image": file_name, "caption": text, "image_id": identifier}
-)
+RETRIEVAL_TRAIN = RowKind("retrieval training", {"image": file_name, "caption": text, "image_id": identifier})
 RETRIEVAL_EVAL = RowKind(
     "retrieval evaluation", {"image": file_name, "caption": texts}, identity=lambda row: row["image"]
 )
@@ -51,8 +49,6 @@ QUESTIONS_TEST = RowKind(
     {"dataset": one_of(SOURCES), "image": file_name, "question": text, "question_id": whole_number},
     identity=lambda row: row["question_id"],
 )
-STATEMENTS = RowKind(
-    "statement", {"images": two_file_names, "sentence": text, "label": one_of(("True", "False"))}
-)
+STATEMENTS = RowKind("statement", {"images": two_file_names, "sentence": text, "label": one_of(("True", "False"))})
 GROUNDING_TRAIN = RowKind("grounding training", {"image": file_name, "text": text})
 GROUNDING_TEST = RowKind("grounding test", {"image": file_name, "text": text, "ref_id": whole_number})

@@ -55,22 +55,23 @@ class JsonRows(Sequence[Row]):
         self.paths, self.names = [Path(path) for path in paths], _names(paths)
         self._text, self._ends = bytearray(), array("q", [0])
         self._starts = []  # of each list
-        seen: dict[Hashable, str] = {}
+        seen: dict[Hashable, int] = {}
         for number, path in enumerate(self.paths):
             self._starts.append(len(self))
             self._read(path, kind, seen if across else {}, partial(complaint, number))
 
     def _read(
-        self, path: Path, kind: RowKind, seen: dict[Hashable, str], complaint: Callable[[Row], str | None]
+        self, path: Path, kind: RowKind, seen: dict[Hashable, int], complaint: Callable[[Row], str | None]
     ) -> None:
         start = len(self)
         for number, (row, source) in enumerate(iter_json_elements(path)):
             if wrong := kind.complaint(row) or complaint(row):
                 raise DataError(f"{path}: row {number}: {wrong}")
             if kind.identity and (identity := kind.identity(row)) is not None:
-                here = f"{path}: row {number}"
-                if (first := seen.setdefault(identity, here)) != here:
-                    raise DataError(f"{here}: {identity!r} is there already ({first}); each may occur once")
+                first = seen.setdefault(identity, len(self))
+                if first != len(self):
+                    there = f"is there already ({self.describe(first)}); each may occur once"
+                    raise DataError(f"{path}: row {number}: {identity!r} {there}")
             self._text += source.encode()
             self._ends.append(len(self._text))
         if len(self) == start:
