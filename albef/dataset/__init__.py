@@ -107,18 +107,16 @@ class RetrievalData(AlbefData):
 
 
 class VqaData(AlbefData):
-    """VQA.py: the test questions are answered once, after training.
-
-    Attributes:
-        answers: the candidate answers of ``answer_list``, in its order.
-    """
+    """VQA.py: the test questions are answered once, after training."""
 
     train_set, eval_set, eval_splits = QuestionTrainDataset, QuestionTestDataset, ("test",)
     root_keys, longest, has_validation = ("vqa_root", "vg_root"), _LONGEST, False
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
-        self.answers = read_answers(config["answer_list"])
+        questions = self.sets["test"]
+        assert isinstance(questions, QuestionTestDataset)
+        questions.answer_list = read_answers(config["answer_list"])
 
 
 class VeData(AlbefData):
@@ -142,6 +140,18 @@ class GroundingData(AlbefData):
     @staticmethod
     def eval_file(split: str) -> str:
         return "test_file"
+
+
+# By the name of the script.
+DATA: dict[str, type[AlbefData]] = {
+    "Pretrain": PretrainData,
+    "Retrieval": RetrievalData,
+    "VQA": VqaData,
+    "VE": VeData,
+    "NLVR": NlvrData,
+    "Pretrain_nlvr": NlvrPretrainData,
+    "Grounding": GroundingData,
+}
 
 
 def files(value: str | Sequence[str]) -> list[str]:

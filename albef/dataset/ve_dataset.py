@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import random
 
+from albef.models.model_ve import CLASSES
 from vlp.data.json.dataset import JsonDataset, Sample
 from vlp.data.json.fields import Row, RowKind, file_name, one_of, text
 from vlp.data.json.text import pre_caption
 
-LABELS = {"entailment": 2, "neutral": 1, "contradiction": 0}  # the official numbers
+LABELS = {name: number for number, name in enumerate(CLASSES)}
 EXTENSION = ".jpg"  # the lists leave it out
 ENTAILMENT = RowKind("entailment", {"image": file_name, "sentence": text, "label": one_of(tuple(LABELS))})
 

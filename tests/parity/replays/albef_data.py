@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
-from vlp.training.epoch_schedule import epoch_rate
 
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.tokenizers import folder_of_vocabulary
@@ -34,6 +33,7 @@ from vlp.data.random_augment import FILL, OPERATIONS, RandomAugment
 from vlp.evaluation.grounding import iou
 from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
 from vlp.nn.positions import interpolate_pos_embed
+from vlp.training.epoch_schedule import epoch_rate
 from vlp.yaml_dialect.epoch_module import EpochModule
 
 _UNCUT = 512  # positions of the text encoder: what a text is cut to where the official code cuts none

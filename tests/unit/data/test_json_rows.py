@@ -103,7 +103,7 @@ def _refused(folder: Path, kind: RowKind, row: Any, wrong: Any, message: str, na
         ("nlvr", {"label": True}, "'label' must be 'True' or 'False', not the boolean True"),
         ("nlvr", {"label": "true"}, "'label' must be 'True' or 'False', not 'true'"),
         ("nlvr", {"images": ["1.png"]}, "'images' must be a list of two file names, left and right, not list of 1"),
-        ("ve", {"label": "-"}, "'label' must be 'entailment' or 'neutral' or 'contradiction', not '-'"),
+        ("ve", {"label": "-"}, "'label' must be 'contradiction' or 'neutral' or 'entailment', not '-'"),
         ("vqa", {"dataset": "gqa"}, "'dataset' must be 'vqa' or 'vg', not 'gqa'"),
         ("vqa", {"answer": "yes"}, "'answer' of dataset vqa must be a list of strings"),
         ("vg", {"answer": ["yes"]}, "'answer' of dataset vg must be one string"),

@@ -27,8 +27,8 @@ class JsonCollator:
     * ``image``: float32 (B, 3, res, res); of samples with several images all first ones, then all second ones …
     * ``text``: list of strings; ``text_ids``, ``text_masks``: int64 (B, n), ``[CLS]`` and the pieces, no ``[SEP]``,
       n of the longest; with ``masker`` also ``text_ids_mlm`` and ``text_labels_mlm``, -100 where nothing is chosen
-    * ``answers`` of all samples one after another: ``answer_ids``, ``answer_masks`` int64 (A, m), a "[SEP]" in them the
-      special token; ``answer_weights`` float32 (A,); ``answer_counts``: how many each sample has
+    * ``answers`` with weights, those of all samples one after another: ``answer_ids``, ``answer_masks`` int64 (A, m), a
+      "[SEP]" in them the special token; ``answer_weights`` float32 (A,); ``answer_counts``: how many each sample has
     * ``image_id``, ``image_index``, ``labels``: int64 (B,)
     * ``dataset``, ``index`` and all others: lists
 
@@ -52,14 +52,15 @@ class JsonCollator:
         self.max_length, self.max_positions = max_length, max_positions
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        keys = [key for key in samples[0] if key not in ("_key", "images", "answers", "answer_weights")]
+        weighted = "answer_weights" in samples[0]
+        taken = {"_key", "images"} | ({"answers", "answer_weights"} if weighted else set())
         batch: Batch = {"image": stack([sample["images"] for sample in samples])}
-        for key in keys:
+        for key in (key for key in samples[0] if key not in taken):
             values = [sample[key] for sample in samples]
             batch[key] = torch.tensor(values) if key in _TENSORS else values
         if "text" in batch:
             batch |= self._texts(samples)
-        if "answers" in samples[0]:
+        if weighted:
             batch |= self._answers(samples)
         for plan in self.plans if "text" in batch else ():
             batch |= plan(batch)
@@ -87,4 +88,4 @@ def stack(images: Sequence[Sequence[Tensor]]) -> Tensor:
     """The first image of every sample, then the second one of every sample …: (B, 3, H, W) or (2B, 3, H, W)."""
     in_order = [sample[i] for i in range(len(images[0])) for sample in images]
     # torch's own collation writes into memory that a loader worker shares with training: every pixel is copied once.
-    return default_collate(in_order)  # type: ignore[no-any-return]
+    return default_collate(in_order)

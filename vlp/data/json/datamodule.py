@@ -64,18 +64,18 @@ class JsonDataModule(RunDataModule):
         self.collate = next(iter(self.parts.values())).collate
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """The training batches; the last one, if smaller, is left out.
+        """The training batches; a smaller last one is left out.
 
         Raises:
             DataError: a process has fewer rows than a batch.
         """
         part, sampler = self.parts[TRAIN], self.resumed_train_sampler(*self._processes())
-        if len(sampler) < part.batch_size:
+        if not len(sampler):
             raise DataError(
-                f"{len(part.dataset)} training rows make {len(sampler)} on each of {sampler.num_replicas} process(es), "
-                f"fewer than one batch of {part.batch_size}: give more rows or a smaller batch size"
+                f"{len(part.dataset)} training rows for {sampler.num_replicas} process(es) make no whole batch of "
+                f"{part.batch_size} on each: give more rows, or a smaller batch size"
             )
-        return self._loader(part, sampler, drop_last=True)
+        return self._loader(part, sampler)
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The loaders of :attr:`eval_splits`; none where they are not scored after every epoch."""
@@ -92,7 +92,7 @@ class JsonDataModule(RunDataModule):
             num_replicas=processes,
             rank=rank,
             seed=self.config["seed"],
-            drops_below=part.batch_size,
+            whole=part.batch_size,
         )
 
     def samples_in(self, batch: Batch) -> int:
@@ -110,12 +110,11 @@ class JsonDataModule(RunDataModule):
         """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _loader(self, part: Part, sampler: ResumableDistributedSampler, drop_last: bool = False) -> DataLoader[Any]:
+    def _loader(self, part: Part, sampler: ResumableDistributedSampler) -> DataLoader[Any]:
         return DataLoader(
             part.dataset,
             batch_size=part.batch_size,
             sampler=sampler,
-            drop_last=drop_last,
             num_workers=self.config["num_workers"],
             collate_fn=part.collate,
             worker_init_fn=ignore_in_worker,

@@ -85,7 +85,7 @@ class JsonDataset(Dataset[Sample]):
             "images": images,
             **self.fields(index, row, rng),
             "dataset": place.dataset,
-            "index": place.index,
+            "index": place.row,
             "_key": key,
         }
 

@@ -104,14 +104,20 @@ class QuestionTrainDataset(QuestionDataset):
 
 
 class QuestionTestDataset(QuestionDataset):
-    """``text``, the question, and ``question_id``."""
+    """``text``, the question; ``question_id``; ``answers``, those of the annotators where the list has them, else none.
+
+    Attributes:
+        answer_list: the candidates that an answer is chosen from.
+    """
 
     kind, training = QUESTIONS_TEST, False
+    answer_list: list[str]
 
     def fields(self, index: int, row: Row, rng: random.Random) -> Sample:
         return {
             "text": pre_question(row["question"], _WORDS_OF_A_TEST_QUESTION),
             "question_id": row["question_id"],
+            "answers": row.get("answer", []),
         }
 
 

@@ -29,6 +29,12 @@ def _answers_fit(row: Row) -> str | None:
     return whole_number(row["question_id"]) and "'question_id' must be an integer" if "question_id" in row else None
 
 
+def _annotated(row: Row) -> str | None:
+    """A test list may have the annotators' answers."""
+    wrong = texts(row["answer"]) if "answer" in row else None
+    return wrong and f"'answer' {wrong}"
+
+
 def _question_of_vqa(row: Row) -> int | None:
     return row.get("question_id") if row["dataset"] == "vqa" else None
 
@@ -47,6 +53,7 @@ QUESTIONS_TRAIN = RowKind(
 QUESTIONS_TEST = RowKind(
     "question test",
     {"dataset": one_of(SOURCES), "image": file_name, "question": text, "question_id": whole_number},
+    rule=_annotated,
     identity=lambda row: row["question_id"],
 )
 STATEMENTS = RowKind("statement", {"images": two_file_names, "sentence": text, "label": one_of(("True", "False"))})

@@ -20,7 +20,7 @@ class Place(NamedTuple):
     """Where a row stands: the name of its list (:attr:`JsonRows.names`) and its number there, from 0."""
 
     dataset: str
-    index: int
+    row: int
 
 
 class JsonRows(Sequence[Row]):
@@ -100,7 +100,7 @@ class JsonRows(Sequence[Row]):
 
     def describe(self, index: int) -> str:
         """Row ``index`` for messages: file and row."""
-        return f"{self.paths[self.list_of(index)]}: row {self.place(index).index}"
+        return f"{self.paths[self.list_of(index)]}: row {self.place(index).row}"
 
 
 def _names(paths: Sequence[str | Path]) -> list[str]:

@@ -83,7 +83,7 @@ def random_box(width: int, height: int, scale: tuple[float, float], rng: random.
 
 def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
     """An RGB image as float32 (3, H, W), normalised with CLIP's mean and deviation."""
-    return _TO_TENSOR(image)  # type: ignore[no-any-return]
+    return _TO_TENSOR(image)
 
 
 _TO_TENSOR = transforms.Compose([transforms.ToTensor(), transforms.Normalize(CLIP_MEAN, CLIP_STD)])
