@@ -1,14 +1,60 @@
-"""Masking for masked language modelling, exactly METER's and ViLT's rule (docs/official/meter.md §3.6)."""
+"""Masking for masked language modelling, exactly the official rules.
+
+Source: docs/official/meter.md §3.6 (METER, ViLT), docs/official/albef.md §3.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from transformers import PreTrainedTokenizerBase
 
 IGNORED = -100  # label of a position that the loss skips
 MAX_SELECTED = 512
+
+
+def corrupt(
+    ids: Sequence[int], selected: Iterable[int], mask_id: int, vocab_size: int, rng: random.Random
+) -> tuple[list[int], list[int]]:
+    """Corrupt selected positions of a text: 80 % become the mask token, 10 % a uniform draw from all ids, 10 % stay.
+
+    Returns:
+        The ids after masking, and the labels: the original id at selected positions, -100 elsewhere.
+    """
+    masked, labels = list(ids), [IGNORED] * len(ids)
+    for position in selected:
+        labels[position] = ids[position]
+        if rng.random() < 0.8:
+            masked[position] = mask_id
+        elif rng.random() < 0.5:
+            masked[position] = rng.randrange(vocab_size)
+    return masked, labels
+
+
+class TokenMasker:
+    """Selects each token of a text with one probability, whatever word it belongs to, and corrupts it.
+
+    Source: docs/official/albef.md §3.
+    """
+
+    def __init__(self, mask_id: int, vocab_size: int, spared: Collection[int], probability: float = 0.15) -> None:
+        """
+        Args:
+            vocab_size: of the ids that a selected token may be replaced with.
+            spared: ids that are never selected: [PAD] and [CLS].
+
+        Raises:
+            ValueError: ``probability`` is none.
+        """
+        if not 0 <= probability <= 1:
+            raise ValueError(f"mlm_probability is a probability, got {probability}")
+        self.mask_id, self.vocab_size, self.spared, self.probability = mask_id, vocab_size, spared, probability
+
+    def __call__(self, ids: Sequence[int], rng: random.Random) -> tuple[list[int], list[int]]:
+        """Mask one text: the ids after masking, and the labels, -100 where nothing is selected."""
+        selected = [i for i, token in enumerate(ids) if token not in self.spared and rng.random() < self.probability]
+        return corrupt(ids, selected, self.mask_id, self.vocab_size, rng)
 
 
 class MlmMasker:
@@ -53,15 +99,7 @@ class MlmMasker:
         Returns:
             The ids after masking, and the labels: the original id at selected positions, -100 elsewhere.
         """
-        selected = self.select(ids, rng)
-        masked, labels = list(ids), [IGNORED] * len(ids)
-        for position in selected:
-            labels[position] = ids[position]
-            if rng.random() < 0.8:
-                masked[position] = self.mask_id
-            elif rng.random() < 0.5:
-                masked[position] = rng.randrange(self.vocab_size)
-        return masked, labels
+        return corrupt(ids, self.select(ids, rng), self.mask_id, self.vocab_size, rng)
 
     def select(self, ids: Sequence[int], rng: random.Random) -> list[int]:
         """Draw the positions that are masked, in the order of the draws that corrupt them."""

@@ -13,6 +13,7 @@ from vlp.data.errors import DataError
 
 logger = logging.getLogger(__name__)
 _SLOTS = 256
+ARROW_ADVICE = "run `python -m vlp.data.arrow check` on data_root and convert again with --verify-images"
 
 
 class ReadGuard:
@@ -25,9 +26,15 @@ class ReadGuard:
     """
 
     def __init__(
-        self, name: str, strict: bool, max_share: float = 0.01, min_reads: int = 1000, max_consecutive: int = 20
+        self,
+        name: str,
+        strict: bool,
+        max_share: float = 0.01,
+        min_reads: int = 1000,
+        max_consecutive: int = 20,
+        advice: str = ARROW_ADVICE,
     ) -> None:
-        self.name, self.strict = name, strict
+        self.name, self.strict, self.advice = name, strict, advice
         self.max_share, self.min_reads, self.max_consecutive = max_share, min_reads, max_consecutive
         self._consecutive = 0
         # Reads and failures, a slot per worker: shared with the workers, and no two of them write the same slot.
@@ -59,27 +66,22 @@ class ReadGuard:
         self._consecutive += 1
         text = f"dataset {self.name}: cannot read the image at {where}: {error}"
         if self.strict:
-            raise DataError(
-                f"{text}; an evaluation must see every sample: convert again with --verify-images or replace the file"
-            ) from error
+            raise DataError(f"{text}; an evaluation must see every sample: {self.advice}") from error
         count = int(slot[1])
         if count <= 5 or count % 100 == 0:
             logger.warning("%s; the next row is taken instead (failure %d of this worker)", text, count)
         reads, failures = self.reads, self.failures
         if self._consecutive >= self.max_consecutive:
             raise DataError(
-                f"{text}; {self._consecutive} images in a row failed: the data is broken, {_ADVICE}"
+                f"{text}; {self._consecutive} images in a row failed: the data is broken, {self.advice}"
             ) from error
         if reads >= self.min_reads and failures > self.max_share * reads:
             share = f"{failures} of {reads} images failed (limit {self.max_share:.1%})"
-            raise DataError(f"{text}; {share}: {_ADVICE}") from error
+            raise DataError(f"{text}; {share}: {self.advice}") from error
 
     def _slot(self) -> torch.Tensor:
         worker = get_worker_info()
         return self._counts[0 if worker is None else 1 + worker.id % (_SLOTS - 1)]
-
-
-_ADVICE = "run `python -m vlp.data.arrow check` on data_root and convert again with --verify-images"
 
 
 @runtime_checkable

@@ -18,19 +18,29 @@ class ResumableDistributedSampler(Sampler[int]):
     The position counts samples that the *trainer* consumed: call :meth:`consumed` once per batch. What loader workers
     have prefetched does not count, so their number and prefetching make no difference. ``len`` is that of a whole
     epoch, also after a resume, because trainers count the batches of a resumed epoch from its start.
+    With ``whole`` each rank has a multiple of so many samples, its last ones of the epoch left out: for batches of
+    which a smaller last one is dropped.
     A dataset with ``set_epoch`` is told of every new epoch.
     """
 
     def __init__(
-        self, dataset: Sized, *, num_replicas: int = 1, rank: int = 0, shuffle: bool = True, seed: int = 0
+        self,
+        dataset: Sized,
+        *,
+        num_replicas: int = 1,
+        rank: int = 0,
+        shuffle: bool = True,
+        seed: int = 0,
+        whole: int = 1,
     ) -> None:
         if not 0 <= rank < num_replicas:
             raise ValueError(f"rank must be in [0, {num_replicas}), not {rank}")
         self.dataset, self.num_replicas, self.rank, self.shuffle, self.seed = dataset, num_replicas, rank, shuffle, seed
+        self.whole = whole
         self.epoch, self.position = 0, 0
 
     def __len__(self) -> int:
-        return -(-len(self.dataset) // self.num_replicas)
+        return self._padded() // self.whole * self.whole
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._indices()[self.position :])
@@ -44,9 +54,13 @@ class ResumableDistributedSampler(Sampler[int]):
             order = torch.arange(len(self.dataset))
         if not len(order):
             return []
-        total = len(self) * self.num_replicas
+        total = self._padded() * self.num_replicas
         padded = order.repeat(-(-total // len(order)))[:total]
-        return padded[self.rank :: self.num_replicas].tolist()
+        return padded[self.rank :: self.num_replicas][: len(self)].tolist()
+
+    def _padded(self) -> int:
+        """How many indices each rank has, none left out."""
+        return -(-len(self.dataset) // self.num_replicas)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to ``epoch``. A new epoch starts at position 0; the epoch of a loaded state keeps its position."""

@@ -85,10 +85,11 @@ def best_box(grounding_map: Tensor, proposals: Sequence[Box], width: int, height
 
 
 def iou(a: Box, b: Box) -> float:
-    """Intersection over union as the official code counts: the last pixels of the intersection are in it."""
+    """Intersection over union as the official code counts: the last pixels of the intersection are in it, but one of a
+    single column or row is none."""
     width = min(a[0] + a[2] - 1, b[0] + b[2] - 1) - max(a[0], b[0]) + 1
     height = min(a[1] + a[3] - 1, b[1] + b[3] - 1) - max(a[1], b[1]) + 1
-    if width <= 0 or height <= 0:
+    if width <= 1 or height <= 1:
         return 0.0
     intersection = width * height
     return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)

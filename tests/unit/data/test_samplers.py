@@ -123,3 +123,19 @@ def test_an_empty_dataset_and_a_wrong_rank() -> None:
     assert list(ResumableDistributedSampler(Numbers(0), num_replicas=2, rank=1)) == []
     with pytest.raises(ValueError, match="rank"):
         ResumableDistributedSampler(Numbers(3), num_replicas=2, rank=2)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 9), st.integers(0, 3))
+def test_whole_batches_are_the_first_ones_of_the_epoch(n: int, world: int, whole: int, epoch: int) -> None:
+    for rank in range(world):
+        every, cut = (
+            ResumableDistributedSampler(Numbers(n), num_replicas=world, rank=rank, seed=1, **options)
+            for options in ({}, {"whole": whole})
+        )
+        for sampler in (every, cut):
+            sampler.set_epoch(epoch)
+        assert len(cut) == len(every) // whole * whole
+        assert list(cut) == list(every)[: len(cut)]
+        cut.consumed(len(cut))
+        assert list(cut) == []

@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 
 T = TypeVar("T")
-_CHUNK = 1 << 20
-_DECODER = json.JSONDecoder()
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOO_DEEP = "is nested too deep to be an annotation file; download it again"
 
@@ -129,59 +127,6 @@ def require_file(path: Path) -> None:
         raise DataError(f"{path} not found; see docs/data.md for the raw layout")
     if not path.is_file():
         raise DataError(f"{path} is not a regular file; see docs/data.md for the raw layout")
-
-
-def iter_json_list(path: Path) -> Iterator[Any]:
-    """Yield the elements of a JSON file that holds one long list, without holding the list in memory.
-
-    Raises:
-        DataError: the file is missing, holds no list, or ends in the middle.
-    """
-    require_file(path)
-    with open(path, encoding="utf-8") as handle:
-        try:
-            yield from _list_elements(handle, path)
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path} is not UTF-8: {error}; download it again") from error
-
-
-def _list_elements(handle: TextIO, path: Path) -> Iterator[Any]:
-    text = handle.read(_CHUNK).lstrip("\ufeff \t\r\n")
-    if not text.startswith("["):
-        raise DataError(f"{path} does not hold a JSON list; see docs/data.md for the expected content")
-    position = _past(text, 1, " \t\r\n")
-    while not text.startswith("]", position):
-        try:
-            found = _next_value(text, position)
-        except RecursionError:
-            raise DataError(f"{path} {_TOO_DEEP}") from None
-        if found is not None:
-            value, end = found
-            yield value
-            position = _past(text, end, " \t\r\n,")
-            continue
-        chunk = handle.read(max(_CHUNK, len(text) - position))
-        if not chunk:
-            raise DataError(f"{path} is cut off or not valid JSON near {text[position : position + 80]!r}")
-        text = text[position:] + chunk
-        position = _past(text, 0, " \t\r\n,")
-
-
-def _next_value(text: str, position: int) -> tuple[Any, int] | None:
-    """Return the JSON value at ``position`` and its end, or None if it may go on after ``text``."""
-    try:
-        value, end = _DECODER.raw_decode(text, position)
-    except ValueError:
-        return None
-    end = _past(text, end, " \t\r\n")
-    return (value, end) if text.startswith((",", "]"), end) else None
-
-
-def _past(text: str, position: int, characters: str) -> int:
-    """Return the first place from ``position`` on that holds none of ``characters``."""
-    while position < len(text) and text[position] in characters:
-        position += 1
-    return position
 
 
 def iter_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

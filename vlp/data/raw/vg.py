@@ -9,9 +9,10 @@ from pathlib import Path
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.records import Region, RegionImage
-from vlp.data.raw.source import Source, iter_json_list
+from vlp.data.raw.source import Source
 
 _ANNOTATION = "annotations/region_descriptions.json"
 

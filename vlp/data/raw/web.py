@@ -22,9 +22,10 @@ import pyarrow.compute as pc
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.records import CaptionedImage
-from vlp.data.raw.source import Source, iter_json_list, listing, require_file, storable
+from vlp.data.raw.source import Source, listing, require_file, storable
 
 _BATCH = 100_000
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")

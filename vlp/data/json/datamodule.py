@@ -1,0 +1,123 @@
+"""The loaders of a run on JSON lists.
+
+Source: docs/official/albef.md §3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from vlp.data.datamodule import RunDataModule
+from vlp.data.errors import DataError
+from vlp.data.json.collate import Batch, JsonCollator
+from vlp.data.json.dataset import JsonDataset
+from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.worker_signals import ignore_in_worker
+
+TRAIN = "train"
+
+
+class Part(NamedTuple):
+    """One split of a run: its data, its batches on each process.
+
+    Attributes:
+        sharded: every process has its share of the rows (an evaluation's are padded with rows from the start); else
+            every process has all of them.
+    """
+
+    dataset: JsonDataset
+    batch_size: int
+    collate: JsonCollator
+    sharded: bool = True
+
+
+class JsonDataModule(RunDataModule):
+    """The loaders of training and of each evaluation split; a subclass reads the lists that its config names.
+
+    Attributes:
+        tokenizer: BERT's, ``[CLS] X``.
+        sets: split -> data set.
+        eval_splits: the names of the evaluation splits, in the order of the loaders.
+        has_validation: whether a run scores them after every epoch.
+        collate: of the training batches, else of the first evaluation split.
+    """
+
+    eval_splits: ClassVar[tuple[str, ...]] = ()
+    has_validation = True
+
+    def __init__(
+        self, config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, parts: Mapping[str, Part]
+    ) -> None:
+        """
+        Args:
+            config: ``seed`` and ``num_workers`` are read.
+            parts: split -> data; "train" is missing in a run that evaluates alone.
+        """
+        super().__init__()
+        self.config, self.tokenizer, self.parts = config, tokenizer, dict(parts)
+        self.sets = {split: part.dataset for split, part in self.parts.items()}
+        self.collate = next(iter(self.parts.values())).collate
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """The training batches; a smaller last one is left out.
+
+        Raises:
+            DataError: a process has fewer rows than a batch.
+        """
+        part, sampler = self.parts[TRAIN], self.resumed_train_sampler(*self._processes())
+        if not len(sampler):
+            raise DataError(
+                f"{len(part.dataset)} training rows for {sampler.num_replicas} process(es) make no whole batch of "
+                f"{part.batch_size} on each: give more rows, or a smaller batch size"
+            )
+        return self._loader(part, sampler)
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The loaders of :attr:`eval_splits`; none where they are not scored after every epoch."""
+        return self.test_dataloader() if self.has_validation else []
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """The loaders of :attr:`eval_splits`."""
+        return [self._loader(part, self._eval_sampler(part)) for part in map(self.parts.__getitem__, self.eval_splits)]
+
+    def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
+        part = self.parts[TRAIN]
+        return ResumableDistributedSampler(
+            part.dataset,
+            num_replicas=processes,
+            rank=rank,
+            seed=self.config["seed"],
+            whole=part.batch_size,
+        )
+
+    def samples_in(self, batch: Batch) -> int:
+        return len(batch["index"])
+
+    def _eval_sampler(self, part: Part) -> ResumableDistributedSampler:
+        processes, rank = self._processes() if part.sharded else (1, 0)
+        return ResumableDistributedSampler(part.dataset, num_replicas=processes, rank=rank, shuffle=False)
+
+    def _processes(self) -> tuple[int, int]:
+        """How many processes there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _on_gpu(self) -> bool:
+        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _loader(self, part: Part, sampler: ResumableDistributedSampler) -> DataLoader[Any]:
+        return DataLoader(
+            part.dataset,
+            batch_size=part.batch_size,
+            sampler=sampler,
+            num_workers=self.config["num_workers"],
+            collate_fn=part.collate,
+            worker_init_fn=ignore_in_worker,
+            pin_memory=self._on_gpu(),
+            generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
+        )

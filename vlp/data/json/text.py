@@ -1,0 +1,87 @@
+"""Texts of ALBEF and X-VLM: cleaning, and the ids ``[CLS] X`` without a closing ``[SEP]``.
+
+Source: docs/official/albef.md §3.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from vlp.data.tokenizers import load_tokenizer
+
+_DELETED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
+_SPACES = re.compile(r"\s{2,}")
+
+
+def pre_caption(caption: str, max_words: int = 30) -> str:
+    """A caption as the official code cleans it, its first ``max_words`` words."""
+    cleaned = caption.lower().translate(_DELETED).replace("<person>", "person")
+    cleaned = _SPACES.sub(" ", cleaned).rstrip("\n").strip(" ")
+    return " ".join(cleaned.split(" ")[:max_words])
+
+
+def pre_question(question: str, max_words: int = 30) -> str:
+    """A question as the official code cleans it: inner and leading spaces stay, and the words between them count."""
+    return " ".join(question.lower().translate(_DELETED).rstrip(" ").split(" ")[:max_words])
+
+
+class Encoded(NamedTuple):
+    """Texts for a model: int64 (B, n) ids, padded with the pad id, and masks, 1 = token, 0 = padding."""
+
+    ids: Tensor
+    masks: Tensor
+
+
+def load_cls_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
+    """BERT's tokenizer whose single text is ``[CLS] X``; a pair is ``[CLS] A [SEP] B [SEP]``.
+
+    Raises:
+        OSError: see :func:`load_tokenizer`.
+        ValueError: the tokenizer has no [CLS], [SEP] or [PAD].
+    """
+    tokenizer = load_tokenizer(name_or_path)
+    cls, sep = tokenizer.cls_token, tokenizer.sep_token
+    vocabulary = tokenizer.get_vocab()
+    if lacking := [token for token in ("[CLS]", "[SEP]", "[PAD]", "[MASK]") if token not in vocabulary]:
+        raise ValueError(f"text_encoder={name_or_path}: its tokenizer is not BERT's, it lacks {', '.join(lacking)}")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{cls} $A",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (cls, sep)],
+    )
+    return tokenizer
+
+
+def encode_cls(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[str],
+    max_length: int,
+    *,
+    to_max_length: bool = False,
+    spelled: bool = False,
+) -> Encoded:
+    """Encode texts with a tokenizer of :func:`load_cls_tokenizer`.
+
+    Args:
+        texts: at least one.
+        max_length: tokens, ``[CLS]`` included, that a text is cut to. Where the official code does not cut, give the
+            number of positions of the text encoder.
+        to_max_length: pad to max_length, else to the longest text.
+        spelled: a special token that a text spells ("[SEP]") is that token, else these characters.
+    """
+    encoded = tokenizer(
+        list(texts),
+        padding="max_length" if to_max_length else "longest",
+        truncation=True,
+        max_length=max_length,
+        split_special_tokens=not spelled,
+    )
+    return Encoded(torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"]))
