@@ -22,6 +22,10 @@ from albef.models import (
 from albef.models.checkpoints import LAYOUT, load_checkpoint
 from vlp.yaml_dialect.baseline import Script, YamlBaseline
 
+# EPIC >
+from albef.models.epic_albef import EPIC  # isort: skip
+# < EPIC
+
 
 def _load(task: str, model: nn.Module, path: str | Path, evaluate: bool) -> list[str]:
     return load_checkpoint(model, path, task, evaluate)
@@ -96,4 +100,7 @@ BASELINE = YamlBaseline(
     heads=("itm_head.",),
     text_family="bert",
     scripts={script.name: script for script in _SCRIPTS},
+    # EPIC >
+    extension=EPIC,
+    # < EPIC
 )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
+from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.answers import normalize_word
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.records import Question, QuestionedImage
-from vlp.data.raw.source import Source, iter_json_list
+from vlp.data.raw.source import Source
 from vlp.data.raw.vg import annotated_images
 
 _ANNOTATION = "annotations/question_answers.json"
