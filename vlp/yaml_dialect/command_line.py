@@ -44,7 +44,7 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
     config = merged(merged(merged(base, file), arguments), given)
     if isinstance(config["bert_config"], str):
-        config["bert_config"] = _bert_config(config["bert_config"], Path(path).parent)
+        config["bert_config"] = merged(base["bert_config"], _bert_config(config["bert_config"], Path(path).parent))
     check_alone(command.schema, {"world_size": config["world_size"], "distributed": config["distributed"]})
     config["world_size"] = world_size(config["world_size"], config["distributed"])
     check(command.schema, config)
