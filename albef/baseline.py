@@ -26,6 +26,8 @@ from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from albef.models.epic_albef import EPIC  # isort: skip
 # < EPIC
 
+HEADS = ("itm_head.",)
+
 
 def _load(task: str, model: nn.Module, path: str | Path, evaluate: bool) -> list[str]:
     return load_checkpoint(model, path, task, evaluate)
@@ -97,7 +99,7 @@ BASELINE = YamlBaseline(
     model=model_pretrain.ALBEF,
     datamodule=DATA["Pretrain"],
     layout=LAYOUT,
-    heads=("itm_head.",),
+    heads=HEADS,
     text_family="bert",
     scripts={script.name: script for script in _SCRIPTS},
     # EPIC >
