@@ -147,9 +147,22 @@ def test_an_evaluation_must_see_every_image(tmp_path: Path) -> None:
 def test_a_list_without_any_image_ends(tmp_path: Path) -> None:
     path = captions(tmp_path, "a", 3)
     for i in range(3):
-        (tmp_path / f"a{i}.jpg").unlink()
+        write(tmp_path / f"a{i}.jpg", b"broken")
     with pytest.raises(DataError, match=r"no image of .*a.json can be read"):
         PretrainDataset([path], HERE, EVAL)[0]
+
+
+def test_a_root_that_holds_none_of_the_images_is_refused_before_a_run(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    paths = [captions(tmp_path, "a", 120), captions(tmp_path, "b", 3)]
+    other = Roots({"image_root": str(tmp_path / "other")})
+    with pytest.raises(DataError, match=r"a.json: not one of the images .* such as .*other/a\d+.jpg; set image_root"):
+        PretrainDataset(paths, other, EVAL)
+    for i in range(119):
+        (tmp_path / f"a{i}.jpg").rename(tmp_path / "other" / f"a{i}.jpg")  # one is left
+    assert len(PretrainDataset(paths[1:], HERE, EVAL)) == 3
+    with pytest.raises(DataError, match=r"b.json: not one"):
+        PretrainDataset(paths, other, EVAL)
 
 
 def test_retrieval_numbers_images_by_first_appearance(tmp_path: Path) -> None:

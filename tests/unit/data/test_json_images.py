@@ -83,6 +83,6 @@ def test_every_row_is_checked_before_a_run_starts(tmp_path: Path) -> None:
     path = write_list(tmp_path / "lists/l.json", rows)
     with pytest.raises(DataError, match=r"l.json: row 1: the image '../b.jpg' lies outside of image_root=.*lists"):
         PretrainDataset([path], Roots({"image_root": ""}), EvalTransform(8))
-    allowed = PretrainDataset([path], Roots({"image_root": ""}, outside=True), EvalTransform(8))
     write_images(tmp_path, ["lists/a.jpg", "b.jpg"])
+    allowed = PretrainDataset([path], Roots({"image_root": ""}, outside=True), EvalTransform(8))
     assert [len(allowed[i]["images"]) for i in range(2)] == [1, 1]

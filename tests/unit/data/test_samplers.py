@@ -130,8 +130,8 @@ def test_an_empty_dataset_and_a_wrong_rank() -> None:
 def test_whole_batches_are_the_first_ones_of_the_epoch(n: int, world: int, whole: int, epoch: int) -> None:
     for rank in range(world):
         every, cut = (
-            ResumableDistributedSampler(Numbers(n), num_replicas=world, rank=rank, seed=1, **options)
-            for options in ({}, {"whole": whole})
+            ResumableDistributedSampler(Numbers(n), num_replicas=world, rank=rank, seed=1, whole=batch)
+            for batch in (1, whole)
         )
         for sampler in (every, cut):
             sampler.set_epoch(epoch)

@@ -24,7 +24,11 @@ from vlp.data.json.transforms import ImageTransform
 from vlp.data.read_guard import ReadGuard
 
 Sample = dict[str, Any]
-_ADVICE = "run `python -m vlp.data.json check` on the list, and get the file again or take the row out"
+_ADVICE = (
+    "is the folder right that the image names start from? `python -m vlp.data.json check` says which images are "
+    "missing or broken: get them again, or take their rows out of the list"
+)
+_LOOKED_FOR = 50  # images of a list that are looked for before a run starts
 
 
 class Roots:
@@ -65,12 +69,15 @@ class JsonDataset(Dataset[Sample]):
     def __init__(self, paths: Sequence[str | Path], roots: Roots, transform: ImageTransform, seed: int = 0) -> None:
         """
         Raises:
-            DataError: a list is missing or broken, or names an image outside of its root.
+            DataError: a list is missing or broken, names an image outside of its root, or images that are not there at
+                all.
         """
         self.roots = [roots.of(Path(path)) for path in paths]
         self.rows = JsonRows(paths, self.kind, across=not self.training, complaint=self._names_outside)
         self.transform, self.seed = transform, seed
         self.guards = {name: ReadGuard(name, strict=not self.training, advice=_ADVICE) for name in self.rows.names}
+        for number, path in enumerate(self.rows.paths):
+            self._look_for_images(number, path)
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
@@ -141,3 +148,17 @@ class JsonDataset(Dataset[Sample]):
     def _names_outside(self, number: int, row: Row) -> str | None:
         root = self.roots[number][self.root_key(row)]
         return next(filter(None, map(root.complaint, self.names(row))), None)
+
+    def _look_for_images(self, number: int, path: Path) -> None:
+        """Refuse a list of which not one of some images, evenly spread, is there: its root is a wrong one."""
+        numbers = self.rows.of_list(number)
+        for index in numbers[:: -(-len(numbers) // _LOOKED_FOR)]:
+            row = self.rows[index]
+            root = self.roots[number][self.root_key(row)]
+            if any(root.has(name) for name in self.names(row)):
+                return
+        example = root.path(self.names(row)[0])
+        raise DataError(
+            f"{path}: not one of the images that were looked for is there, such as {example}; set {root.key} to the "
+            "folder that the image names start from"
+        )

@@ -40,6 +40,14 @@ class ImageRoot:
         inside = _inside(os.path.normpath(os.path.join(self._base, name)), self._base)
         return None if inside else self._leaves(name)
 
+    def path(self, name: str) -> str:
+        """Where an image is to be."""
+        return os.path.join(self._base, name)
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return os.path.isfile(self.path(name))
+
     def read(self, name: str, where: str) -> Image.Image:
         """Decode an image of the row ``where`` to RGB.
 
@@ -47,11 +55,11 @@ class ImageRoot:
             DataError: the file lies outside of the root.
             ImageError: it is missing or no readable image.
         """
-        path = os.path.join(self._base, name)
+        path = self.path(name)
         try:
             if not self.outside and not _inside(os.path.realpath(path), self._real):
                 raise DataError(f"{where}: {self._leaves(name)}")
-            if not os.path.isfile(path):
+            if not self.has(name):
                 raise ImageError(f"{path}: no such file")
             data = Path(path).read_bytes()
         except OSError as error:

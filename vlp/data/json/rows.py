@@ -89,6 +89,10 @@ class JsonRows(Sequence[Row]):
     def __iter__(self) -> Iterator[Row]:
         return (self[index] for index in range(len(self)))
 
+    def of_list(self, number: int) -> range:
+        """The rows of a list."""
+        return range(self._starts[number], [*self._starts, len(self)][number + 1])
+
     def list_of(self, index: int) -> int:
         """The number of the list that row ``index`` is in."""
         return bisect_right(self._starts, index) - 1
