@@ -149,7 +149,7 @@ def test_pretraining_lists_name_their_images_from_one_folder(data: Path, tmp_pat
         (QUESTION | {"dataset": "vg"}, "row 0: 'answer' of dataset vg must be one string"),
         (STATEMENT | {"label": True}, "row 0: 'label' must be 'True' or 'False', not the boolean"),
         (STATEMENT | {"images": ["a.jpg"]}, "row 0: 'images' must be a list of two file names"),
-        (ENTAILMENT | {"label": 2}, "row 0: 'label' must be 'entailment' or 'neutral' or 'contradiction'"),
+        (ENTAILMENT | {"label": 2}, "row 0: 'label' must be 'contradiction' or 'neutral' or 'entailment'"),
         (EXPRESSION | {"ref_id": "3"}, "row 0: 'ref_id' must be an integer"),
     ],
 )
