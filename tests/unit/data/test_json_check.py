@@ -118,7 +118,9 @@ def test_what_the_converters_write_serves_every_recipe(name: str, data: Path) ->
             "refcoco+_train": "grounding training",
             "refcoco+_val": "grounding test",
             "refcoco+_test": "grounding test",
-            "dets": "referents",
+            "refs(unc)": "references",
+            "instances": "objects",
+            "dets": "proposals",
         },
     }[name]
     assert kinds == expected
@@ -243,13 +245,13 @@ def test_the_command_reads_a_recipe(data: Path, tmp_path: Path, capsys: pytest.C
     recipe = recipes(data)["Grounding"]
     write(tmp_path / "Grounding.yaml", "".join(f"{key}: {json.dumps(value)}\n" for key, value in recipe.items()))
     assert main(["check", "--config", str(tmp_path / "Grounding.yaml")]) == 0
-    write(tmp_path / "dets.json", "{}")
+    write(tmp_path / "dets.json", '{"7": [[1, 2]]}')
     write(tmp_path / "Grounding.yaml", (tmp_path / "Grounding.yaml").read_text() + "optimizer: {lr: 1e-5}\n")
     text = (tmp_path / "Grounding.yaml").read_text().replace(recipe["det_file"], str(tmp_path / "dets.json"))
     write(tmp_path / "Grounding.yaml", text)
     capsys.readouterr()
     assert main(["check", "--config", str(tmp_path / "Grounding.yaml")]) == 1
-    assert "are the files of one data set?" in capsys.readouterr().out
+    assert "dets.json, image '7': expected {image id:" in capsys.readouterr().out
     assert main(["check", "--config", str(tmp_path / "absent.yaml")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'absent.yaml'}: no such file\n"
 

@@ -29,7 +29,7 @@ from vlp.data.json.kinds import (
     STATEMENTS,
 )
 from vlp.data.json_stream import iter_json_list
-from vlp.evaluation.referents import read_referents
+from vlp.data.raw.refcoco import INSTANCES, REFS, read_detections, read_instances, read_refs
 from vlp.files import write_json
 
 _SHOWN = 10  # malformed rows of a list that are named
@@ -118,7 +118,9 @@ def check_config(config: Mapping[str, Any]) -> list[ListReport]:
         reports.append(_read(str(config["answer_list"]), "candidates", read_answers))
     if "det_file" in config:
         folder = Path(str(config.get("refcoco_data") or ""))
-        reports.append(_read(str(config["det_file"]), "referents", lambda path: read_referents(folder, path)))
+        reports.append(_read(str(folder / REFS), "references", read_refs))
+        reports.append(_read(str(folder / INSTANCES), "objects", lambda path: read_instances(path).boxes))
+        reports.append(_read(str(config["det_file"]), "proposals", read_detections))
     return reports
 
 
