@@ -9,18 +9,18 @@ import random
 
 from albef.models.model_ve import CLASSES
 from vlp.data.json.dataset import JsonDataset, Sample
-from vlp.data.json.fields import Row, RowKind, file_name, one_of, text
+from vlp.data.json.fields import Row
+from vlp.data.json.kinds import ENTAILMENTS
 from vlp.data.json.text import pre_caption
 
 LABELS = {name: number for number, name in enumerate(CLASSES)}
 EXTENSION = ".jpg"  # the lists leave it out
-ENTAILMENT = RowKind("entailment", {"image": file_name, "sentence": text, "label": one_of(tuple(LABELS))})
 
 
 class EntailmentDataset(JsonDataset):
     """``text``, the hypothesis, and ``labels``, its number in :data:`LABELS`."""
 
-    kind = ENTAILMENT
+    kind = ENTAILMENTS
 
     def names(self, row: Row) -> list[str]:
         return [row["image"] + EXTENSION]

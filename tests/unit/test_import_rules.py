@@ -121,7 +121,10 @@ DATA_ROOMS = {  # what each may import of vlp, beside itself and the files in vl
     "conversion": (),
     "raw": ("vlp.data.conversion",),
     "arrow": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
-    "json": ("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
+    "json": (
+        *("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
+        *("vlp.config.schema", "vlp.yaml_dialect.yaml_file"),  # a recipe, whose lists are checked
+    ),
     "tokenizers": ("vlp.checkpoint.folder", "vlp.hub"),  # a folder of theirs holds weights, too
 }
 

@@ -285,7 +285,7 @@ def test_lists_are_in_place_together_or_not_at_all(tmp_path: Path, monkeypatch: 
     before = {path.name: path.read_bytes() for path in (tmp_path / "data").iterdir()}
     write_tiny_coco(tmp_path / "raw", coco_captions(images=3))
     write = converting.write_list
-    written = []
+    written: list[str] = []
 
     def full_disk(made: Any, *rest: Any) -> Any:
         if len(written) == 3:

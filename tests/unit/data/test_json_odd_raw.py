@@ -115,7 +115,8 @@ def test_a_reference_that_is_none(
 
 def test_references_that_are_no_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refcoco(tmp_path / "raw")
-    for content in ({"refs": []}, [1], "refs"):
+    contents: list[Any] = [{"refs": []}, [1], "refs"]
+    for content in contents:
         write(tmp_path / REFS, pickle.dumps(content))
         assert f"{tmp_path / REFS} holds no list of dictionaries" in refused(tmp_path, capsys)
 
@@ -201,7 +202,9 @@ def test_an_answer_of_which_nothing_is_left(answer: str, tmp_path: Path) -> None
 
 
 def test_questions_in_another_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for content in ([{"questions": []}], [{"qas": [{"qa_id": 1}]}], [5], [{"qas": [{"qa_id": "x", "image_id": 1}]}]):
+    wrong = {"qa_id": "x", "image_id": 1}
+    contents: list[Any] = [[{"questions": []}], [{"qas": [{"qa_id": 1}]}], [5], [{"qas": [wrong]}]]
+    for content in contents:
         write(tmp_path / "raw/annotations/question_answers.json", json.dumps(content))
         line = refused(tmp_path, capsys, "vg_qa")
         assert "question_answers.json is not in Visual Genome's format" in line and "at element 1" in line
@@ -242,15 +245,13 @@ def test_any_value_in_any_place_is_taken_or_refused_in_one_line(layout: str, dat
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder, "raw")
         write_layout(raw, "good")
-        file = data.draw(st.sampled_from(sorted(path for path in raw.rglob("*.[jp]*") if path.suffix != ".jpg")))
-        read, dump = (json.loads, lambda value: json.dumps(value).encode())
-        if file.suffix == ".p":
-            read, dump = pickle.loads, pickle.dumps
-        if file.suffix == ".png":
-            return
-        value = read(file.read_bytes())
+        files = sorted(path for path in raw.rglob("*.*") if path.suffix in (".json", ".jsonl", ".p"))
+        file = data.draw(st.sampled_from(files))
+        pickled = file.suffix == ".p"
+        value = pickle.loads(file.read_bytes()) if pickled else json.loads(file.read_bytes())
         place = data.draw(st.sampled_from(places(value)))
-        file.write_bytes(dump(replaced(value, place, data.draw(st.sampled_from(ODD)))))
+        odd = replaced(value, place, data.draw(st.sampled_from(ODD)))
+        file.write_bytes(pickle.dumps(odd) if pickled else json.dumps(odd).encode())
         said = io.StringIO()
         with redirect_stdout(io.StringIO()), redirect_stderr(said):
             status = main(["convert", name, "--root", str(raw), "--output", str(Path(folder, "data"))])

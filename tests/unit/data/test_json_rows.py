@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from albef.dataset.ve_dataset import ENTAILMENT
 from tests.unit.data.lists import write_list
 from vlp.data.errors import DataError
 from vlp.data.json import kinds
@@ -67,7 +66,7 @@ GOOD: dict[str, tuple[RowKind, dict[str, Any]]] = {
     "vg": (kinds.QUESTIONS_TRAIN, {"dataset": "vg", "image": "1.jpg", "question": "x", "answer": "a"}),
     "vqa test": (kinds.QUESTIONS_TEST, {"dataset": "vqa", "image": "1.jpg", "question": "x", "question_id": 1}),
     "nlvr": (kinds.STATEMENTS, {"images": ["1.png", "2.png"], "sentence": "x", "label": "True"}),
-    "ve": (ENTAILMENT, {"image": "1", "sentence": "x", "label": "neutral"}),
+    "ve": (kinds.ENTAILMENTS, {"image": "1", "sentence": "x", "label": "neutral"}),
     "grounding train": (kinds.GROUNDING_TRAIN, {"image": "1.jpg", "text": "x"}),
     "grounding test": (kinds.GROUNDING_TEST, {"image": "1.jpg", "text": "x", "ref_id": 3}),
 }

@@ -3,22 +3,35 @@
 python -m vlp.data.json convert coco --root RAW --output data
     # also f30k, vg, sbu, gcc, cc12m, vqa, vg_qa, nlvr2, snli, refcoco+
 python -m vlp.data.json check --lists data/coco.json data/vg.json --image-root IMAGES
+python -m vlp.data.json check --config configs/VQA.yaml
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from vlp.config.schema import ConfigError
+from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS
+
+# Folders of images, by the recipes' keys.
+_ROOTS = {
+    "image_root": "folder that image names start from (default: that of each list)",
+    "vqa_root": "the same for questions of vqa (default: --image-root)",
+    "vg_root": "the same for questions of vg (default: --image-root)",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "check":
+            return 0 if _check(options) else 1
         make_lists(
             options.dataset,
             options.root,
@@ -28,13 +41,28 @@ def main(arguments: list[str] | None = None) -> int:
             seed=options.seed,
             verify_images=options.verify_images,
         )
-    except (DataError, OSError) as error:
+    except (DataError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; nothing was changed", file=sys.stderr)
         return 130
     return 0
+
+
+def _check(options: argparse.Namespace) -> bool:
+    # Not above: it needs torch, which takes longer to import than most conversions take.
+    from vlp.data.json.check import check_config, check_list, print_check
+    from vlp.data.json.dataset import Roots
+    from vlp.yaml_dialect.yaml_file import read_yaml
+
+    if options.config is not None:
+        reports = check_config(read_yaml(options.config))
+    else:
+        folders = {key: getattr(options, key) or options.image_root or "" for key in _ROOTS}
+        roots = Roots(folders, options.allow_outside_root)
+        reports = [check_list(path, roots) for path in options.lists]
+    return print_check(reports, stdout_console(), options.report)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--answer-list", help="vqa: the candidates from this file, such as the official one")
     command.add_argument("--seed", type=int, default=0, help="seed of the order of the images (default 0)")
     command.add_argument("--verify-images", action="store_true", help="decode every image, leave out broken ones")
+    command = commands.add_parser("check", help="list what lists hold, which rows are malformed, which images missing")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--lists", nargs="+", type=Path, metavar="LIST", help="JSON lists")
+    what.add_argument("--config", metavar="YAML", help="a recipe: its lists, image folders and other files")
+    for key, says in _ROOTS.items():
+        command.add_argument(f"--{key.replace('_', '-')}", help=f"of --lists: {says}")
+    command.add_argument("--allow-outside-root", action="store_true", help="of --lists: images may lie elsewhere")
+    command.add_argument("--report", type=Path, metavar="JSON", help="write what was found into this file, too")
     return parser
 
 

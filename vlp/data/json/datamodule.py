@@ -6,6 +6,7 @@ Source: docs/official/albef.md §3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from vlp.data.datamodule import RunDataModule
 from vlp.data.errors import DataError
 from vlp.data.json.collate import Batch, JsonCollator
+from vlp.data.json.coverage import store_coverage
 from vlp.data.json.dataset import JsonDataset
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.worker_signals import ignore_in_worker
@@ -55,13 +57,18 @@ class JsonDataModule(RunDataModule):
     ) -> None:
         """
         Args:
-            config: ``seed`` and ``num_workers`` are read.
+            config: ``seed``, ``num_workers`` and ``output_dir`` are read.
             parts: split -> data; "train" is missing in a run that evaluates alone.
         """
         super().__init__()
+        self.prepare_data_per_node = False
         self.config, self.tokenizer, self.parts = config, tokenizer, dict(parts)
         self.sets = {split: part.dataset for split, part in self.parts.items()}
         self.collate = next(iter(self.parts.values())).collate
+
+    def prepare_data(self) -> None:
+        """Lightning calls it in one process, before a run: leave in its folder how many images are there."""
+        store_coverage(self.sets, Path(self.config["output_dir"]))
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The training batches; a smaller last one is left out.

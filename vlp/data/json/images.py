@@ -55,16 +55,26 @@ class ImageRoot:
             DataError: the file lies outside of the root.
             ImageError: it is missing or no readable image.
         """
-        path = self.path(name)
+        path = self.find(name, where)
         try:
-            if not self.outside and not _inside(os.path.realpath(path), self._real):
-                raise DataError(f"{where}: {self._leaves(name)}")
-            if not self.has(name):
-                raise ImageError(f"{path}: no such file")
-            data = Path(path).read_bytes()
+            data = path.read_bytes()
         except OSError as error:
             raise ImageError(f"{path}: {error.strerror or error}") from error
         return decode_image(data, "RGB")
+
+    def find(self, name: str, where: str) -> Path:
+        """The file of an image of the row ``where``.
+
+        Raises:
+            DataError: it lies outside of the root.
+            ImageError: there is no such file.
+        """
+        path = self.path(name)
+        if not self.outside and not _inside(os.path.realpath(path), self._real):
+            raise DataError(f"{where}: {self._leaves(name)}")
+        if not self.has(name):
+            raise ImageError(f"{path}: no such file")
+        return Path(path)
 
     def _leaves(self, name: str) -> str:
         return (

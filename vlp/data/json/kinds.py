@@ -57,5 +57,8 @@ QUESTIONS_TEST = RowKind(
     identity=lambda row: row["question_id"],
 )
 STATEMENTS = RowKind("statement", {"images": two_file_names, "sentence": text, "label": one_of(("True", "False"))})
+ENTAILMENTS = RowKind(
+    "entailment", {"image": file_name, "sentence": text, "label": one_of(("contradiction", "neutral", "entailment"))}
+)
 GROUNDING_TRAIN = RowKind("grounding training", {"image": file_name, "text": text})
 GROUNDING_TEST = RowKind("grounding test", {"image": file_name, "text": text, "ref_id": whole_number})
