@@ -24,6 +24,8 @@ from vlp.nn.padding import PaddedLayout
 Batch = dict[str, Any]
 Model = TypeVar("Model", bound=nn.Module)
 
+MODULES = {"nlvr_pretrain": "model_pretrain_nlvr"}
+
 
 def config_of(fixture: Fixture, mode: str) -> dict[str, Any]:
     """The fixture's official keys, and ours: the sizes of its vision transformer; the plain mode keeps padding."""
@@ -44,7 +46,8 @@ def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, m
     if checkpoint is None:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
-    source_class = import_module(f"albef.models.model_{checkpoint['arch']['model']}").ALBEF
+    kind = checkpoint["arch"]["model"]
+    source_class = import_module(f"albef.models.{MODULES.get(kind, f'model_{kind}')}").ALBEF
     source = source_class({**config, **checkpoint["config"], "vision_config": sizes_of(checkpoint["arch"])})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "checkpoint.pth"
