@@ -111,7 +111,8 @@ class ALBEF(ContrastiveModel):
         assert self._evaluation is not None
         evaluation, self._evaluation = self._evaluation, None
         image_of: Any = self.trainer.datamodule.sets[split].txt2img  # type: ignore[attr-defined]
-        scores = RerankedScores(*(matrix.cpu() for matrix in evaluation.scores()))
+        with self.trainer.precision_plugin.val_step_context():  # which an epoch's end is not in
+            scores = RerankedScores(*(matrix.cpu() for matrix in evaluation.scores()))
         return official_metrics(scores, torch.tensor([image_of[text] for text in range(evaluation.texts)]))
 
 

@@ -5,13 +5,17 @@ Source: docs/official/albef.md §11.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albef.models.checkpoints import load_checkpoint
 from albef.models.contrastive_model import ContrastiveModel, Negatives
 from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
 from vlp.nn.cross_attention import Seen
@@ -19,6 +23,8 @@ from vlp.nn.padding import PaddedLayout
 
 Batch = dict[str, Any]
 Model = TypeVar("Model", bound=nn.Module)
+
+MODULES = {"nlvr_pretrain": "model_pretrain_nlvr"}
 
 
 def config_of(fixture: Fixture, mode: str) -> dict[str, Any]:
@@ -33,10 +39,23 @@ def sizes_of(arch: Mapping[str, Any]) -> dict[str, int]:
     return {"patch_size": arch["patch_size"], **{name: arch["vision"][name] for name in ("width", "depth", "heads")}}
 
 
-def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, mode: str) -> Model:
-    """The fixture's model, filled by the rule and without dropout."""
-    model = model_class(config_of(fixture, mode)).eval()
-    model.load_state_dict(fixture.fill(model.state_dict()))
+def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, mode: str, **ours: Any) -> Model:
+    """The fixture's model without dropout, filled or loaded as the fixture says; ``ours`` are further keys."""
+    config = {**config_of(fixture, mode), **ours}
+    model, checkpoint = model_class(config).eval(), fixture.checkpoint
+    if checkpoint is None:
+        model.load_state_dict(fixture.fill(model.state_dict()))
+        return model
+    kind = checkpoint["arch"]["model"]
+    source_class = import_module(f"albef.models.{MODULES.get(kind, f'model_{kind}')}").ALBEF
+    source = source_class({**config, **checkpoint["config"], "vision_config": sizes_of(checkpoint["arch"])})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "checkpoint.pth"
+        torch.save({"model": fixture.fill(source.state_dict(), checkpoint=True)}, path)
+        del source
+        load_checkpoint(model, path, fixture.arch["model"], "--evaluate" in checkpoint["how"])
+    if checkpoint["then_fill"]:
+        model.load_state_dict(fixture.fill(model.state_dict(), prefixes=checkpoint["then_fill"]))
     return model
 
 

@@ -10,25 +10,16 @@ from albef.models.contrastive_model import Negatives
 from albef.models.model_grounding import ALBEF
 from albef.models.model_retrieval import same_image
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.albef_models import Batch, config_of, negatives_of, plain_matching, tensor, weights
+from tests.parity.replays.albef_models import Batch, model_of, negatives_of, plain_matching, task_batch, tensor, weights
 from vlp.nn.cross_attention import Seen
 from vlp.nn.packed_text import TextLayout, TextPlan
 from vlp.nn.padding import PaddedLayout
 
 
-def filled(fixture: Fixture, mode: str) -> ALBEF:
-    """The fixture's model without dropout."""
-    ours = {"gradcam_mode": "itm", "block_num": int(fixture.inputs["gradcam_block"])}
-    model = ALBEF({**config_of(fixture, mode), **ours}).eval()
-    model.load_state_dict(fixture.fill(model.state_dict()))
-    return model
-
-
 @replay("albef", "retrieval", modes=(PLAIN, TRAINING_PATH))
 def retrieval(fixture: Fixture, mode: str) -> Outputs:
-    model = filled(fixture, mode)
-    names = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask", "image_id": "idx"}
-    batch = {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+    model = model_of(ALBEF, fixture, mode, gradcam_mode="itm", block_num=int(fixture.inputs["gradcam_block"]))
+    batch = task_batch(fixture, image_id="idx")
     with torch.no_grad():
         yield from _evaluated(model, batch, mode)
     yield from _maps(model, batch)
@@ -85,7 +76,7 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
     momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
     text, text_feat = model.text_states(batch["text_ids"], layout)
     own = model.true_targets(batch["image_id"])
-    outputs, similar = model.contrast(image_feat, text_feat, momentum, own, alpha)
+    outputs, similar = model.contrast(image_feat, text_feat, momentum, own, alpha if model.config["distill"] else 0.0)
     model.enqueue_features(momentum, batch["image_id"])
     matches = same_image(batch["image_id"])
     return [

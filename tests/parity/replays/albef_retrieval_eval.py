@@ -6,7 +6,7 @@ import torch
 
 from albef.models.model_retrieval import ALBEF
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.albef_models import config_of, tensor
+from tests.parity.replays.albef_models import model_of, tensor
 from vlp.evaluation.reranked_retrieval import (
     UNSCORED,
     RerankedRetrieval,
@@ -20,8 +20,7 @@ from vlp.nn.padding import PaddedLayout
 @replay("albef", "retrieval_eval", modes=(PLAIN, TRAINING_PATH))
 @torch.no_grad()
 def retrieval_eval(fixture: Fixture, mode: str) -> Outputs:
-    model = ALBEF(config_of(fixture, mode)).eval()
-    model.load_state_dict(fixture.fill(model.state_dict()))
+    model = model_of(ALBEF, fixture, mode)
     scores = _plain(fixture, model) if mode == PLAIN else _ours(fixture, model)
     yield "score_i2t", scores.image_to_text
     yield "score_t2i", scores.text_to_image

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning.pytorch.plugins import MixedPrecision, Precision
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -147,14 +151,16 @@ class Images:
         return 4
 
 
-def evaluated(model: Any) -> Any:
+def evaluated(model: Any, precision: Precision | None = None) -> Any:
     """The model with a trainer around it that has the split "val"."""
     datamodule = SimpleNamespace(
         sets={"val": Images()},
         eval_splits=("val",),
         tokenizer=FAMILIES["bert"].train_tokenizer(CAPTIONS, 150, 30),
     )
-    model._trainer = SimpleNamespace(datamodule=datamodule, global_rank=0, world_size=1)
+    model._trainer = SimpleNamespace(
+        datamodule=datamodule, global_rank=0, world_size=1, precision_plugin=precision or Precision()
+    )
     return model.eval()
 
 
@@ -189,3 +195,36 @@ def test_a_k_test_beyond_the_data_is_refused_before_training() -> None:
     with pytest.raises(DataError, match="k_test=5: the split 'val' has 4 images and 6 texts; set k_test to 4 or less"):
         evaluated(retrieval(k_test=5)).setup("fit")
     evaluated(retrieval(k_test=4)).setup("fit")
+
+
+def test_pairs_are_scored_in_the_precision_of_the_run() -> None:
+    model = evaluated(retrieval(), MixedPrecision("bf16-mixed", "cpu"))
+    types = []
+    model.itm_head.register_forward_hook(lambda module, args, output: types.append(output.dtype))
+    model.start_evaluation("val")
+    model.evaluation_step({"image": torch.randn(4, 3, IMAGE, IMAGE), "image_index": torch.arange(4)}, "val")
+    model.evaluation_results("val")
+    assert set(types) == {torch.bfloat16}
+
+
+# Two processes -------------------------------------------------------------------------------------------
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    model = retrieval()
+    model(batch_of(*((5, 9, 5), (7, 5, 8))[rank]), 0.4, DRAWN)
+    queues = {name: getattr(model, name) for name in ("image_queue", "text_queue", "idx_queue", "queue_ptr")}
+    torch.save(queues, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_all_ranks_queue_the_features_and_images_of_all(tmp_path: Path) -> None:
+    mp.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["idx_queue"][0, :7].tolist() == [5, 9, 5, 7, 5, 8, -100] and first["queue_ptr"].item() == 6
+    alone = retrieval()
+    alone(batch_of(5, 9, 5), 0.4, DRAWN)
+    torch.testing.assert_close(first["image_queue"][:, :3], alone.image_queue[:, :3])
