@@ -8,6 +8,7 @@ Source: docs/official/albef.md §4, §8.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,6 +21,8 @@ from vlp.checkpoint.layout import CheckpointLayout, State
 from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.weights import WeightsError
 from vlp.nn.positions import interpolate_pos_embed
+
+log = logging.getLogger(__name__)
 
 _LAYER = re.compile(r"(text_encoder(?:_m)?\.(?:bert\.)?encoder\.layer\.)(\d+)(\..*)")
 _PRETRAINED = ("text_encoder.bert.", "text_encoder_m.bert.")  # the wrapped encoder that pre-training alone has
@@ -185,7 +188,10 @@ def load_checkpoint(model: nn.Module, path: str | Path, task: str, evaluate: boo
         WeightsError: unreadable, unsafe, of another model, size or stage.
     """
     missing = load_into(model, path, layout_of(task, evaluate))
-    lacks_momentum = any(name.startswith("visual_encoder_m.") for name in missing)
-    if lacks_momentum and (task != "nlvr" or model.config["momentum_after_loading"]):  # type: ignore[index]
-        model.copy_params()  # type: ignore[operator]
+    if any(name.startswith("visual_encoder_m.") for name in missing):
+        if task == "nlvr" and not model.config["momentum_after_loading"]:  # type: ignore[index]
+            log.warning("[load] the momentum models stay as built, as officially; momentum_after_loading=True: copies")
+        else:
+            model.copy_params()  # type: ignore[operator]
+            log.info("[load] the momentum models start as copies of the loaded ones")
     return missing

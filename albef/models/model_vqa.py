@@ -13,6 +13,7 @@ from torch import Tensor
 
 from albef.models.finetuned_model import FineTunedModel
 from albef.models.step_plan import plan_of
+from vlp.data.json.text import encode_cls
 from vlp.distributed import gathered
 from vlp.evaluation.answer_ranking import Ranking, rank_answers
 from vlp.evaluation.vqa import Predictions, answer_accuracy, write_submission
@@ -79,26 +80,24 @@ class ALBEF(FineTunedModel):
 
     # Evaluation ------------------------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Refuse a ``k_test`` that the answer list does not have, before anything is trained."""
+        sets = self.trainer.datamodule.sets  # type: ignore[attr-defined]
+        for split in self.trainer.datamodule.eval_splits:  # type: ignore[attr-defined]
+            count, k = len(sets[split].answer_list), self.config["k_test"]
+            if count < k:
+                raise ValueError(f"k_test={k}: answer_list={self.config['answer_list']} has {count} answers")
+
     def start_evaluation(self, split: str) -> None:
         """Read the candidates of the split's answer list."""
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         self.predictions, self.accuracies = Predictions(), {}
-        self.set_candidates(data.sets[split].answer_list, data.tokenizer)
-
-    def set_candidates(self, answers: list[str], tokenizer: Any) -> None:
-        """The answers that :meth:`evaluation_step` ranks.
-
-        Raises:
-            ValueError: fewer than ``k_test``.
-        """
-        if len(answers) < self.config["k_test"]:
-            raise ValueError(
-                f"k_test={self.config['k_test']}: answer_list={self.config['answer_list']} has {len(answers)} answers"
-            )
-        encoded = tokenizer([answer + self.config["eos"] for answer in answers], padding="longest", return_tensors="pt")
-        self.candidates = answers
-        self.candidate_ids = encoded["input_ids"].to(self.device)
-        self.candidate_masks = encoded["attention_mask"].to(self.device)
+        self.candidates = data.sets[split].answer_list
+        closed = [answer + self.config["eos"] for answer in self.candidates]
+        encoded = encode_cls(
+            data.tokenizer, closed, self.config["bert_config"]["max_position_embeddings"], spelled=True
+        )
+        self.candidate_ids, self.candidate_masks = (tensor.to(self.device) for tensor in encoded)
 
     def evaluation_step(self, batch: dict[str, Any], split: str) -> None:
         best = self.rank(batch, self.candidate_ids, self.candidate_masks).ids[:, 0].tolist()

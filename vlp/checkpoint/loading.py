@@ -6,7 +6,8 @@ Source: docs/official/meter.md §8, docs/official/vilt.md §8.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from vlp.checkpoint.recognition import KNOWN_EXTRAS, known_extras, refuse_other
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
 
 log = logging.getLogger(__name__)
+
+MOST_LISTED = 20  # names of tensors in a line of the log
 
 
 def load_into(model: nn.Module, path: str | Path, layout: CheckpointLayout) -> list[str]:
@@ -54,10 +57,18 @@ def load_into(model: nn.Module, path: str | Path, layout: CheckpointLayout) -> l
     if extras := known_extras(whole):
         log.info("[load] known extras of official files, ignored: %s", ", ".join(extras))
     if missing:
-        log.warning("[load] not in the file, left as built: %s", ", ".join(missing))
+        log.warning("[load] not in the file, left as built: %s", _listed(missing))
     if unexpected:
-        log.info("[load] in the file, not in this model: %s", ", ".join(unexpected))
+        log.info("[load] in the file, not in this model: %s", _listed(unexpected))
     return missing
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names of tensors; of many, the parts of the model with their numbers: ``visual_encoder_m.blocks (144)``."""
+    if len(names) <= MOST_LISTED:
+        return ", ".join(names)
+    counts = Counter(".".join(name.split(".")[:2]) for name in names)
+    return ", ".join(f"{part} ({count})" for part, count in counts.items())
 
 
 def _with_derived_heads(path: str | Path, state: dict[str, Tensor], expected: State) -> dict[str, Tensor]:

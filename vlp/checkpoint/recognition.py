@@ -12,7 +12,6 @@ from vlp.checkpoint.weights import WeightsError
 
 # Models that are no baselines here, by prefixes that all occur. Encoders come last: a baseline's keys hold theirs too.
 _OTHER_MODELS = {
-    "ALBEF": ("visual_encoder.", "text_encoder."),
     "X-VLM": ("vision_encoder.",),
     "CLIP": ("visual.transformer.resblocks.",),
     "Swin": ("patch_embed.", "layers.0.blocks."),

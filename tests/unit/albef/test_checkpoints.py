@@ -94,7 +94,7 @@ def test_a_file_of_the_task_itself(task: str, evaluate: bool, tmp_path: Path) ->
         assert torch.equal(state[name], tensor), name
 
 
-def test_the_teacher_of_nlvr2_is_officially_as_built(assigned: Path) -> None:
+def test_the_teacher_of_nlvr2_is_officially_as_built(assigned: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = "text_encoder{}.encoder.layer.4.output.dense.weight"
     built = task_model("nlvr", seed=9).state_dict()
     state, missing = loaded("nlvr", assigned)
@@ -102,6 +102,8 @@ def test_the_teacher_of_nlvr2_is_officially_as_built(assigned: Path) -> None:
     assert {part.split(".")[0] for part in missing} == {
         *("cls_head", "cls_head_m", "visual_encoder_m", "text_encoder_m"),
     }
+    assert "the momentum models stay as built, as officially; momentum_after_loading=True" in caplog.text
+    assert "left as built: cls_head.0.weight" not in caplog.text and "visual_encoder_m.blocks (24)" in caplog.text
     later, _ = loaded("nlvr", assigned, momentum_after_loading=True)
     assert torch.equal(later[name.format("_m")], read_state_dict(assigned)[name.format("")])
 

@@ -153,12 +153,12 @@ def test_accuracy_counts_each_item_once(task: str) -> None:
     assert model.evaluation_results("val")["acc"] != model.evaluation_results("val")["acc"]  # NaN
 
 
-def tokenizer(texts: list[str], **_: Any) -> dict[str, Tensor]:
+def tokenizer(texts: list[str], **_: Any) -> dict[str, Any]:
     """``w150 w151[SEP]`` -> ids, padded."""
     rows = [[CLS, *(int(word[1:]) for word in text.removesuffix("[SEP]").split()), SEP] for text in texts]
     most = max(map(len, rows))
     ids = torch.tensor([row + [PAD] * (most - len(row)) for row in rows])
-    return {"input_ids": ids, "attention_mask": (ids != PAD).long()}
+    return {"input_ids": ids.tolist(), "attention_mask": (ids != PAD).long().tolist()}
 
 
 ANSWERS = ["w120", "w121 w122", "w130 w131 w132", "w140"]
@@ -167,7 +167,8 @@ ANSWERS = ["w120", "w121 w122", "w130 w131 w132", "w140"]
 def evaluating(tmp_path: Path, rank: int = 0) -> Any:
     """A VQA model in the evaluation of a run of eight epochs that has ended."""
     model = task_model("vqa", output_dir=str(tmp_path))
-    data = SimpleNamespace(sets={"test": SimpleNamespace(answer_list=ANSWERS)}, tokenizer=tokenizer)
+    answers = SimpleNamespace(answer_list=ANSWERS)
+    data = SimpleNamespace(sets={"test": answers}, tokenizer=tokenizer, eval_splits=("test",))
     model._trainer = SimpleNamespace(datamodule=data, current_epoch=8, global_rank=rank)
     model.start_evaluation("test")
     return model
@@ -228,7 +229,7 @@ def test_answers_are_ranked_and_written(tmp_path: Path) -> None:
 def test_ranking_by_one_sequence_at_a_time() -> None:
     model, batch = task_model("vqa"), task_batch("vqa")
     encoded = tokenizer(["w120[SEP]", "w121 w122[SEP]", "w130 w131 w132[SEP]", "w140[SEP]"])
-    ids, masks = encoded["input_ids"], encoded["attention_mask"]
+    ids, masks = torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"])
     found = model.rank(batch, ids, masks)
     for row in range(3):
         one = {key: batch[key][row : row + 1] for key in ("image", "text_ids", "text_masks")}
@@ -238,12 +239,14 @@ def test_ranking_by_one_sequence_at_a_time() -> None:
             logits = model({**one, **some, "answer_counts": [1], "answer_weights": torch.ones(1)}, 0.0)["logits"]
             tokens = ids[candidate, 1 : int(masks[candidate].sum())]
             loss = F.cross_entropy(logits, tokens, reduction="sum")
-            scores.append((float(logits[0].log_softmax(dim=0)[tokens[0]]), float(loss)))
+            scores.append((logits[0].log_softmax(dim=0)[tokens[0]].item(), loss.item()))
         kept = sorted(range(4), key=lambda c: -scores[c][0])[:3]
         assert found.ids[row].tolist() == sorted(kept, key=lambda c: scores[c][1] - scores[c][0])
 
 
-def test_more_candidates_wanted_than_there_are() -> None:
-    model = task_model("vqa")
-    with pytest.raises(ValueError, match=r"k_test=3: answer_list=answers\.json has 2 answers"):
-        model.set_candidates(["w120", "w121"], tokenizer)
+def test_more_candidates_wanted_than_there_are(tmp_path: Path) -> None:
+    model = evaluating(tmp_path)
+    model.setup("fit")
+    model.config["k_test"] = 5
+    with pytest.raises(ValueError, match=r"k_test=5: answer_list=answers\.json has 4 answers"):
+        model.setup("fit")
