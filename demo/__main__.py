@@ -1,8 +1,8 @@
 """``python -m demo``: a baseline pre-trained without and with EPIC on data that is made on the spot, and compared.
 
-Everything goes through the baseline's official launcher, whose command lines are echoed: METER's, or with
-``--baseline vilt`` ViLT's. Results: runs/demo/results.json, report.html, and each run's own folder with TensorBoard
-events. A second call goes on where the first one stopped.
+Everything goes through the baseline's official launcher, whose command lines are echoed: METER's, or that of
+``--baseline``. Results: runs/demo/results.json, report.html, and each run's own folder with TensorBoard events. A
+second call goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -19,20 +19,11 @@ import transformers
 from demo.comparison import compare, print_table, write_results
 from demo.page import build_report
 from demo.report import write_report
-from demo.settings import (
-    REPOSITORY,
-    Settings,
-    masked_token_command,
-    parse,
-    pretrain_command,
-    retrieval_command,
-    shown,
-)
+from demo.settings import REPOSITORY, Settings, parse
 from demo.stages import Stage, run_command, run_stages
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
-from vlp.data.arrow.convert import make_arrow
 from vlp.files import write_json
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
@@ -46,7 +37,7 @@ def main(settings: Settings) -> None:
     claim_output(settings)
     run_stages(stages(settings))
     comparison = compare(settings)
-    commands = [shown(settings, command) for command in all_commands(settings)]
+    commands = [settings.about.shown(command) for command in all_commands(settings)]
     write_results(settings.path("results.json"), comparison, settings, commands)
     write_report(settings.path("report.html"), build_report(settings, comparison, commands))
     print_table(comparison, settings)
@@ -79,13 +70,13 @@ def claim_output(settings: Settings) -> None:
 
 def stages(settings: Settings) -> list[Stage]:
     """The demo in order; the seconds are those of a two-core machine."""
-    raw, arrow = settings.path("data", "raw"), settings.path("data", "arrow")
+    raw, about = settings.path("data", "raw"), settings.about
     request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
-    step = settings.about.step_seconds * settings.steps
+    step = about.step_seconds * settings.steps
     name = settings.description.title
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
-        Stage("convert them to Arrow tables", 2, arrow / "coco.manifest.json", lambda: convert(raw, arrow)),
+        Stage(f"convert them to {about.form}", 2, about.converted(settings), lambda: about.convert(settings)),
         Stage("fit the small language model", 40, settings.language_model / "config.json", lambda: fit(settings)),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
         train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.9 * step),
@@ -110,11 +101,6 @@ def render(raw: Path, request: Request, settings: Settings) -> None:
     write_coco(raw, request, settings.processes)
 
 
-def convert(raw: Path, arrow: Path) -> None:
-    """The converter that real COCO goes through."""
-    make_arrow("coco", raw, arrow)
-
-
 def fit(settings: Settings) -> None:
     """The masked LM that stands in for a released one."""
     family = settings.description.text_family
@@ -131,36 +117,37 @@ def train(settings: Settings, name: str) -> None:
     """One pre-training run through the launcher; what an interrupted one left is removed first."""
     shutil.rmtree(settings.path(name), ignore_errors=True)
     started = time.monotonic()
-    launch(settings, pretrain_command(settings, vocab_size(settings), name), settings.path(name, "train.log"))
+    command = settings.about.pretraining(settings, vocab_size(settings), name)
+    launch(settings, command, settings.path(name, "train.log"))
     write_json(settings.path(name, "trained.json"), {"steps": settings.steps, "seconds": time.monotonic() - started})
 
 
 def evaluate(settings: Settings, name: str) -> None:
-    """Masked-token accuracy (and ITC) on val, zero-shot retrieval on test; each run's results.json is collected."""
+    """The measures of each evaluation command, from the results.json that it writes, and those that have none."""
     found = {}
-    size = vocab_size(settings)
-    commands = {
-        "objectives": masked_token_command(settings, size, name),
-        "retrieval": retrieval_command(settings, size, name),
-    }
-    for kind, command in commands.items():
-        before = set(settings.path(name).rglob("results.json"))
+    for kind, command in settings.about.evaluations(settings, vocab_size(settings), name).items():
         launch(settings, command, settings.path(name, f"{kind}.log"))
-        (new,) = set(settings.path(name).rglob("results.json")) - before
-        found[kind] = json.loads(new.read_text())["metrics"]
+        newest = max(settings.path(name).rglob("results.json"), key=lambda path: path.stat().st_mtime_ns)
+        found[kind] = json.loads(newest.read_text())["metrics"]
+    if measured := settings.about.measured(settings, name):
+        found["measured"] = measured
     write_json(settings.path(name, "evaluated.json"), found)
 
 
 def launch(settings: Settings, command: list[str], log: Path) -> None:
     """Echo a launcher command and run it."""
-    print(f"      $ {shown(settings, command)}", flush=True)
+    print(f"      $ {settings.about.shown(command)}", flush=True)
     run_command(command, REPOSITORY / settings.baseline, log, shows=("step ", "retrieval: "))
 
 
 def all_commands(settings: Settings) -> list[list[str]]:
     """Every launcher command of the demo, in order."""
-    builders = (pretrain_command, masked_token_command, retrieval_command)
-    return [build(settings, vocab_size(settings), name) for name in ("vanilla", "epic") for build in builders]
+    about, size = settings.about, vocab_size(settings)
+    return [
+        command
+        for name in ("vanilla", "epic")
+        for command in (about.pretraining(settings, size, name), *about.evaluations(settings, size, name).values())
+    ]
 
 
 if __name__ == "__main__":

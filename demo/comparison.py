@@ -31,10 +31,9 @@ def compare(settings: Settings) -> Comparison:
     """Read both runs' evaluations."""
     runs = {name: json.loads(settings.path(name, "evaluated.json").read_text()) for name in ("vanilla", "epic")}
     scores = [_recall(runs, settings, way, k) for way in ("tr", "ir") for k in (1, 5, 10)]
-    accuracy = {name: 100 * run["objectives"]["mlm/val/accuracy_epoch"] for name, run in runs.items()}
+    accuracy = {name: settings.about.masked_token_accuracy(run) for name, run in runs.items()}
     scores.append(Score("masked-token accuracy", accuracy["vanilla"], accuracy["epic"]))
-    auroc = runs["epic"]["objectives"]["epic/val/epic_itc_auroc"]
-    scores.append(Score("ITC AUROC", None, auroc, chance=0.5, unit=""))
+    scores.append(Score("ITC AUROC", None, settings.about.itc_auroc(runs["epic"]), chance=0.5, unit=""))
     return Comparison(scores, _remark(scores, settings))
 
 
@@ -46,7 +45,7 @@ def _recall(runs: dict[str, Any], settings: Settings, way: str, k: int) -> Score
         captions = images * CAPTIONS_PER_IMAGE
         misses = math.comb(max(captions - k, 0), CAPTIONS_PER_IMAGE)
         chance = 1 - misses / math.comb(captions, CAPTIONS_PER_IMAGE)
-    values = {name: 100 * run["retrieval"][f"recalls/{way}_r{k}"] for name, run in runs.items()}
+    values = {name: settings.about.recall(run, way, k) for name, run in runs.items()}
     return Score(f"{way.upper()} R@{k}", values["vanilla"], values["epic"], chance=100 * chance)
 
 

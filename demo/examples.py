@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,11 +12,7 @@ from torch import Tensor
 from demo.judgement import Judgement
 from demo.report import GradCamExample, SaliencyExample, VerdictExample, Verdicts
 from demo.settings import Settings
-from epic_vlp.attach import attach_epic
 from scenes.coco_layout import TRUTH_FILE
-from vlp.checkpoint.loading import load_into
-from vlp.checkpoint.weights import saved_config
-from vlp.data.trim import trimmed
 
 
 class Trained(NamedTuple):
@@ -26,7 +21,7 @@ class Trained(NamedTuple):
     model: Any
     judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
     tokenizer: Any
-    salient_spans: dict[str, list[list[int]]]  # caption -> characters of the words that only the image tells
+    told_by_image: dict[str, list[bool]]  # caption -> of each character: is it of a word that only the image tells?
 
 
 class Examples(NamedTuple):
@@ -39,43 +34,42 @@ class Examples(NamedTuple):
 
 def load_examples(settings: Settings, count: int) -> Examples:
     """Run the EPIC checkpoint on ``count`` test images."""
-    path = settings.checkpoint("epic")
-    config = {**saved_config(path), "test_only": True, "load_path": str(path), "num_gpus": 1}
-    baseline = settings.description
-    datamodule = baseline.datamodule(config)
-    model: Any = baseline.model(config)
-    attach_epic(baseline, model, datamodule, rank=0)
-    load_into(model, path, baseline.layout)
-    model.eval()
-    trained = Trained(model, settings.about.judge, datamodule.tokenizer, _salient_spans(settings))
-    dataset = datamodule.dataset("coco", "test", false_draws=False)
+    about = settings.about
+    held = about.load(settings, "epic")
+    trained = Trained(held.model, about.judge, held.datamodule.tokenizer, _told_by_image(settings))
     examples = Examples([], [], [])
-    # The first captions of images that lie apart in the split; each image has its captions one after the other.
-    for index in range(0, len(dataset), max(len(dataset) // count, 1)):
-        if len(examples.saliency) == count:
-            break
-        batch = trimmed(datamodule.collate([dataset[index]]))
-        image = Image.open(io.BytesIO(dataset.tables.cell(dataset.row(index), "image"))).convert("RGB")
+    for batch, image in about.test_images(settings, held, count):
         _add(examples, trained, batch, image)
     return examples
 
 
-def _salient_spans(settings: Settings) -> dict[str, list[list[int]]]:
-    spans = {}
+def _told_by_image(settings: Settings) -> dict[str, list[bool]]:
+    told = {}
     for line in settings.path("data", "raw", TRUTH_FILE).read_text().splitlines():
         for caption in json.loads(line)["captions"]:
-            spans[caption["raw"]] = caption["salient"]
-    return spans
+            text = settings.about.cleaned(caption["raw"])
+            told[text] = moved_marks(caption["raw"], caption["salient"], text)
+    return told
+
+
+def moved_marks(raw: str, spans: Sequence[Sequence[int]], text: str) -> list[bool]:
+    """Which characters of ``text`` lie in ``spans`` of ``raw``; both have the same letters and digits in their order.
+
+    ``text`` may end earlier.
+    """
+    if text == raw:
+        return [any(start <= i < end for start, end in spans) for i in range(len(raw))]
+    marks = iter([any(start <= i < end for start, end in spans) for i, c in enumerate(raw) if c.isalnum()])
+    return [c.isalnum() and next(marks) for c in text]
 
 
 def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Image.Image) -> None:
-    model, judge, tokenizer, salient_spans = trained
+    model, judge, tokenizer, told_by_image = trained
     caption = batch["text"][0]
     corruption = model.epic.corruption_of(batch["text_ids"], batch["text_masks"], batch)
     kept = corruption.valid[0].nonzero().squeeze(1).tolist()
-    spans = salient_spans[caption]
     offsets = tokenizer(caption, return_offsets_mapping=True)["offset_mapping"]
-    salient = [any(start < offsets[i][1] and offsets[i][0] < end for start, end in spans) for i in kept]
+    salient = [any(told_by_image[caption][slice(*offsets[i])]) for i in kept]
     words = _words(tokenizer, batch["text_ids"][0], kept)
     alpha = corruption.log_alpha[0].exp()[kept].tolist()
     examples.saliency.append(SaliencyExample(image, words, alpha, salient))

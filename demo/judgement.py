@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from epic_common.analysis.gradcam import itc_grad_cam
+from vlp.nn.attention_maps import kept_map
+from vlp.nn.cross_attention import Seen
+from vlp.nn.padding import PaddedLayout
 
 
 class Judgement(NamedTuple):
@@ -48,3 +51,14 @@ def vilt_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
     attention.keep_map = False
     _, grid = fused["patch_index"]
     return Judgement(model.epic.head(fused["text_feats"]), attention.attention_map, grid)
+
+
+def albef_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
+    """``ids`` (1, n) with the batch's image: the cross-attention of ALBEF's fusion layers."""
+    attention = model.bert.layers[-2].crossattention.self
+    image = model.visual_encoder(batch["image"])
+    with kept_map(attention):
+        states = model.bert(ids, PaddedLayout(batch["text_masks"].bool()), image, Seen())
+        attention_map = attention.attention_map
+    side = model.config["image_res"] // model.config["vision_config"]["patch_size"]
+    return Judgement(model.epic.head(states), attention_map, (side, side))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from demo.baseline import Curve
 from demo.comparison import Comparison
 from demo.examples import Examples, load_examples
 from demo.figures import Chart, Series
@@ -26,7 +27,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
         title=f"{name} without and with EPIC",
         lead=(
             f"Two small {name} models were pre-trained on drawn scenes from the same initial weights and for the same "
-            "number of steps, one with masked language modelling and image-text matching alone, one with EPIC beside "
+            f"number of steps, one with {settings.about.objectives} alone, one with EPIC beside "
             "them. The first is the frozen teacher of the second."
         ),
         facts=[
@@ -38,7 +39,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
         commands=commands,
         scores=comparison.scores,
         remark=comparison.remark,
-        losses=loss_charts(metrics),
+        losses=loss_charts(metrics, settings.about.curves),
         curriculum=chart(
             metrics,
             "Share of masked tokens that really changed, |T|/|M|",
@@ -56,12 +57,10 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def loss_charts(metrics: dict[str, list[dict[str, float]]]) -> list[Chart]:
+def loss_charts(metrics: dict[str, list[dict[str, float]]], curves: Sequence[Curve]) -> list[Chart]:
     """Baseline losses of both runs, EPIC's own of one."""
-    both = {name: "mlm/train/loss" for name in NAMES}
     charts = [
-        chart(metrics, "MLM loss", both, "Masked tokens, from the sentence and the image."),
-        chart(metrics, "ITM loss", {name: "itm/train/loss" for name in NAMES}, "ln 2 = 0.69 is a coin flip."),
+        *(chart(metrics, curve.title, dict.fromkeys(NAMES, curve.tag), curve.note) for curve in curves),
         chart(metrics, "ITC loss", {"epic": "epic/train/epic_itc"}, "L_ITC of Eq. 2, before lambda."),
         chart(metrics, "Generator loss", {"epic": "epic/train/epic_gen"}, "L_GEN of Eq. 7."),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import socket
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.launch.warm_process import WarmProcess
+from tests.launch.warm_launcher import WarmLauncher
 from vlp.baseline import REGISTRY, get_baseline
 from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 
@@ -76,21 +75,18 @@ class Result:
         return json.loads((self.directory / "config.json").read_text())["config"]
 
 
-class Launcher:
+class Launcher(WarmLauncher):
     """Runs command lines of ``run.py`` on one small data set; ``cold`` ones in a fresh Python."""
 
     def __init__(self, name: str, data: Path, logs: Path) -> None:
-        self.name, self.data, self._logs, self._numbers = name, data, logs, itertools.count()
+        self.name, self.data = name, data
         self.baseline: SacredBaseline = get_baseline(name)
         self.folder = Path(*REGISTRY[name].split(".")[:-1])  # of run.py, below the repository's root
         self.pretraining = (*self.baseline.pretraining, *self.baseline.small)
         self.retrieval = (*self.finetuning("irtr_coco"), "get_recall_metric=True")
         self.language_model = data / f"{self.baseline.text_family}-tiny"
         self.vocab_size = json.loads((self.language_model / "config.json").read_text())["vocab_size"]
-        self._warm = WarmProcess((REGISTRY[name], *IMPORTED_LATER), ROOT / self.folder, ENVIRONMENT)
-
-    def close(self) -> None:
-        self._warm.close()
+        super().__init__((REGISTRY[name], *IMPORTED_LATER), ROOT / self.folder, ENVIRONMENT, logs)
 
     @cached_property
     def vanilla(self) -> Result:
@@ -152,11 +148,7 @@ class Launcher:
         version = len(list(log_dir.glob("*/version_*")))
         argv = [script, "with", *items, f"log_dir={log_dir}"]
         logs = [f"{log_dir}.{version}.{i}.txt" for i in range(len(environments))]
-        requests = [{"argv": argv, "log": log, "environment": e} for log, e in zip(logs, environments, strict=True)]
-        first, *_ = self._warm.begin(requests)
-        if during is not None:
-            during(first, log_dir)
-        statuses = self._warm.statuses()
+        statuses = self.ended(argv, environments, logs, during and (lambda process: during(process, log_dir)))
         results = [
             Result(status, Path(log).read_text(), log_dir, version) for status, log in zip(statuses, logs, strict=True)
         ]
@@ -188,16 +180,6 @@ class Launcher:
             timeout=600,
         )
         return checked(Result(done.returncode, done.stdout, log_dir), check)
-
-    def running(self) -> int | None:
-        """The process id of the run that another thread has begun, if it is there yet."""
-        warm = self._warm.pid
-        children = Path(f"/proc/{warm}/task/{warm}/children").read_text().split()
-        return int(children[0]) if children else None
-
-    def log_dir(self) -> Path:
-        """A new place for a run."""
-        return self._logs / f"run{next(self._numbers)}"
 
 
 def address() -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo import page
+from demo.baselines import BASELINES
 from demo.comparison import Comparison
 from demo.examples import Examples
 from demo.figures import Series
@@ -54,4 +55,4 @@ def test_what_the_page_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_run_too_short_to_log_has_no_curves() -> None:
-    assert page.loss_charts({"vanilla": LINES["vanilla"][1:2], "epic": []}) == []
+    assert page.loss_charts({"vanilla": LINES["vanilla"][1:2], "epic": []}, BASELINES["meter"].curves) == []

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from demo.baselines import BASELINES
-from demo.settings import masked_token_command, parse, pretrain_command, retrieval_command, shown
+from demo.settings import Settings, parse
+from vlp.sacred_dialect.baseline import sacred_baselines
 
 TASKS = {
     "meter": ("task_mlm_itm_clip_bert", "task_finetune_irtr_coco_clip_bert", "roberta-tiny"),
@@ -22,37 +22,42 @@ def test_demos_of_all_baselines_can_stand_beside_each_other() -> None:
     assert all(folder.parent == folders[0].parent for folder in folders)
 
 
-@pytest.mark.parametrize("name", BASELINES)
+def commands_of(settings: Settings, name: str) -> dict[str, list[str]]:
+    """Every command of the run ``name``, by what it does."""
+    about = settings.about
+    return {"pretraining": about.pretraining(settings, 99, name), **about.evaluations(settings, 99, name)}
+
+
+@pytest.mark.parametrize("name", sacred_baselines())
 def test_commands_are_official_ones_of_the_baseline(name: str, tmp_path: Path) -> None:
     settings = parse(["--baseline", name, "--output", str(tmp_path), "--steps", "7"])
     pretraining, retrieval, tokenizer = TASKS[name]
-    commands = {
-        build: build(settings, 99, "epic") for build in (pretrain_command, masked_token_command, retrieval_command)
-    }
-    for build, command in commands.items():
+    commands = commands_of(settings, "epic")
+    assert list(commands) == ["pretraining", "objectives", "retrieval"]
+    for kind, command in commands.items():
         assert command[1:3] == ["run.py", "with"]
-        assert command[3] == (retrieval if build is retrieval_command else pretraining)
+        assert command[3] == (retrieval if kind == "retrieval" else pretraining)
         assert {f"tokenizer={tmp_path / tokenizer}", "vocab_size=99", "tiny"} <= set(command)
-        assert ("epic" in command) == (build is not retrieval_command)
-        assert shown(settings, command).startswith(f"cd {name} && python run.py with {command[3]} ")
-    assert "max_steps=7" in commands[pretrain_command]
+        assert ("epic" in command) == (kind != "retrieval")
+        assert settings.about.shown(command).startswith(f"cd {name} && python run.py with {command[3]} ")
+    assert "max_steps=7" in commands["pretraining"]
     teacher = f"teacher_path={settings.checkpoint('vanilla')}"
-    assert teacher in commands[pretrain_command] and teacher not in pretrain_command(settings, 99, "vanilla")
+    assert teacher in commands["pretraining"] and teacher not in commands_of(settings, "vanilla")["pretraining"]
 
 
-@pytest.mark.parametrize("build", [pretrain_command, masked_token_command, retrieval_command])
-@pytest.mark.parametrize("name", BASELINES)
-def test_the_runs_differ_by_epic_alone(name: str, build: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["pretraining", "objectives", "retrieval"])
+@pytest.mark.parametrize("name", sacred_baselines())
+def test_the_runs_differ_by_epic_alone(name: str, kind: str, tmp_path: Path) -> None:
     settings = parse(["--baseline", name, "--output", str(tmp_path), "--batch", "6", "--processes", "3", "--seed", "5"])
-    vanilla, epic = (build(settings, 99, run) for run in ("vanilla", "epic"))
-    added = [] if build is retrieval_command else ["epic", f"teacher_path={settings.checkpoint('vanilla')}"]
+    vanilla, epic = (commands_of(settings, run)[kind] for run in ("vanilla", "epic"))
+    added = [] if kind == "retrieval" else ["epic", f"teacher_path={settings.checkpoint('vanilla')}"]
     own = [item.replace(str(tmp_path / "vanilla"), str(tmp_path / "epic")) for item in vanilla]
     assert epic == [*own, *added] and own != vanilla
     assert {"num_gpus=3", "per_gpu_batchsize=6", "batch_size=18", "seed=5"} <= set(epic)
     evaluates = {"test_only=True", f"load_path={settings.checkpoint('epic')}"} <= set(epic)
-    assert evaluates == (build is not pretrain_command) and f"log_dir={tmp_path / 'epic'}" in epic
-    assert ("eval_split=val" in epic) == (build is masked_token_command)
-    assert ("get_recall_metric=True" in epic) == (build is retrieval_command)
+    assert evaluates == (kind != "pretraining") and f"log_dir={tmp_path / 'epic'}" in epic
+    assert ("eval_split=val" in epic) == (kind == "objectives")
+    assert ("get_recall_metric=True" in epic) == (kind == "retrieval")
 
 
 def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

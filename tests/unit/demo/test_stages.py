@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import demo.__main__ as main
-from demo.settings import parse, pretrain_command
+from demo.settings import parse
 from demo.stages import Stage, StageError, run_command, run_stages
 
 
@@ -94,7 +94,7 @@ def test_stages_run_the_commands_that_are_told(tmp_path: Path, monkeypatch: pyte
         assert stage.done.exists()
     assert not (tmp_path / "vanilla" / "version_9").exists()
     trainings, evaluations = (ran[:2], ran[2:])
-    assert trainings == [pretrain_command(settings, 99, name) for name in ("vanilla", "epic")]
+    assert trainings == [settings.about.pretraining(settings, 99, name) for name in ("vanilla", "epic")]
     commands = main.all_commands(settings)
     assert commands == [trainings[0], *evaluations[:2], trainings[1], *evaluations[2:]]
     assert json.loads((tmp_path / "epic" / "trained.json").read_text())["steps"] == 7

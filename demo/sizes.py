@@ -1,0 +1,42 @@
+"""How large the demo is, and where it writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vlp.baseline import get_baseline
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the demo; the defaults fit ten minutes on two CPU cores."""
+
+    baseline: str
+    output: Path
+    steps: int
+    seed: int = 0
+    train_images: int = 3000
+    val_images: int = 200  # masked-token accuracy and ITC are measured on these
+    test_images: int = 200  # retrieval ranks these
+    corpus_lines: int = 12000
+    lm_steps: int = 300
+    batch: int = 24  # per process
+    processes: int = min(2, torch.cuda.device_count() or 2)  # two on the CPU, no more than GPUs on a GPU machine
+
+    @property
+    def description(self) -> Any:
+        """The baseline in its own words."""
+        return get_baseline(self.baseline)
+
+    def path(self, *parts: str) -> Path:
+        """A path below the output folder."""
+        return self.output.joinpath(*parts)
+
+    @property
+    def language_model(self) -> Path:
+        """The small masked LM in place of a released one: tokenizer and EPIC's generator, METER's text encoder too."""
+        return self.path(f"{self.description.text_family}-tiny")
