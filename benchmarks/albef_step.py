@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from transformers import BertConfig
 
+from albef.config import PretrainKeys
 from albef.models.epic_albef import AlbefEpic, AlbefTeacher
 from albef.models.model_pretrain import ALBEF
 from albef.models.step_plan import step_plan
@@ -20,33 +21,21 @@ from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
 from epic_common.language_models.small import FAMILIES
 from epic_vlp.lightning_epic import LightningEpic
+from vlp.config.schema import defaults
 from vlp.data.draws import SampleKey
 from vlp.data.masking import MlmMasker
 
-ALPHA = 0.4  # weight of the soft targets after the first epoch
 _WORD = "."  # of one token
-_SHARED = {"temp": 0.07, "momentum": 0.995, "gradient_checkpointing": False, "compile": False, "pack_text": True}
 
 
 class Size(NamedTuple):
-    """What the resolved config says of the models."""
+    """Keys of Pretrain.py that are not official, and the language model beside the student."""
 
-    image_res: int
-    vision: dict[str, int]
-    text: BertConfig  # of the text encoder, but for its fusion layers, and of the generator
-    fusion_layer: int
-    embed_dim: int
-    queue_size: int
+    keys: dict[str, Any]
+    text: BertConfig
     max_text_len: int
     base_gib: float  # of EpicSteps
     gib_per_pair: float
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The keys that the models read."""
-        more = {"fusion_layer": self.fusion_layer, "encoder_width": self.vision["width"]}
-        sizes = {"vision_config": self.vision, "bert_config": {**self.text.to_dict(), **more}}
-        return {**_SHARED, **sizes, **{key: getattr(self, key) for key in ("image_res", "embed_dim", "queue_size")}}
 
 
 _TINY_TEXT = BertConfig(
@@ -57,8 +46,13 @@ _TINY_TEXT = BertConfig(
     intermediate_size=512,
     max_position_embeddings=40,
 )
-_VIT_B16 = {"patch_size": 16, "width": 768, "depth": 12, "heads": 12}
-_VIT_TINY = {"patch_size": 16, "width": 128, "depth": 3, "heads": 4}
+_TINY_KEYS = {
+    "image_res": 64,
+    "vision_config": {"patch_size": 16, "width": 128, "depth": 3, "heads": 4},
+    "bert_config": {**_TINY_TEXT.to_dict(), "fusion_layer": 2, "encoder_width": 128},
+    "embed_dim": 64,
+    "queue_size": 512,
+}
 
 
 class AlbefSteps(EpicSteps):
@@ -71,13 +65,13 @@ class AlbefSteps(EpicSteps):
     special_tokens: ClassVar[int] = 1  # [CLS] X
     text_family = "bert"
     sizes: ClassVar[dict[str, Size]] = {
-        "official": Size(256, _VIT_B16, BertConfig(), 6, 256, 65536, 25, 7.0, 1.2),
-        "tiny": Size(64, _VIT_TINY, _TINY_TEXT, 2, 64, 512, 30, 0.7, 0.02),
+        "official": Size({}, BertConfig(), 25, 7.0, 1.2),
+        "tiny": Size(_TINY_KEYS, _TINY_TEXT, 30, 0.7, 0.02),
     }
 
     def __init__(self, size: str, device: str = "cpu", without: Sequence[str] = ()) -> None:
         recipe, self.device = self.sizes[size], device
-        self.config = {**recipe.config, **dict.fromkeys(without, False)}
+        self.config = {**defaults(PretrainKeys), "init": "random", **recipe.keys, **dict.fromkeys(without, False)}
         self.text, self.width = recipe.text, recipe.text.hidden_size
         self.base_gib, self.gib_per_pair = recipe.base_gib, recipe.gib_per_pair
         self.max_text_len = recipe.max_text_len
@@ -106,7 +100,7 @@ class AlbefSteps(EpicSteps):
         mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
         ids = torch.full((size, longest), word).masked_fill(mask == 0, self.tokenizer.pad_token_id)
         ids[:, 0] = cls
-        masker = MlmMasker(self.tokenizer, whole_word=False)
+        masker = MlmMasker(self.tokenizer, self.config["mlm_probability"], whole_word=False)
         keys = [SampleKey(0, 0, "benchmark", row) for row in range(size)]
         masked = [masker(row, key.rng("mlm text")) for row, key in zip(ids.tolist(), keys, strict=True)]
         batch: Batch = {
@@ -121,10 +115,10 @@ class AlbefSteps(EpicSteps):
         return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
 
     def outputs(self, batch: Batch) -> dict[str, Any]:
-        return self.student(batch, ALPHA)
+        return self.student(batch, self.config["alpha"])
 
     def official(self, batch: Batch) -> Tensor:
-        return official_loss(self.student, batch, ALPHA)
+        return official_loss(self.student, batch, self.config["alpha"])
 
     def corruption(self, epic: LightningEpic, batch: Batch) -> Corruption:
         return epic.corruption_of(batch["text_ids"], batch["text_masks"], batch)

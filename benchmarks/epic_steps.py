@@ -15,9 +15,11 @@ from transformers import AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel
 from benchmarks.baseline import Batch, Steps, Variant
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
-from epic_common.generator import LanguageModelGenerator, Vocabulary, append_sep, build_generator
+from epic_common.generator import LanguageModelGenerator, build_generator
 from epic_common.language_models.logits import Encode
+from epic_common.separator import append_sep
 from epic_common.teacher import SaliencyTeacher, Teacher
+from epic_common.vocabulary import Vocabulary
 from epic_vlp.lightning_epic import LightningEpic
 from epic_vlp.loader_plan import EpicPlan
 from epic_vlp.parts import TeacherPlan

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
+from benchmarks.albef_step import AlbefSteps
 from benchmarks.baseline import Batch, Steps, Variant
 from benchmarks.counting import count_flops
 from benchmarks.host_waits import HostWaits
@@ -32,7 +33,7 @@ from benchmarks.vilt_step import ViltSteps
 from vlp.arguments import whole
 from vlp.files import write_json
 
-BASELINES: dict[str, type[Steps]] = {"meter": MeterSteps, "vilt": ViltSteps}
+BASELINES: dict[str, type[Steps]] = {"albef": AlbefSteps, "meter": MeterSteps, "vilt": ViltSteps}
 PAIRS = 8
 CPU_PAIRS = 2  # of a timed step on a CPU, but of the tiny size
 TIME_BUDGET = 300.0  # seconds of repetitions; two cores run METER's official size five times in it, ViLT's ten times
