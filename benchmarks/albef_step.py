@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedTokenizerBase
 
 from albef.config import PretrainKeys
 from albef.models.epic_albef import AlbefEpic, AlbefTeacher
@@ -16,16 +17,16 @@ from albef.models.model_pretrain import ALBEF
 from albef.models.step_plan import step_plan
 from benchmarks.albef_official import full_states, official_loss
 from benchmarks.baseline import Batch
-from benchmarks.epic_steps import EpicSteps
+from benchmarks.epic_steps import ONE_TOKEN, EpicSteps
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
-from epic_common.language_models.small import FAMILIES
+from epic_common.language_models.small import train_wordpiece
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.config.schema import defaults
 from vlp.data.draws import SampleKey
-from vlp.data.masking import MlmMasker
-
-_WORD = "."  # of one token
+from vlp.data.json.collate import JsonCollator
+from vlp.data.json.text import load_cls_tokenizer
+from vlp.data.masking import TokenMasker
 
 
 class Size(NamedTuple):
@@ -75,7 +76,7 @@ class AlbefSteps(EpicSteps):
         self.text, self.width = recipe.text, recipe.text.hidden_size
         self.base_gib, self.gib_per_pair = recipe.base_gib, recipe.gib_per_pair
         self.max_text_len = recipe.max_text_len
-        self.tokenizer = FAMILIES[self.text_family].train_tokenizer([_WORD], 0, self.max_text_len)
+        self.tokenizer = new_cls_tokenizer(self.max_text_len)
 
     def new_student(self) -> ALBEF:
         return ALBEF(self.config)
@@ -94,24 +95,21 @@ class AlbefSteps(EpicSteps):
         }
 
     def batch(self, lengths: Sequence[int]) -> Batch:
-        """Sentences of one word over and over, masked as the loader masks them, with a loader's plans."""
-        size, longest = len(lengths), max(lengths)
-        cls, word = self.tokenizer.convert_tokens_to_ids(["[CLS]", _WORD])
-        mask = (torch.arange(longest) < torch.tensor(lengths)[:, None]).long()
-        ids = torch.full((size, longest), word).masked_fill(mask == 0, self.tokenizer.pad_token_id)
-        ids[:, 0] = cls
-        masker = MlmMasker(self.tokenizer, self.config["mlm_probability"], whole_word=False)
-        keys = [SampleKey(0, 0, "benchmark", row) for row in range(size)]
-        masked = [masker(row, key.rng("mlm text")) for row, key in zip(ids.tolist(), keys, strict=True)]
-        batch: Batch = {
-            "image": torch.randn(size, 3, self.config["image_res"], self.config["image_res"]),
-            "text_ids": ids,
-            "text_masks": mask,
-            "text_ids_mlm": torch.tensor([sentence for sentence, _ in masked]),
-            "text_labels_mlm": torch.tensor([labels for _, labels in masked]),
-        }
-        for plan in (step_plan, self.plan_of_epic):
-            batch |= plan(batch)
+        """A batch of the loader's own collation and masking, with its plans."""
+        shape = (3, self.config["image_res"], self.config["image_res"])
+        samples = [
+            {
+                "images": [torch.randn(shape)],
+                "text": ONE_TOKEN * (length - self.special_tokens),
+                "_key": SampleKey(self.config["seed"], 0, "benchmark", row),
+            }
+            for row, length in enumerate(lengths)
+        ]
+        spared = {self.tokenizer.pad_token_id, self.tokenizer.cls_token_id}
+        masker = TokenMasker(self.tokenizer.mask_token_id, len(self.tokenizer), spared, self.config["mlm_probability"])
+        positions = self.config["bert_config"]["max_position_embeddings"]
+        plans = [step_plan, self.plan_of_epic]
+        batch = JsonCollator(self.tokenizer, self.max_text_len, positions, masker, plans)(samples)
         return tree_map_only(Tensor, lambda tensor: tensor.to(self.device), batch)
 
     def outputs(self, batch: Batch) -> dict[str, Any]:
@@ -128,3 +126,10 @@ class AlbefSteps(EpicSteps):
 
     def full_pass(self, teacher: Any, batch: Batch) -> None:
         full_states(teacher, batch, batch["text_ids"])
+
+
+def new_cls_tokenizer(longest: int) -> PreTrainedTokenizerBase:
+    """A tokenizer of the loader's form that knows one word."""
+    with TemporaryDirectory() as folder:
+        train_wordpiece([ONE_TOKEN], 0, longest).save_pretrained(folder)
+        return load_cls_tokenizer(folder)

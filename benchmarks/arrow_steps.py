@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import PretrainedConfig
 
 from benchmarks.baseline import Batch
-from benchmarks.epic_steps import EpicSteps
+from benchmarks.epic_steps import ONE_TOKEN, EpicSteps
 from epic_common.config import EpicConfig
 from epic_common.corruption import Corruption
 from epic_common.language_models.small import FAMILIES
@@ -25,9 +25,6 @@ from vlp.data.collate import Collator
 from vlp.data.draws import SampleKey, itm_labels_of_batch
 from vlp.data.masking import MlmMasker
 from vlp.sacred_dialect.baseline import SacredBaseline
-
-# A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
-ONE_TOKEN = "."
 
 
 class Size(NamedTuple):

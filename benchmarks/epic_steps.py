@@ -26,6 +26,9 @@ from epic_vlp.parts import TeacherPlan
 from vlp.losses.total import total_loss
 from vlp.nn.packed_text import encode_packed
 
+# A token in both families: to WordPiece a word of its own, and the tokenizers made here know no merges.
+ONE_TOKEN = "."
+
 
 class EpicSteps(Steps, ABC):
     """A student, a teacher and a generator with random weights, each built when a variant first needs it."""
