@@ -9,13 +9,14 @@ from torch import Tensor, nn
 
 Batch = dict[str, Any]
 
-# The first is what the others are measured against.
+# Of all baselines; the first is what the others are measured against.
 VARIANTS = {
     "vanilla_official": "vanilla as the official code computes it: everything anew for every objective, padded",
     "vanilla": "vanilla as we do",
     "epic_naive": "official vanilla, and EPIC's passes of teacher, generator and student in full beside it",
     "epic": "EPIC as we do",
     "epic_cached": "EPIC as we do, saliency from the cache instead of the teacher",
+    "epic_momentum": "EPIC as we do, saliency from the momentum model instead of the teacher",
 }
 
 
@@ -37,6 +38,8 @@ class Steps(Protocol):
 
     sizes: ClassVar[Mapping[str, Any]]  # by name; there is "official", the paper's main setting, and "tiny"
     switches: ClassVar[Sequence[str]]  # config keys of savings that can be turned off
+    variants: ClassVar[Sequence[str]]  # those of ``VARIANTS`` that the baseline has, in their order
+    special_tokens: ClassVar[int]  # of a sentence
     max_text_len: int
 
     def __init__(self, size: str, device: str = "cpu", without: Sequence[str] = ()) -> None:
@@ -47,7 +50,7 @@ class Steps(Protocol):
         """Whose caption lengths the batches have: "roberta" or "bert"."""
 
     def variant(self, name: str) -> Variant:
-        """One of ``VARIANTS``; what it needs is built when it is first asked for."""
+        """One of ``variants``; what it needs is built when it is first asked for."""
 
     def batch(self, lengths: Sequence[int]) -> Batch:
         """A batch as the baseline's loader gives it, with sentences of ``lengths`` tokens, special ones included."""

@@ -15,6 +15,7 @@ HEADINGS = {
     "epic_naive": "EPIC, naive",
     "epic": "EPIC, ours",
     "epic_cached": "EPIC, saliency cache",
+    "epic_momentum": "EPIC, momentum model",
 }
 TITLES = {
     "meter_official": "METER, CLIP-B/16, 288 px",
@@ -66,7 +67,7 @@ def _header(variants: Sequence[str] | Mapping[str, str]) -> Iterator[str]:
 
 def _row(title: str, column: Column, result: Mapping[str, Any], variants: Sequence[str] | Mapping[str, str]) -> str:
     spreads = result.get(column.spread, {})
-    values = {name: result[column.key][name] for name in variants}
+    values = {name: result[column.key].get(name) for name in variants}
     # Exactly 1: what the others are measured against.
     cells = ("1" if value == 1.0 else figure(value, column.form, spreads.get(name)) for name, value in values.items())
     return _line(title, *cells)

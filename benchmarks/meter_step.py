@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import nn
 from transformers import AutoModel, RobertaConfig
@@ -44,8 +44,8 @@ class MeterSteps(ArrowSteps):
     def new_student(self) -> METERTransformerSS:
         return METERTransformerSS(self.config, self._encoders())
 
-    def new_teacher(self, config: dict[str, Any]) -> MeterTeacher:
-        return MeterTeacher(config, self._encoders())
+    def new_teacher(self) -> MeterTeacher:
+        return MeterTeacher(self.without_heads, self._encoders())
 
     def _encoders(self) -> Encoders:
         tower = ClipVisualTower(CLIP_SIZES[self.config["vit"]], self.config["image_size"])

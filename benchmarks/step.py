@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import torch
 import transformers
 
-from benchmarks.baseline import VARIANTS, Batch, Steps, Variant
+from benchmarks.albef_step import AlbefSteps
+from benchmarks.baseline import Batch, Steps, Variant
 from benchmarks.counting import count_flops
 from benchmarks.host_waits import HostWaits
 from benchmarks.lengths import caption_lengths
@@ -32,7 +33,7 @@ from benchmarks.vilt_step import ViltSteps
 from vlp.arguments import whole
 from vlp.files import write_json
 
-BASELINES: dict[str, type[Steps]] = {"meter": MeterSteps, "vilt": ViltSteps}
+BASELINES: dict[str, type[Steps]] = {"albef": AlbefSteps, "meter": MeterSteps, "vilt": ViltSteps}
 PAIRS = 8
 CPU_PAIRS = 2  # of a timed step on a CPU, but of the tiny size
 TIME_BUDGET = 300.0  # seconds of repetitions; two cores run METER's official size five times in it, ViLT's ten times
@@ -137,24 +138,24 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     small = device == "cpu" and setup.size != "tiny"
     timed = sentence_lengths(on_cpu, arguments.lengths, arguments.batch or (CPU_PAIRS if small else PAIRS))
     refused = refusal(on_cpu, device, len(timed), arguments.flops_only)
-    memory = {name: None if refused else memory_of(setup, name, timed) for name in VARIANTS}
-    parts = {name: count(on_cpu, name, counted) for name in VARIANTS}
+    memory = {name: None if refused else memory_of(setup, name, timed) for name in on_cpu.variants}
+    parts = {name: count(on_cpu, name, counted) for name in on_cpu.variants}
     flops = {name: sum(found.values()) for name, found in parts.items()}
     ran: dict[str, Any] = {"not_measured": refused}
     if not refused:
         ran |= run(setup, on_cpu if device == "cpu" else setup.steps(device), timed, arguments.repetitions)
-    seconds = ran.get("seconds_per_pair", dict.fromkeys(VARIANTS))
+    seconds = ran.get("seconds_per_pair", dict.fromkeys(flops))
     device_name = torch.cuda.get_device_name() if device == "cuda" else platform.processor() or platform.machine()
     return {
         "flops": ratios(flops),
-        "seconds": dict.fromkeys(VARIANTS),
+        "seconds": dict.fromkeys(flops),
         **of_memory(memory, len(timed)),
         "gflop_per_pair": flops,
         "gflop_per_pair_by_part": parts,
         "seconds_per_pair": seconds,
         **ran,
         **(throughput(flops, seconds, device_name, setup.precision) if device == "cuda" else {}),
-        "parameters": {name: parameters(on_cpu.variant(name)) for name in VARIANTS},
+        "parameters": {name: parameters(on_cpu.variant(name)) for name in flops},
         "settings": {
             **{name: getattr(arguments, name) for name in ("baseline", "size", "lengths", "precision", "without")},
             "counted_tokens": counted,
@@ -170,7 +171,8 @@ def sentence_lengths(steps: Steps, kind: str, pairs: int) -> list[int]:
     longest = steps.max_text_len
     if kind == "full":
         return [longest] * pairs
-    return [min(length, longest) for length in caption_lengths(steps.text_family, pairs)]
+    fewer = 2 - steps.special_tokens  # than the table counts
+    return [min(length - fewer, longest) for length in caption_lengths(steps.text_family, pairs)]
 
 
 def refusal(steps: Steps, device: str, pairs: int, flops_only: bool) -> str:
@@ -231,11 +233,11 @@ def of_memory(memory: Mapping[str, Memory | None], pairs: int) -> dict[str, Any]
 
 def run(setup: Setup, steps: Steps, lengths: Sequence[int], repetitions: int | None) -> dict[str, Any]:
     """The part of the result that comes from running every variant, forward and backward."""
-    calls = {name: partial(run_once, *setup.runnable(steps, name, lengths)) for name in VARIANTS}
+    calls = {name: partial(run_once, *setup.runnable(steps, name, lengths)) for name in steps.variants}
     dispatched: dict[str, HostWaits] = count_operations(calls, setup.device, say)
     seconds = time_steps(calls, setup.device, TIME_BUDGET, say, repetitions)
     per_pair = {name: [value / len(lengths) for value in values] for name, values in seconds.items()}
-    first = per_pair[next(iter(VARIANTS))]
+    first = per_pair[steps.variants[0]]
     paired = {name: [a / b for a, b in zip(values, first, strict=True)] for name, values in per_pair.items()}
     return {
         "seconds": {name: statistics.median(values) for name, values in paired.items()},

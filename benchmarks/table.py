@@ -50,12 +50,12 @@ def print_tables(result: Mapping[str, Any], console: Console | None = None) -> N
     ):
         console.print(f"{title}: {heading}", _table(columns, result), soft_wrap=True, highlight=False)
     by_part = result["gflop_per_pair_by_part"]
-    parts = Table("GFLOP per pair", *VARIANTS)
+    parts = Table("GFLOP per pair", *by_part)
     for part in dict.fromkeys(part for found in by_part.values() for part in found):
         parts.add_row(part, *(figure(found.get(part), ".2f") for found in by_part.values()))
     console.print(parts)
     for line in (
-        *(f"{name}: {meaning}" for name, meaning in VARIANTS.items()),
+        *(f"{name}: {VARIANTS[name]}" for name in by_part),
         f"{sum(tokens) / len(tokens):.1f} tokens a sentence; FLOPs counted over {len(tokens)} pairs a step.",
         _how_measured(result),
     ):
@@ -77,7 +77,7 @@ def _table(columns: Sequence[Column], result: Mapping[str, Any]) -> Table:
     """The columns that were measured."""
     measured = [column for column in columns if any(v is not None for v in result.get(column.key, {}).values())]
     table = Table("step", *(column.title for column in measured))
-    for name in VARIANTS:
+    for name in result["flops"]:
         cells = (
             figure(result[c.key][name], c.form, result.get(c.spread, {}).get(name) if c.spread else None)
             for c in measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 from transformers import BertConfig
@@ -43,8 +43,8 @@ class ViltSteps(ArrowSteps):
     def new_student(self) -> ViLTransformerSS:
         return ViLTransformerSS(self.config)
 
-    def new_teacher(self, config: dict[str, Any]) -> ViltTeacher:
-        return ViltTeacher(config)
+    def new_teacher(self) -> ViltTeacher:
+        return ViltTeacher(self.without_heads)
 
     def parts(self) -> dict[str, list[nn.Module]]:
         m = self.student

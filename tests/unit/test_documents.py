@@ -14,10 +14,12 @@ import pytest
 from sacred.arg_parser import get_config_updates
 from sacred.initialize import create_run
 
+from albef.config import COMMANDS
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
 from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 from vlp.sacred_dialect.command_line import check_command_line
 from vlp.sacred_dialect.settings import PRECISIONS, accumulation
+from vlp.yaml_dialect.command_line import resolved
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -64,6 +66,34 @@ def test_every_printed_command_is_accepted(items: list[str], monkeypatch: pytest
     epic = EpicConfig.from_dict(config["epic"])
     assert bool(config["teacher_path"] or config["saliency_cache"]) == epic.needs_teacher
     assert bool(epic.generator) == (epic.generator_training == "trained")
+
+
+def script_commands() -> list[tuple[str, list[str]]]:
+    """Every printed call of a script of ALBEF, and what follows its name; each once."""
+    found = [shlex.split(line, comments=True) for page in OURS for line in lines_of_code(page) if "--config" in line]
+    calls = [(words, next(i for i, word in enumerate(words) if word.endswith(".py"))) for words in found]
+    return [
+        (words[0].removesuffix(".py"), list(words[1:]))
+        for words in dict.fromkeys(tuple(words[i:]) for words, i in calls)
+    ]
+
+
+def test_the_pages_print_every_script() -> None:
+    assert {name for name, _ in script_commands()} == set(COMMANDS)
+    configs = {Path(words[words.index("--config") + 1]).name for _, words in script_commands()}
+    assert {"Pretrain.yaml", "Pretrain_4M_epic.yaml", "Pretrain_16M_epic.yaml", "Retrieval_coco.yaml"} <= configs
+
+
+@pytest.mark.parametrize(("name", "words"), script_commands(), ids=lambda value: " ".join(value)[-60:])
+def test_every_printed_script_is_accepted(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlp.yaml_dialect.command_line.check_files", lambda *_: None)  # the files are the reader's
+    monkeypatch.chdir(ROOT / "albef")
+    config = resolved(COMMANDS[name], words)
+    assert config["checkpoint"] or name == "Pretrain"
+    if name == "Pretrain":
+        epic = EpicConfig.from_dict(config["epic"])
+        assert bool(config["teacher_path"]) == epic.needs_teacher
+        assert bool(epic.generator) == (epic.generator_training == "trained")
 
 
 def test_the_table_of_variants_is_that_of_the_code() -> None:
@@ -119,7 +149,7 @@ def test_every_page_is_linked_from_another() -> None:
 
 
 def test_documents_name_files_that_exist() -> None:
-    folders = "epic_common|epic_vlp|vlp|meter|vilt|scenes|patches|benchmarks|tests|docs|demo"
+    folders = "epic_common|epic_vlp|vlp|meter|vilt|albef|scenes|patches|benchmarks|tests|docs|demo"
     for page in OURS:
         for name in re.findall(rf"`((?:{folders})/[\w./]+)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"

@@ -42,10 +42,11 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     given = nested_items(items, base)
     if twice := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
-    for values in (given, {} if isinstance(given.get("bert_config"), str) else file):
-        if isinstance(values.get("bert_config"), str):  # its content, so that bert_config.vocab_size= changes a part
-            values["bert_config"] = merged(base["bert_config"], _bert_config(values["bert_config"], Path(path).parent))
-    config = merged(merged(merged(base, file), arguments), given)
+    config = base
+    for changes in (file, arguments, given):  # keys of the command line change those of a file that the YAML file names
+        config = merged(config, changes)
+        if isinstance(config["bert_config"], str):
+            config["bert_config"] = merged(base["bert_config"], _bert_config(config["bert_config"], Path(path).parent))
     check_alone(command.schema, {"world_size": config["world_size"], "distributed": config["distributed"]})
     config["world_size"] = world_size(config["world_size"], config["distributed"])
     check(command.schema, config)

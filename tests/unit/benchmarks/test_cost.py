@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import cost
-from benchmarks.baseline import VARIANTS
 from benchmarks.cost import (
     MEASURED,
     RECIPES,
@@ -25,8 +24,7 @@ from benchmarks.cost import (
     weights_gib,
 )
 from benchmarks.gpus import Gpu
-from benchmarks.lengths import caption_lengths
-from benchmarks.step import BASELINES, count
+from benchmarks.step import BASELINES, count, sentence_lengths
 
 SHORT = Recipe("3600 pairs", 10, 360, "short.json")
 GPU = Gpu("sheet", 16, 1.0, 8.0)
@@ -80,7 +78,9 @@ def test_the_paper_s_four_days(tmp_path: Path, capsys: pytest.CaptureFixture[str
     result = json.loads(file.read_text())
     assert result["paper"]["meter"]["tf32"] == pytest.approx(4.551e20 / 1.725e21, rel=2e-3)
     assert result["paper"]["meter"]["fp32"] > 1
-    assert list(result["recipes"]) == ["meter"] and list(result["recipes"]["meter"]) == list(VARIANTS)
+    assert list(result["recipes"]) == ["meter"] and list(result["recipes"]["meter"]) == list(
+        BASELINES["meter"].variants
+    )
     assert result["gpus"] == 64 and result["gpu"]["name"] == "A100-80"
     printed = capsys.readouterr().out
     assert "precision=32 computes in tf32" in printed
@@ -123,7 +123,9 @@ def test_the_measured_files_are_whole(name: str) -> None:
     measured, size = measured_of(RECIPES[name]), RECIPES[name].measured
     assert f"{measured['settings']['baseline']}_{measured['settings']['size']}.json" == size
     assert measured["settings"]["lengths"] == "captions"
-    assert all(measured["activations_gib_per_pair"][variant] > 0 for variant in VARIANTS)
+    variants = BASELINES[measured["settings"]["baseline"]].variants
+    assert list(measured["flops"]) == list(variants)
+    assert all(measured["activations_gib_per_pair"][variant] > 0 for variant in variants)
 
 
 # Shares of the official step that were set before any was measured.
@@ -144,8 +146,8 @@ def test_the_measured_flops_meet_their_targets(name: str) -> None:
 def test_the_measured_flops_are_those_of_the_code(file: Path) -> None:
     measured = json.loads(file.read_text())
     steps = BASELINES[measured["settings"]["baseline"]](measured["settings"]["size"])
-    lengths = caption_lengths(steps.text_family, len(measured["settings"]["counted_tokens"]))
+    lengths = sentence_lengths(steps, "captions", len(measured["settings"]["counted_tokens"]))
     assert lengths == measured["settings"]["counted_tokens"]
-    for variant in VARIANTS:
+    for variant in steps.variants:
         counted = sum(count(steps, variant, lengths).values())
         assert counted == pytest.approx(measured["gflop_per_pair"][variant], rel=1e-3), variant

@@ -36,17 +36,18 @@ def test_every_measured_file_and_variant_is_printed() -> None:
 
 
 def test_rows_by_hand() -> None:
+    """A baseline without a momentum model has no such step."""
     result = {
-        "flops": dict(zip(VARIANTS, (1.0, 0.7041, 1.7, 0.98, 0.9996), strict=True)),
-        "seconds": dict(zip(VARIANTS, (1.0, 0.708, 1.7, 0.999, 0.904), strict=True)),
+        "flops": dict(zip(VARIANTS, (1.0, 0.7041, 1.7, 0.98, 0.9996, None), strict=True)),
+        "seconds": dict(zip(VARIANTS, (1.0, 0.708, 1.7, 0.999, 0.904, None), strict=True)),
         "seconds_spread": {name: [1.0, 1.0] if name == "vanilla_official" else [0.7, 0.75] for name in VARIANTS},
         "memory": dict.fromkeys(VARIANTS),
-        "operations": dict(zip(VARIANTS, (5400, 4000, 9700, 8901, 8000), strict=True)),
-        "host_waits": dict(zip(VARIANTS, (2, 0, 11, 0, 0), strict=True)),
+        "operations": dict(zip(VARIANTS, (5400, 4000, 9700, 8901, 8000, None), strict=True)),
+        "host_waits": dict(zip(VARIANTS, (2, 0, 11, 0, 0, None), strict=True)),
     }
     assert list(rows_of(result, "METER")) == [
-        "| METER | 1 | 0.704 | 1.700 | 0.980 | 1.000 |",
-        "| – time | 1 | 0.71 (0.70–0.75) | 1.70 (0.70–0.75) | 1.00 (0.70–0.75) | 0.90 (0.70–0.75) |",
-        "| – operations | 5,400 | 4,000 | 9,700 | 8,901 | 8,000 |",
-        "| – host waits | 2 | 0 | 11 | 0 | 0 |",
+        "| METER | 1 | 0.704 | 1.700 | 0.980 | 1.000 | – |",
+        "| – time | 1 | 0.71 (0.70–0.75) | 1.70 (0.70–0.75) | 1.00 (0.70–0.75) | 0.90 (0.70–0.75) | – |",
+        "| – operations | 5,400 | 4,000 | 9,700 | 8,901 | 8,000 | – |",
+        "| – host waits | 2 | 0 | 11 | 0 | 0 | – |",
     ]

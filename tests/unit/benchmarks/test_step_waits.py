@@ -12,12 +12,16 @@ from benchmarks.step import BASELINES, Steps, run_once
 LENGTHS = [5, 12, 9, 16, 7]
 
 
-@pytest.fixture(scope="module", params=BASELINES)
+@pytest.fixture(scope="module")
 def steps(request: pytest.FixtureRequest) -> Steps:
     return BASELINES[request.param]("tiny")
 
 
-@pytest.mark.parametrize("name", ["vanilla", "epic", "epic_cached"])
+OURS = ("vanilla", "epic", "epic_cached", "epic_momentum")
+OUR_STEPS = [(baseline, name) for baseline, steps in BASELINES.items() for name in steps.variants if name in OURS]
+
+
+@pytest.mark.parametrize(("steps", "name"), OUR_STEPS, indirect=["steps"])
 def test_our_step_waits_for_nothing(steps: Steps, name: str) -> None:
     variant, batch = steps.variant(name), steps.batch(LENGTHS)
     with HostWaits() as waits:
@@ -26,7 +30,8 @@ def test_our_step_waits_for_nothing(steps: Steps, name: str) -> None:
     assert waits.operations > 1000
 
 
-def test_the_batch_is_that_of_a_loader(steps: Steps) -> None:
+@pytest.mark.parametrize("steps", ["meter", "vilt"], indirect=True)
+def test_the_batch_is_that_of_an_arrow_loader(steps: Steps) -> None:
     batch = steps.batch(LENGTHS)
     assert sorted(batch["itm_labels"].tolist()) == [0, 0, 0, 1, 1]
     assert batch["itm_negatives"].tolist() == [row for row, label in enumerate(batch["itm_labels"]) if not label]
@@ -34,3 +39,16 @@ def test_the_batch_is_that_of_a_loader(steps: Steps) -> None:
     assert batch["plan"]["text"].tokens.mask.sum(dim=1).tolist() == LENGTHS
     words = [length - 2 for length in LENGTHS]
     assert batch["epic_masked_count"] == sum(-(-35 * count // 100) for count in words)
+
+
+def test_the_batch_is_that_of_albef_s_loader() -> None:
+    batch = BASELINES["albef"]("tiny").batch(LENGTHS)
+    assert batch["image"].shape == (5, 3, 64, 64)
+    assert batch["text_masks"].sum(dim=1).tolist() == LENGTHS and batch["text_ids"].shape == (5, 16)
+    assert batch["plan"]["text"].tokens.mask.sum(dim=1).tolist() == LENGTHS
+    chosen = batch["text_labels_mlm"] != -100
+    assert len(batch["plan"]["mlm"].row) == chosen.sum() > 0
+    assert not chosen[:, 0].any() and not (chosen & (batch["text_masks"] == 0)).any()
+    words = [length - 1 for length in LENGTHS]  # all but [CLS]
+    assert batch["epic_masked_count"] == sum(-(-35 * count // 100) for count in words)
+    assert batch["epic_text_with_sep"].tokens.mask.sum(dim=1).tolist() == [length + 1 for length in LENGTHS]
