@@ -30,6 +30,7 @@ from vlp.data.json.text import encode_cls, load_cls_tokenizer, pre_caption, pre_
 from vlp.data.json.transforms import EvalTransform
 from vlp.data.masking import TokenMasker
 from vlp.data.random_augment import FILL, OPERATIONS, RandomAugment
+from vlp.data.tokenizers import encode
 from vlp.evaluation.grounding import iou
 from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
 from vlp.nn.positions import interpolate_pos_embed
@@ -85,16 +86,15 @@ class _Pieces:
 
     def encoded(self, call: str, what: str) -> np.ndarray:
         arguments = self.inputs[f"tokenizer.{call}.call"]
-        encoded = encode_cls(
-            self.tokenizer,
-            [str(text) for text in self.inputs[arguments["texts"]]],
-            arguments["max_length"] if arguments["truncation"] else _UNCUT,
-            to_max_length=arguments["padding"] == "max_length",
-            spelled=arguments["texts"] == "tokenizer.answers",
-        )
+        texts = [str(text) for text in self.inputs[arguments["texts"]]]
+        length = arguments["max_length"] if arguments["truncation"] else _UNCUT
+        if arguments["padding"] == "max_length":  # retrieval's evaluation
+            ids, masks = map(torch.tensor, encode(self.tokenizer, texts, length))
+        else:
+            ids, masks = encode_cls(self.tokenizer, texts, length, spelled=arguments["texts"] == "tokenizer.answers")
         if what == "token_type_ids_len":  # of the ids with the [SEP] that this tokenizer leaves out; nothing reads them
-            return np.full(len(encoded.ids), encoded.ids.shape[1] + 1)
-        return (encoded.ids if what == "input_ids" else encoded.masks).numpy()
+            return np.full(len(ids), ids.shape[1] + 1)
+        return (ids if what == "input_ids" else masks).numpy()
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

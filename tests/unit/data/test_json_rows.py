@@ -137,9 +137,9 @@ def test_identities_stand_once(tmp_path: Path, name: str) -> None:
 
 def test_a_list_that_is_empty_or_not_given_is_refused(tmp_path: Path) -> None:
     full = write_list(tmp_path / "full.json", [GOOD["pre-training"][1]])
-    with pytest.raises(DataError, match=r"empty.json is an empty list: a pre-training list needs rows with image"):
+    with pytest.raises(DataError, match=r"empty.json is an empty list: pre-training rows with image"):
         JsonRows([full, write_list(tmp_path / "empty.json", [])], kinds.CAPTIONS)
-    with pytest.raises(DataError, match="no pre-training list is given"):
+    with pytest.raises(DataError, match="no list of pre-training rows is given"):
         JsonRows([], kinds.CAPTIONS)
 
 

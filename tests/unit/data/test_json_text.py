@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,10 +70,14 @@ def test_a_text_is_cls_and_its_pieces() -> None:
 
 
 def test_a_cut_text_keeps_cls_and_one_piece_less() -> None:
-    ids, masks = encode_cls(TOKENIZER, ["a man riding red bike", "dog"], 3, to_max_length=True)
+    ids, masks = encode_cls(TOKENIZER, ["a man riding red bike", "dog"], 3)
     assert TOKENIZER.convert_ids_to_tokens(ids[0].tolist()) == ["[CLS]", "a", "man"]
-    assert encode_cls(TOKENIZER, ["dog"], 5, to_max_length=True).ids.shape == (1, 5)
     assert masks.tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+def test_a_copy_in_another_process_adds_no_sep_either() -> None:
+    copy = pickle.loads(pickle.dumps(TOKENIZER))
+    assert torch.equal(encode_cls(copy, ["two dogs"], 9).ids, encode_cls(TOKENIZER, ["two dogs"], 9).ids)
 
 
 def test_special_tokens_are_read_in_answers_alone() -> None:

@@ -25,8 +25,8 @@ from vlp.data.read_guard import ReadGuard
 
 Sample = dict[str, Any]
 _ADVICE = (
-    "is the folder right that the image names start from? `python -m vlp.data.json check` says which images are "
-    "missing or broken: get them again, or take their rows out of the list"
+    "`python -m vlp.data.json check` says which images of a list are missing or broken: correct the folder that their "
+    "names start from, get them again, or take their rows out"
 )
 _LOOKED_FOR = 50  # images of a list that are looked for before a run starts
 

@@ -34,7 +34,7 @@ class RowKind(NamedTuple):
             return f"is {kind_of(row)}, not an object with {', '.join(self.fields)}"
         for field, check in self.fields.items():
             if field not in row:
-                return f"lacks {field!r} (a {self.name} list has {', '.join(self.fields)})"
+                return f"lacks {field!r} ({self.name} rows have {', '.join(self.fields)})"
             if wrong := check(row[field]):
                 return f"{field!r} {wrong}"
         return self.rule(row) if self.rule else None

@@ -51,7 +51,7 @@ class JsonRows(Sequence[Row]):
             DataError: a file is missing, no JSON list or empty, or a row is not as ``kind`` wants it.
         """
         if not paths:
-            raise DataError(f"no {kind.name} list is given: name at least one JSON file")
+            raise DataError(f"no list of {kind.name} rows is given: name at least one JSON file")
         self.paths, self.names = [Path(path) for path in paths], _names(paths)
         self._text, self._ends = bytearray(), array("q", [0])
         self._starts = []  # of each list
@@ -75,7 +75,7 @@ class JsonRows(Sequence[Row]):
             self._text += source.encode()
             self._ends.append(len(self._text))
         if len(self) == start:
-            raise DataError(f"{path} is an empty list: a {kind.name} list needs rows with {', '.join(kind.fields)}")
+            raise DataError(f"{path} is an empty list: {kind.name} rows with {', '.join(kind.fields)} are needed")
 
     def __len__(self) -> int:
         return len(self._ends) - 1

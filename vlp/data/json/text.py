@@ -64,22 +64,19 @@ def encode_cls(
     tokenizer: PreTrainedTokenizerBase,
     texts: Sequence[str],
     max_length: int,
-    *,
-    to_max_length: bool = False,
     spelled: bool = False,
 ) -> Encoded:
-    """Encode texts with a tokenizer of :func:`load_cls_tokenizer`.
+    """Encode texts with a tokenizer of :func:`load_cls_tokenizer`, padded to the longest.
 
     Args:
         texts: at least one.
         max_length: tokens, ``[CLS]`` included, that a text is cut to. Where the official code does not cut, give the
             number of positions of the text encoder.
-        to_max_length: pad to max_length, else to the longest text.
         spelled: a special token that a text spells ("[SEP]") is that token, else these characters.
     """
     encoded = tokenizer(
         list(texts),
-        padding="max_length" if to_max_length else "longest",
+        padding="longest",
         truncation=True,
         max_length=max_length,
         split_special_tokens=not spelled,
