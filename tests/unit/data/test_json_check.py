@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 
 from scenes.coco_layout import Request, write_coco
@@ -17,6 +18,7 @@ from vlp.data.json.__main__ import main
 from vlp.data.json.check import ListReport, check_config, check_list
 from vlp.data.json.convert import convert
 from vlp.data.json.coverage import store_coverage
+from vlp.data.json.datamodule import JsonDataModule, Part
 from vlp.data.json.dataset import Roots
 from vlp.data.json.datasets import PretrainDataset, QuestionTrainDataset, StatementTestDataset
 from vlp.data.json.plans import PLANS
@@ -313,3 +315,31 @@ def test_questions_are_looked_for_under_the_root_of_their_source(data: Path, tmp
     dataset.roots = [roots.of(path) for path in lists]
     store_coverage({"train": dataset}, tmp_path)
     assert [entry["share"] for entry in stored(tmp_path)] == [1, 0]
+
+
+class Loaders(JsonDataModule):
+    """Of one evaluation split."""
+
+    eval_splits = ("val",)
+
+
+class Model(L.LightningModule):
+    """Looks whether the run's folder has the file when its first batch comes."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+
+    def test_step(self, batch: Any, number: int) -> None:
+        assert stored(self.folder)[0]["looked_at"] == 1
+
+
+def test_a_run_stores_it_before_its_first_batch(tmp_path: Path) -> None:
+    write(tmp_path / "list.json", json.dumps([CAPTION]))
+    write(tmp_path / "a.jpg", image_bytes())
+    dataset = captions(tmp_path, [tmp_path / "list.json"], tmp_path)
+    config = {"seed": 0, "num_workers": 0, "output_dir": str(tmp_path / "run")}
+    loaders = Loaders(config, None, {"val": Part(dataset, 1, len)})  # type: ignore[arg-type]
+    trainer = L.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer.test(Model(tmp_path / "run"), datamodule=loaders, verbose=False)
+    assert stored(tmp_path / "run")[0]["split"] == "val"
