@@ -38,8 +38,7 @@ from vlp.evaluation.reranked_retrieval import RerankedRetrieval, fused_first_tok
 from vlp.files import write_json
 from vlp.nn.cross_attention import CrossAttentionProjections, Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 
 BASELINES = ("albef",)
 PADDED = 30  # tokens of a text in the official loop
@@ -94,7 +93,7 @@ class Fusion(nn.Module):
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, F.normalize(images[:, 0, :8], dim=-1)
 
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
         return self.itm_head(fused_first_tokens(self.encoder, states, layout, image))[:, 1]
 
 
