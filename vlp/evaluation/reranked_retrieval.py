@@ -120,7 +120,9 @@ class RerankedRetrieval:
         states, lengths, features = (torch.cat(parts) for parts in zip(*self._encoded_texts, strict=True))
         assert self._image_features is not None
         texts = PackedTexts(states, lengths.cpu(), features.float())
-        similarities = sum_across_ranks(self._image_features) @ texts.features.T
+        image_features = sum_across_ranks(self._image_features.clone())
+        with torch.autocast(self.model.device.type, enabled=False):  # candidates are chosen by all digits
+            similarities = image_features @ texts.features.T
         of_images, of_texts = self._candidates(similarities)
         scored = self._scored(texts, of_images | of_texts)
         return RerankedScores(self._matrix(scored, of_images), self._matrix(scored, of_texts).T)
