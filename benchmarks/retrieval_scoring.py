@@ -14,10 +14,8 @@ import argparse
 import platform
 import statistics
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import torch
 from rich.console import Console
@@ -27,6 +25,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from albef.config import RetrievalKeys
+from benchmarks.albef_official import projected_images
 from benchmarks.counting import SkippedProducts
 from benchmarks.lengths import caption_lengths
 from benchmarks.measuring import time_steps
@@ -36,10 +35,9 @@ from vlp.arguments import whole
 from vlp.config.schema import defaults
 from vlp.evaluation.reranked_retrieval import RerankedRetrieval, fused_first_tokens
 from vlp.files import write_json
-from vlp.nn.cross_attention import CrossAttentionProjections, Seen
+from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 
 BASELINES = ("albef",)
 PADDED = 30  # tokens of a text in the official loop
@@ -94,15 +92,8 @@ class Fusion(nn.Module):
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, F.normalize(images[:, 0, :8], dim=-1)
 
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
         return self.itm_head(fused_first_tokens(self.encoder, states, layout, image))[:, 1]
-
-
-@contextmanager
-def projected_images() -> Iterator[None]:
-    """Keys and values of an image are computed also where another order of the products needs fewer."""
-    with patch.object(CrossAttentionProjections, "unprojected_is_cheaper", lambda *_: False):
-        yield
 
 
 class Work:

@@ -22,8 +22,7 @@ from vlp.evaluation.reranked_retrieval import (
     official_metrics,
 )
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 
 MAX_TEXT_LENGTH = 30  # tokens of an evaluated text
 
@@ -82,7 +81,7 @@ class ALBEF(ContrastiveModel):
         states = self.visual_encoder(images)
         return states, self.image_feat(states)
 
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
         """P texts, states stored as the layout says, all with one image, states (1, N, d) -> match logits (P,)."""
         return self.itm_head(fused_first_tokens(self.bert, states, layout, image))[:, 1]
 

@@ -25,8 +25,7 @@ from vlp.evaluation.reranked_retrieval import (
 )
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.packed_text import TextLayout
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 
 SIZES: dict[str, Any] = {
     **{"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
@@ -48,14 +47,14 @@ class Scorer(nn.Module):
         self.encoder, self.head = FusionEncoder(SIZES), nn.Linear(16, 2)
         self.text_proj, self.image_proj = nn.Linear(16, 8), nn.Linear(12, 8)
 
-    def text_states(self, ids: Tensor, layout: TextLayout) -> tuple[Tensor, Tensor]:
+    def text_states(self, ids: Tensor, layout: UnpaddedLayout) -> tuple[Tensor, Tensor]:
         states = self.encoder.text(ids, layout)
         return states, F.normalize(self.text_proj(layout.first(states)[:, 0]), dim=-1)
 
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
         return images, F.normalize(self.image_proj(images[:, 0]), dim=-1)
 
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
         return self.head(fused_first_tokens(self.encoder, states, layout, image))[:, 1]
 
 

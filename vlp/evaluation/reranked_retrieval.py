@@ -22,8 +22,7 @@ from vlp.distributed import sum_across_ranks
 from vlp.evaluation.recall import recalls
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.packed_text import TextLayout, TextPlan
-from vlp.nn.padding import Queries, QuerySubset
+from vlp.nn.padding import Queries, QuerySubset, TokenPlan, UnpaddedLayout
 from vlp.progress import CountProgress
 
 TEXTS_PER_BATCH = 256
@@ -38,13 +37,13 @@ class PairScorer(Protocol):
     def device(self) -> torch.device:
         """Where its weights are."""
 
-    def text_states(self, ids: Tensor, layout: TextLayout) -> tuple[Tensor, Tensor]:
+    def text_states(self, ids: Tensor, layout: UnpaddedLayout) -> tuple[Tensor, Tensor]:
         """ids (C, n) -> states (T, d) of the valid tokens, normalised features (C, e)."""
 
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B, 3, S, S) -> states (B, N, d), normalised features (B, e)."""
 
-    def match_scores(self, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+    def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
         """P texts, states (T, d), all with one image, states (1, N, d) -> match logits (P,)."""
 
 
@@ -62,14 +61,14 @@ class PackedTexts(NamedTuple):
     lengths: Tensor  # (M,) int64, on the CPU
     features: Tensor  # (M, e)
 
-    def select(self, numbers: Tensor) -> tuple[Tensor, TextLayout]:
+    def select(self, numbers: Tensor) -> tuple[Tensor, UnpaddedLayout]:
         """Some texts, numbers (P,) on the CPU, as one batch: their states and layout."""
         lengths = self.lengths[numbers]
-        plan = TextPlan.of(torch.arange(int(lengths.max())) < lengths[:, None])
+        plan = TokenPlan.of(torch.arange(int(lengths.max())) < lengths[:, None])
         starts = (self.lengths.cumsum(0) - self.lengths)[numbers]
-        index = starts[plan.tokens.row] + plan.tokens.place
+        index = starts[plan.row] + plan.place
         device = self.states.device
-        return self.states.index_select(0, index.to(device)), TextLayout(move_data_to_device(plan, device))
+        return self.states.index_select(0, index.to(device)), UnpaddedLayout(move_data_to_device(plan, device))
 
 
 class RerankedRetrieval:
@@ -95,7 +94,7 @@ class RerankedRetrieval:
     @torch.no_grad()
     def add_texts(self, ids: Tensor, mask: Tensor) -> None:
         """Encode the next C texts, ids (C, n) and mask (C, n) on the CPU."""
-        layout = TextLayout(move_data_to_device(TextPlan.of(mask), self.model.device))
+        layout = UnpaddedLayout(move_data_to_device(TokenPlan.of(mask), self.model.device))
         states, features = self.model.text_states(ids.to(self.model.device), layout)
         self._encoded_texts.append((states, mask.sum(dim=1), features))
 
@@ -121,7 +120,9 @@ class RerankedRetrieval:
         states, lengths, features = (torch.cat(parts) for parts in zip(*self._encoded_texts, strict=True))
         assert self._image_features is not None
         texts = PackedTexts(states, lengths.cpu(), features.float())
-        similarities = sum_across_ranks(self._image_features) @ texts.features.T
+        image_features = sum_across_ranks(self._image_features.clone())
+        with torch.autocast(self.model.device.type, enabled=False):  # candidates are chosen by all digits
+            similarities = image_features @ texts.features.T
         of_images, of_texts = self._candidates(similarities)
         scored = self._scored(texts, of_images | of_texts)
         return RerankedScores(self._matrix(scored, of_images), self._matrix(scored, of_texts).T)
@@ -154,7 +155,7 @@ class RerankedRetrieval:
         return sum_across_ranks(matrix)
 
 
-def fused_first_tokens(encoder: FusionEncoder, states: Tensor, layout: TextLayout, image: Tensor) -> Tensor:
+def fused_first_tokens(encoder: FusionEncoder, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
     """P texts, states below the fusion layers, all with one image (1, N, c) -> token 0 of each pair, (P, d)."""
     read = QuerySubset(layout, Queries.first(layout.mask))
     return encoder.fuse(states, layout, image, Seen(rounds=len(layout.mask)), read)

@@ -22,7 +22,7 @@ from epic_common.language_models.small import FAMILIES
 from tests.unit.albef.small import IMAGE, config_of, pretraining_batch
 from tests.unit.small_parts import Batch, stirred
 from vlp.data.errors import DataError
-from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
+from vlp.evaluation.reranked_retrieval import RerankedRetrieval, RerankedScores, official_metrics
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
@@ -205,6 +205,23 @@ def test_pairs_are_scored_in_the_precision_of_the_run() -> None:
     model.evaluation_step({"image": torch.randn(4, 3, IMAGE, IMAGE), "image_index": torch.arange(4)}, "val")
     model.evaluation_results("val")
     assert set(types) == {torch.bfloat16}
+
+
+def test_candidates_are_chosen_by_all_digits() -> None:
+    """Two texts whose similarities to an image differ by less than bfloat16 can say."""
+    model = retrieval()
+    evaluation = RerankedRetrieval(model, 1, 2, 1, "val")
+    ids = torch.tensor([[101, 120, 130], [101, 140, 150]])
+    with torch.no_grad():
+        evaluation.add_texts(ids, torch.ones_like(ids))
+        evaluation.add_images(torch.randn(1, 3, IMAGE, IMAGE), torch.tensor([0]))
+        states, lengths, features = evaluation._encoded_texts[0]
+        features = F.normalize(torch.tensor([[1.0, 0.0], [1.0, 1e-4]]), dim=1)
+        evaluation._encoded_texts[0] = (states, lengths, features)
+        evaluation._image_features = F.normalize(torch.tensor([[1.0, 1.0]]), dim=1)
+        with torch.autocast("cpu", torch.bfloat16):
+            scores = evaluation.scores()
+    assert scores.image_to_text[0, 1] > -100 and scores.image_to_text[0, 0] == -100
 
 
 # Two processes -------------------------------------------------------------------------------------------
