@@ -61,7 +61,8 @@ _SCRIPTS = (
     _script(
         *("VQA", "vqa", model_vqa),
         keeps="every",
-        protocol="answers to the test questions, ranked among answer_list; scored by the evaluation server",
+        protocol="answers to the test questions, ranked among answer_list, for the evaluation server; accuracy 0 to 1 "
+        "where the list has the annotators' answers",
     ),
     _script(
         *("VE", "ve", model_ve),

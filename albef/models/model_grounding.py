@@ -70,11 +70,10 @@ class ALBEF(model_retrieval.ALBEF):
 
     # Evaluation ------------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
-        """Read what expressions mean, before anything is trained."""
-        if self._accuracy is None:
-            folder, det_file = Path(self.config["refcoco_data"]), Path(self.config["det_file"])
-            self._accuracy = GroundingAccuracy(read_referents(folder, det_file))
+    def check_data(self, datamodule: Any) -> None:
+        """Read what expressions mean."""
+        folder, det_file = Path(self.config["refcoco_data"]), Path(self.config["det_file"])
+        self._accuracy = GroundingAccuracy(read_referents(folder, det_file))
 
     def start_evaluation(self, split: str) -> None:
         assert self._accuracy is not None

@@ -85,9 +85,8 @@ class ALBEF(ContrastiveModel):
         """P texts, states stored as the layout says, all with one image, states (1, N, d) -> match logits (P,)."""
         return self.itm_head(fused_first_tokens(self.bert, states, layout, image))[:, 1]
 
-    def setup(self, stage: str) -> None:
-        """Refuse a ``k_test`` that an evaluation cannot have, before anything is trained."""
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse a ``k_test`` that an evaluation cannot have."""
         for split in datamodule.eval_splits:
             images = datamodule.sets[split]
             check_k_test(self.config["k_test"], len(images), len(images.text), split)

@@ -80,11 +80,10 @@ class ALBEF(FineTunedModel):
 
     # Evaluation ------------------------------------------------------------------------------------------
 
-    def setup(self, stage: str) -> None:
-        """Refuse a ``k_test`` that the answer list does not have, before anything is trained."""
-        sets = self.trainer.datamodule.sets  # type: ignore[attr-defined]
-        for split in self.trainer.datamodule.eval_splits:  # type: ignore[attr-defined]
-            count, k = len(sets[split].answer_list), self.config["k_test"]
+    def check_data(self, datamodule: Any) -> None:
+        """Refuse a ``k_test`` that the answer list does not have."""
+        for split in datamodule.eval_splits:
+            count, k = len(datamodule.sets[split].answer_list), self.config["k_test"]
             if count < k:
                 raise ValueError(f"k_test={k}: answer_list={self.config['answer_list']} has {count} answers")
 

@@ -45,6 +45,13 @@ class EpochModule(L.LightningModule):
         """
         raise NotImplementedError
 
+    def check_data(self, datamodule: Any) -> None:
+        """Take what evaluations need of the data, and refuse what they cannot have, before anything is trained.
+
+        Raises:
+            DataError, ValueError: the data or the config do not serve.
+        """
+
     def start_evaluation(self, split: str) -> None:
         """Before the first batch of an evaluation split."""
 

@@ -92,6 +92,7 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
         callbacks=[files, *([after] if after is not None else [])],
     )
     model = script.model(config)
+    model.check_data(datamodule)
     if baseline.extension is not None:
         baseline.extension.join(baseline, model, datamodule, trainer)
     if after is not None:

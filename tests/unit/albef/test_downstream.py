@@ -246,7 +246,7 @@ def test_ranking_by_one_sequence_at_a_time() -> None:
 
 def test_more_candidates_wanted_than_there_are(tmp_path: Path) -> None:
     model = evaluating(tmp_path)
-    model.setup("fit")
+    model.check_data(model.trainer.datamodule)
     model.config["k_test"] = 5
     with pytest.raises(ValueError, match=r"k_test=5: answer_list=answers\.json has 4 answers"):
-        model.setup("fit")
+        model.check_data(model.trainer.datamodule)

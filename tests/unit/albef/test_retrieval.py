@@ -192,9 +192,10 @@ def test_the_evaluation_is_that_of_single_pairs() -> None:
 
 
 def test_a_k_test_beyond_the_data_is_refused_before_training() -> None:
+    datamodule = evaluated(retrieval())._trainer.datamodule
     with pytest.raises(DataError, match="k_test=5: the split 'val' has 4 images and 6 texts; set k_test to 4 or less"):
-        evaluated(retrieval(k_test=5)).setup("fit")
-    evaluated(retrieval(k_test=4)).setup("fit")
+        retrieval(k_test=5).check_data(datamodule)
+    retrieval(k_test=4).check_data(datamodule)
 
 
 def test_pairs_are_scored_in_the_precision_of_the_run() -> None:
