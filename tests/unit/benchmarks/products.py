@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.epic_steps import EpicSteps
 from benchmarks.counting import count_flops
+from benchmarks.epic_steps import EpicSteps
 
 FORWARD, BOTH = 1, 3  # a product's backward is two products: for either factor
 NO_PIXELS = 2  # the backward of a product with pixels, or any constant, is that for the weights alone
