@@ -22,6 +22,7 @@ TITLES = {
     "meter_ablation": "METER, CLIP-B/32, 224 px",
     "vilt_official": "ViLT, 384 × 384",
     "vilt_widest": "ViLT, 384 × 608",
+    "albef_official": "ALBEF, ViT-B/16, 256 px",
 }
 FLOPS = Column("", "flops", ".3f")
 RAN = (

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.baseline import VARIANTS
 from benchmarks.cost import MEASURED
+from benchmarks.step import BASELINES
 from tests.gpu.marks import ON_GPU
 from tests.gpu.numbers import BUILDERS
 from tests.launch.launcher import ENVIRONMENT, ROOT
@@ -34,7 +34,8 @@ def test_it_measures_every_variant(name: str, tmp_path: Path) -> None:
     result = measured(name, tmp_path, "--batch", "8")
     assert result["not_measured"] == ""
     for found in ("seconds", "memory", "seconds_per_pair", "peak_gib", "tflop_per_second"):
-        assert list(result[found]) == list(VARIANTS) and all(value > 0 for value in result[found].values()), found
+        assert list(result[found]) == list(BASELINES[name].variants), found
+        assert all(value > 0 for value in result[found].values()), found
     assert all(share is None or 0 < share < 1 for share in result["share_of_peak"].values())
     assert result["memory"]["epic"] < result["memory"]["epic_naive"]
 

@@ -9,8 +9,9 @@ from vlp.yaml_dialect.baseline import YamlBaseline
 
 HEAD = """# Keys
 
-Every key of a command line: its default, what is allowed, what it means. Anything else is refused before a file is opened,
-with a line that names the key, its value and what is allowed. EPIC's own keys stand in [choices.md](choices.md).
+Every key of a command line: its default, what is allowed, what it means. Anything else is refused before a file is
+opened, with a line that names the key, its value and what is allowed. EPIC's own keys stand in
+[choices.md](choices.md).
 
 This page is printed by `python -m vlp.config` from the schemas that check the command lines:
 `vlp/sacred_dialect/keys.py`, `meter/config.py`, `vilt/config.py`, `vlp/yaml_dialect/keys.py` and `albef/config.py`.
@@ -22,8 +23,8 @@ This page is printed by `python -m vlp.config` from the schemas that check the c
 OF_SCRIPTS = """
 ## {title}
 
-`SCRIPT.py --config FILE.yaml --flag VALUE key=value`: [{name}.md]({name}.md). Keys of a block stand in the YAML file as a block, on the command
-line with a dot. Where scripts differ, their names stand behind what holds for them.
+`SCRIPT.py --config FILE.yaml --flag VALUE key=value`: [{name}.md]({name}.md). Keys of a block stand in the YAML file
+as a block, on the command line with a dot. Where scripts differ, their names stand behind what holds for them.
 """
 
 

@@ -132,6 +132,7 @@ def test_the_measured_files_are_whole(name: str) -> None:
 TARGETS = {
     "meter_official": {"vanilla": 0.74, "epic": 1.06, "epic_cached": 0.93},
     "vilt_official": {"vanilla": 0.84, "epic": 1.40, "epic_cached": 1.28},
+    "albef_official": {"vanilla": 0.83, "epic": 1.08, "epic_momentum": 0.90},
 }
 
 
