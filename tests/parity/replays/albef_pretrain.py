@@ -14,7 +14,7 @@ from epic_common.saliency import log_saliency, saliency_scores
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.albef_models import (
     Batch,
-    config_of,
+    model_of,
     negatives_of,
     plain_matching,
     pretraining_batch,
@@ -27,17 +27,10 @@ from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import PaddedLayout
 
 
-def filled(fixture: Fixture, mode: str) -> ALBEF:
-    """The fixture's model without dropout."""
-    model = ALBEF(config_of(fixture, mode)).eval()
-    model.load_state_dict(fixture.fill(model.state_dict()))
-    return model
-
-
 @replay("albef", "pretrain", modes=(PLAIN, TRAINING_PATH))
 @torch.no_grad()
 def pretrain(fixture: Fixture, mode: str) -> Outputs:
-    model, batch = filled(fixture, mode), pretraining_batch(fixture)
+    model, batch = model_of(ALBEF, fixture, mode), pretraining_batch(fixture)
     for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()):
         negatives = negatives_of(fixture, step)
         made = _plain(model, batch, alpha, negatives) if mode == PLAIN else _trained(model, batch, alpha, negatives)
@@ -50,7 +43,7 @@ def _state(model: ALBEF) -> Outputs:
     yield "image_queue_head", model.image_queue
     yield "text_queue_head", model.text_queue
     yield "temp", model.temp
-    yield "m_vision_proj", model.vision_proj_m.weight
+    yield "m_vision_proj", model.state_dict()["vision_proj_m.weight"]
     yield "m_word_emb", model.bert_m.embeddings.word_embeddings.weight
 
 

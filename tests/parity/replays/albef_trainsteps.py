@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from albef.models.model_pretrain import ALBEF
-from tests.parity.replays import Fixture, Outputs, replay
-from tests.parity.replays.albef_models import pretraining_batch, tensor
-from tests.parity.replays.albef_pretrain import PLAIN, TRAINING_PATH, filled, negatives_of
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays.albef_models import model_of, negatives_of, pretraining_batch, tensor
 from vlp.losses.total import total_loss
 from vlp.training.epoch_schedule import cycle_rate
 from vlp.training.optim import build_optimizer
@@ -24,7 +23,7 @@ LOSSES = ("mlm_loss", "ita_loss", "itm_loss")
 
 @replay("albef", "trainsteps", modes=(PLAIN, TRAINING_PATH))
 def trainsteps(fixture: Fixture, mode: str) -> Outputs:
-    model, batch, taken = filled(fixture, mode), pretraining_batch(fixture), fixture.trajectory
+    model, batch, taken = model_of(ALBEF, fixture, mode), pretraining_batch(fixture), fixture.trajectory
     assert taken is not None and taken["optimizer"] == "AdamW"
     groups = decay_groups(model.named_parameters(), taken["weight_decay"])
     optimizer = build_optimizer(groups, "adamW", taken["lr"])

@@ -34,7 +34,12 @@ def text(tmp_path: Path) -> Path:
     """A folder with a tokenizer and a masked language model."""
     tokenizer = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
     tokenizer.save_pretrained(tmp_path / "text")
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    sizes: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "text")
     return tmp_path / "text"
 
