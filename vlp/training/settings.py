@@ -37,6 +37,7 @@ class TrainerSettings:
         save_every: optimiser steps between two ``last.ckpt`` beside validations and epoch ends; 0: only there.
         fast_dev_run: one batch of everything, which leaves nothing behind.
         cpu: leave GPUs alone.
+        equal_buffers: whether every process makes the same of the model's buffers, so that none are sent around.
     """
 
     devices: int | list[int]
@@ -53,6 +54,7 @@ class TrainerSettings:
     save_every: int
     fast_dev_run: bool = False
     cpu: bool = False
+    equal_buffers: bool = False
 
     @property
     def processes_per_node(self) -> int:

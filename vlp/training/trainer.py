@@ -108,6 +108,7 @@ def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterE
         return "auto"
     return KnownUnusedDDP(
         gradient_as_bucket_view=True,
+        broadcast_buffers=not settings.equal_buffers,
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
         cluster_environment=environment,
     )

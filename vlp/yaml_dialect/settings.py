@@ -37,6 +37,7 @@ def trainer_settings(config: Mapping[str, Any], processes: Processes) -> Trainer
         log_every=config["log_every_n_steps"],
         save_every=config["save_every_n_steps"],
         cpu=config["device"] == "cpu",
+        equal_buffers=True,  # queues take the features of all processes
     )
 
 

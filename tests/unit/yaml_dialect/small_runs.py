@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -22,8 +21,6 @@ from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
 from vlp.yaml_dialect.epoch_module import EpochModule
 from vlp.yaml_dialect.keys import EvaluateKeys, Flag, MomentumKeys, YamlKeys
-from vlp.yaml_dialect.run import run
-from vlp.yaml_dialect.start import start
 
 YAML = """
 batch_size: 2
@@ -181,13 +178,3 @@ def config_of(folder: Path, *argv: str) -> dict[str, Any]:
     """The configuration of a command line; the run's folder is ``folder/out``."""
     (folder / "Small.yaml").write_text(YAML, encoding="utf-8")
     return resolved(COMMAND, ["--config", str(folder / "Small.yaml"), "--output_dir", str(folder / "out"), *argv])
-
-
-def main() -> None:
-    """The script, for ``python -m`` and torchrun; its first arguments are those of :func:`baseline`."""
-    keeps: Any = sys.argv.pop(1)
-    start(COMMAND, lambda config: run(baseline(keeps, keeps != "every", names_best=keeps != "every"), "Small", config))
-
-
-if __name__ == "__main__":
-    main()
