@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlp.checkpoint.weights import sha256_of_file
+from vlp.checkpoint.weights import saved_config, sha256_of_file
 from vlp.files import write_json
 from vlp.yaml_dialect.baseline import Script
 from vlp.yaml_dialect.epoch_log import tag
+from vlp.yaml_dialect.paper_metrics import paper_metrics
 
 # Of the configuration, what the numbers depend on; a script has some of them.
 EXCERPT = (
@@ -48,6 +49,7 @@ def write_results(
             "checkpoint_sha256": sha256_of_file(checkpoint) if there else None,
             **({} if epoch is None else {"epoch": epoch}),
             "protocol": script.protocol,
+            "paper": paper_metrics(script.task, config, results, saved_config(checkpoint) if there else {}),
             "splits": list(results),
             "items": {split: len(datamodule.sets[split]) for split in results},
             "config": {name: config[name] for name in EXCERPT if name in config},
