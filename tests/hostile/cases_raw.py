@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.hostile.groups import BENCHMARK, FIT, OUTPUT, RAW, TABLES
+from tests.hostile.groups import BENCHMARK, FIT, LISTS, OUTPUT, RAW, TABLES
 from tests.hostile.table import Case, Row
 from tests.unit.data.raw import coco, image_bytes, write, write_coco
 from vlp.data.arrow.convert import convert
@@ -146,9 +146,11 @@ def questions(place: Path, answers: str) -> None:
 
 RUNS = b"cos\nsystem\n(S'touch made'\ntR."  # a pickle that runs a command
 FOR_REFCOCO, FOR_COCO, FOR_VQA = (TO_LISTS.format(dataset=name) for name in ("refcoco+", "coco", "vqa"))
-LISTS = "data"
+WRITTEN = "data"
 LIST_CASES = [
-    case(RAW, "lists of an odd image", extreme, f"{FOR_COCO} --verify-images", 0, "does not decode: 4", written=LISTS),
+    case(
+        RAW, "lists of an odd image", extreme, f"{FOR_COCO} --verify-images", 0, "does not decode: 4", written=WRITTEN
+    ),
     case(RAW, "lists of cut JSON", lambda place: annotation(place, '{"images": ['), FOR_COCO, 1, "is not valid JSON"),
     case(RAW, "a pickle that runs", lambda place: refcoco(place, RUNS), FOR_REFCOCO, 1, "refs(unc).p holds more than"),
     case(RAW, "a cut pickle", lambda place: refcoco(place, b"]}(V"), FOR_REFCOCO, 1, "refs(unc).p is no whole pickle"),
@@ -170,6 +172,55 @@ LIST_CASES = [
         f"{FOR_COCO} --image-root {{place}}/data",
         1,
         "does not lie in --image-root",
+    ),
+]
+
+
+def rows(place: Path, content: str) -> None:
+    write(place / "list.json", content)
+    write(place / "a.jpg", image_bytes())
+
+
+CHECK_LIST = "-m vlp.data.json check --lists {place}/list.json"
+GOOD = '{"image": "a.jpg", "caption": "a cat"}'
+CHECK_CASES = [
+    case(LISTS, "whole", lambda place: rows(place, f"[{GOOD}]"), CHECK_LIST, 0, "all rows are well formed"),
+    case(LISTS, "not there", lambda place: None, CHECK_LIST, 1, "list.json not found"),
+    case(LISTS, "empty", lambda place: rows(place, "[]"), CHECK_LIST, 1, "list.json is an empty list"),
+    case(LISTS, "cut", lambda place: rows(place, f"[{GOOD}, {{"), CHECK_LIST, 1, "list.json: row 1 is not valid JSON"),
+    case(
+        LISTS,
+        "malformed",
+        lambda place: rows(place, f'[{GOOD}, {{"image": 5, "caption": ""}}, 7]'),
+        CHECK_LIST,
+        1,
+        "row 1: 'image' must be a string",
+        "row 2: is number, not an object",
+    ),
+    case(
+        LISTS,
+        "lost image",
+        lambda place: rows(place, f"[{GOOD}]".replace("a.jpg", "lost.jpg")),
+        CHECK_LIST,
+        1,
+        "lost.jpg: no such file",
+        "0.0%",
+    ),
+    case(
+        LISTS,
+        "outside",
+        lambda place: rows(place, f"[{GOOD}]".replace("a.jpg", "/etc/hostname")),
+        CHECK_LIST,
+        1,
+        "row 0: the image '/etc/hostname' lies outside of image_root",
+    ),
+    case(
+        LISTS,
+        "no folder of images",
+        lambda place: rows(place, f"[{GOOD}]"),
+        f"{CHECK_LIST} --image-root {{place}}/none",
+        1,
+        "no such folder",
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hostile.cases_raw import FIT_CASES, LIST_CASES, OTHER_CASES, RAW_CASES, TO_ARROW, good
+from tests.hostile.cases_raw import CHECK_CASES, FIT_CASES, LIST_CASES, OTHER_CASES, RAW_CASES, TO_ARROW, good
 from tests.hostile.groups import OUTPUT
 from tests.hostile.harness import Shell, keeps_its_promise, nothing_changes
 from tests.hostile.table import Case, Row, each_case
@@ -18,7 +18,7 @@ def keeps(case: Case, shell: Shell, place: Path) -> None:
         keeps_its_promise(case.row, shell.run(*items))
 
 
-@each_case([*RAW_CASES, *LIST_CASES, *FIT_CASES, *OTHER_CASES])
+@each_case([*RAW_CASES, *LIST_CASES, *CHECK_CASES, *FIT_CASES, *OTHER_CASES])
 def test_the_commands(case: Case, shell: Shell, tmp_path: Path) -> None:
     keeps(case, shell, tmp_path)
 

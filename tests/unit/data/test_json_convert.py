@@ -322,7 +322,11 @@ def test_given_candidates(tmp_path: Path, raw: Path) -> None:
     manifest = convert("vqa", raw / "vqa", tmp_path / "data", answer_list=given, quiet=True)
     assert json.loads((tmp_path / "data/answer_list.json").read_bytes()) == ["net", "pitcher", "café"]
     assert manifest.answers == 3
-    for wrong, message in ((["a", "b", "a"], "holds 'a' twice"), ({}, "holds no list"), (["a", " "], "holds no list")):
+    for wrong, message in (
+        (["a", "b", "a"], "holds 'a' twice"),
+        ({}, "does not hold"),
+        (["a", 5], "row 1: an answer must be"),
+    ):
         given.write_text(json.dumps(wrong))
         with pytest.raises(DataError, match=message):
             convert("vqa", raw / "vqa", tmp_path / "data", answer_list=given, quiet=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,9 +19,10 @@ from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
 from vlp.data.errors import DataError
+from vlp.data.json.answers import read_answers
 from vlp.data.json.plans import PLANS, Plan
 from vlp.data.json.writer import ListRecord, write_list
-from vlp.data.raw.source import Source, read_json
+from vlp.data.raw.source import Source
 from vlp.files import atomic_open, write_json
 
 ANSWERS = "answer_list.json"
@@ -87,7 +89,7 @@ def convert(
     source, folder = Source(Path(root), seed), Path(output)
     if not source.root.is_dir():
         raise DataError(f"--root {root} is not a directory")
-    given = None if answer_list is None else read_answers(Path(answer_list))
+    given = None if answer_list is None else _given_answers(Path(answer_list))
     with held_output(folder, name):
         plan = PLANS[name](source)
         if not plan.lists:
@@ -129,19 +131,13 @@ def make_lists(name: str, root: str | Path, output: str | Path, **options: Any) 
     return manifest
 
 
-def read_answers(path: Path) -> list[str]:
-    """Read a list of candidates, such as the official one of 3,128 answers.
-
-    Raises:
-        DataError: the file holds no list of distinct texts.
-    """
-    content = read_json(path)
-    if not (isinstance(content, list) and content and all(isinstance(a, str) and a.strip() for a in content)):
-        raise DataError(f"{path} holds no list of answers; it must be a JSON list of texts, none of them empty")
-    if len(set(content)) < len(content):
-        twice = next(answer for number, answer in enumerate(content) if answer in content[:number])
-        raise DataError(f"{path} holds {twice!r} twice: a candidate's place is what is scored; delete one of them")
-    return content
+def _given_answers(path: Path) -> list[str]:
+    """Read a list of candidates, such as the official one of 3,128 answers."""
+    answers = read_answers(path)
+    for answer, count in Counter(answers).items():
+        if count > 1:
+            raise DataError(f"{path} holds {answer!r} twice: delete one of them, since every candidate is scored")
+    return answers
 
 
 def _write_answers(folder: Path, plan: Plan, given: list[str] | None, manifest: ListsManifest) -> None:
