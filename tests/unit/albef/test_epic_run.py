@@ -48,6 +48,11 @@ def test_a_step_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tm
     assert waits.of_batches[1] == Counter(_local_scalar_dense=1 + tensors)
 
 
+def test_a_setting_that_does_nothing_is_told(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    built(config_of(folder, {"enabled": False}, teacher_path="x.pth", output_dir=str(tmp_path)))
+    assert "EPIC is off, so epic.append_sep=True, teacher_path=x.pth does nothing: a configuration" in caplog.text
+
+
 def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
     """Of every step, without times; what a run logs where it is broken is the mean of a part of an epoch."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
