@@ -33,7 +33,12 @@ def write_data(folder: Path) -> None:
     (folder / "train.json").write_text(json.dumps(rows), encoding="utf-8")
     tokenizer = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
     tokenizer.save_pretrained(folder)
-    sizes = {"hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    }
     BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
 
 
