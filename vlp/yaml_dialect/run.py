@@ -94,6 +94,8 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
     model = script.model(config)
     model.check_data(datamodule)
     if baseline.extension is not None:
+        for line in baseline.extension.odd_settings(config) if trainer.is_global_zero else ():
+            log.warning("[notice] %s", line)
         baseline.extension.join(baseline, model, datamodule, trainer)
     if after is not None:
         after.load_weights(model)

@@ -11,7 +11,7 @@ from albef.config import COMMANDS
 from epic_common.config import PRESETS, EpicConfig
 from vlp.config.schema import check, defaults
 from vlp.yaml_dialect.command_line import merged
-from vlp.yaml_dialect.yaml_file import read_yaml
+from vlp.yaml_dialect.yaml_file import read_json, read_yaml
 
 CONFIGS = Path(__file__).parents[3] / "albef/configs"
 EPIC = sorted(CONFIGS.glob("**/*epic*.yaml"), key=str)
@@ -40,5 +40,5 @@ def test_it_is_the_vanilla_file_and_the_variant(path: Path) -> None:
     assert settings == EpicConfig.from_dict({**PRESETS[variant_of(path)], **({"append_sep": True} if speaks else {})})
     assert ("teacher_path" in values) == settings.needs_teacher
     config: dict[str, Any] = merged(defaults(schema), values)
-    config["bert_config"] = defaults(schema)["bert_config"]
+    config["bert_config"] = read_json(CONFIGS.parent / values["bert_config"])
     check(schema, config)
