@@ -19,5 +19,13 @@ BASELINES: dict[str, DemoBaseline] = {
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=1e-3", "warmup_steps=0.1"),
     ),
-    "albef": YamlDemo(get_baseline("albef"), "demo_albef", 750, 0.2, albef_judgement, learning_rate=3e-4),
+    "albef": YamlDemo(
+        get_baseline("albef"),
+        "demo_albef",
+        500,
+        0.22,
+        albef_judgement,
+        # Nothing in it is trained before; the first 100 steps run at the rate that a warm-up starts with.
+        learning=("optimizer.lr=1e-3", "schedular.lr=1e-3", "schedular.warmup_lr=3e-4", "momentum=0.98"),
+    ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,11 +34,11 @@ class YamlDemo(DemoBaseline):
     """ALBEF.
 
     Attributes:
-        learning_rate: how fast so small a model learns in so few steps.
+        learning: items that say how fast so small a model learns in so few steps.
     """
 
     description: YamlBaseline
-    learning_rate: float
+    learning: Sequence[str]
 
     form: ClassVar = "JSON lists"
     objectives: ClassVar = "image-text contrast, image-text matching and masked language modelling"
@@ -64,8 +64,7 @@ class YamlDemo(DemoBaseline):
             *_shared(sizes, vocab_size),
             f"batch_size={sizes.batch}",
             "mlm_probability=0.4",
-            *(f"{block}.lr={self.learning_rate}" for block in ("optimizer", "schedular")),
-            "schedular.warmup_epochs=1",
+            *self.learning,
             f"schedular.epochs={math.ceil(sizes.steps / batches)}",
             f"max_steps={sizes.steps}",
             *(self._epic(sizes) if name == "epic" else []),
