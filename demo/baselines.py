@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from demo.baseline import DemoBaseline
-from demo.judgement import meter_judgement, vilt_judgement
+from demo.judgement import albef_judgement, meter_judgement, vilt_judgement
 from demo.sacred_demo import SacredDemo
+from demo.yaml_demo import YamlDemo
 from vlp.baseline import get_baseline
 
 BASELINES: dict[str, DemoBaseline] = {
@@ -17,5 +18,14 @@ BASELINES: dict[str, DemoBaseline] = {
         vilt_judgement,
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=1e-3", "warmup_steps=0.1"),
+    ),
+    "albef": YamlDemo(
+        get_baseline("albef"),
+        "demo_albef",
+        500,
+        0.22,
+        albef_judgement,
+        # Nothing in it is trained before; the first 100 steps run at the rate that a warm-up starts with.
+        learning=("optimizer.lr=1e-3", "schedular.lr=1e-3", "schedular.warmup_lr=3e-4", "momentum=0.98"),
     ),
 }

@@ -25,6 +25,7 @@ SIZES = {
     **{"train-images": 40, "val-images": 8, "test-images": 8, "corpus-lines": 200, "lm-steps": 3},
     **{"steps": 11, "batch": 4},
 }
+COMMANDS = {"albef": 4}  # no script of ALBEF scores the objectives of its pre-training
 
 
 def run_demo(baseline: str, output: Path, **changes: int) -> subprocess.CompletedProcess[str]:
@@ -92,7 +93,9 @@ def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(baseline: str, 
     }
     assert scores["ITC AUROC"]["vanilla"] is None and 0 <= scores["ITC AUROC"]["epic"] <= 1
     assert scores["IR R@1"]["chance"] == pytest.approx(100 / 8)
-    assert len(results["commands"]) == 6 and all(command in first.stdout for command in results["commands"])
+    assert len(results["commands"]) == COMMANDS.get(baseline, 6) and all(
+        command in first.stdout for command in results["commands"]
+    )
     assert all(command.startswith(f"cd {baseline} && ") for command in results["commands"])
     page = (tmp_path / "report.html").read_text()
     assert "Grad-CAM" in page and "https://" not in page

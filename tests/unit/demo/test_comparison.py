@@ -47,6 +47,22 @@ def test_every_score_is_that_of_its_run(comparison: Comparison) -> None:
     assert (auroc.vanilla, auroc.epic, auroc.chance, auroc.unit) == (None, 0.75, 0.5, "")
 
 
+def test_the_scores_of_albef(tmp_path: Path) -> None:
+    """Its scripts give percent; what none of them measures stands beside them."""
+    settings = parse(["--baseline", "albef", "--output", str(tmp_path), "--test-images", str(IMAGES)])
+    for name, (tr, ir, accuracy) in VALUES.items():
+        recalls = {f"test_{way}_r{k}": 100 * r + k for way, r in (("txt", tr), ("img", ir)) for k in (1, 5, 10)}
+        measured = {"accuracy": accuracy, **({"epic_itc_auroc": 0.75} if name == "epic" else {})}
+        found = {"retrieval": {**recalls, "test_r_mean": 3.0, "val_txt_r1": 2.0}, "measured": measured}
+        settings.path(name).mkdir()
+        settings.path(name, "evaluated.json").write_text(json.dumps(found))
+    scores = {score.name: (score.vanilla, score.epic) for score in compare(settings).scores}
+    for k in (1, 5, 10):
+        assert scores[f"TR R@{k}"] == pytest.approx((25 + k, 50 + k))
+        assert scores[f"IR R@{k}"] == pytest.approx((50 + k, 25 + k))
+    assert scores["masked-token accuracy"] == pytest.approx((40, 40)) and scores["ITC AUROC"] == (None, 0.75)
+
+
 def chances(images: int, k: int) -> tuple[float, float]:
     """In percent, over all orders: one of an image's two captions, and a caption's image, among the first ``k``."""
     places = list(itertools.combinations(range(2 * images), 2))

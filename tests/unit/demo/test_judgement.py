@@ -14,9 +14,12 @@ import vilt.modules.vision_transformer
 import vlp.nn.attention
 from demo.baselines import BASELINES
 from epic_common.consistency import ConsistencyHead
+from tests.unit.albef import small as albef_small
 from tests.unit.meter import small as meter_small
 from tests.unit.vilt import small as vilt_small
 from vlp.nn.attention import attention_weights
+from vlp.nn.cross_attention import Seen
+from vlp.nn.padding import PaddedLayout
 
 STEP = 1e-5
 TOKEN = 3
@@ -27,11 +30,44 @@ class Case(NamedTuple):
     batch: dict[str, Any]
     grid: tuple[int, int]
     weights_of: Any  # the module through which the fusion computes the maps that are kept
+    width: int
+    states: Callable[[Any, dict[str, Any]], Tensor]  # of the batch's text, fused with its image
+
+
+def inferred(model: Any, batch: dict[str, Any]) -> Tensor:
+    return model.infer(batch)["text_feats"]
+
+
+def fused(model: Any, batch: dict[str, Any]) -> Tensor:
+    layout, image = PaddedLayout(batch["text_masks"].bool()), model.visual_encoder(batch["image"])
+    return model.text_encoder.bert(batch["text_ids"], layout, image, Seen())
 
 
 CASES = {
-    "meter": Case(meter_small.meter, meter_small.batch_of([6]), (2, 2), vlp.nn.attention),
-    "vilt": Case(vilt_small.vilt, vilt_small.batch_of([6]), vilt_small.GRID, vilt.modules.vision_transformer),
+    "meter": Case(
+        meter_small.meter,
+        meter_small.batch_of([6]),
+        (2, 2),
+        vlp.nn.attention,
+        meter_small.meter().config["hidden_size"],
+        inferred,
+    ),
+    "vilt": Case(
+        vilt_small.vilt,
+        vilt_small.batch_of([6]),
+        vilt_small.GRID,
+        vilt.modules.vision_transformer,
+        vilt_small.vilt().config["hidden_size"],
+        inferred,
+    ),
+    "albef": Case(
+        albef_small.pretraining,
+        albef_small.pretraining_batch([6]),
+        (2, 2),
+        vlp.nn.attention,
+        albef_small.BERT["hidden_size"],
+        fused,
+    ),
 }
 
 
@@ -43,13 +79,14 @@ def case(baseline: str) -> Case:
 @pytest.fixture
 def model(case: Case) -> Any:
     model = case.model().double()
-    model.epic = SimpleNamespace(head=ConsistencyHead(model.config["hidden_size"]).double())
+    model.epic = SimpleNamespace(head=ConsistencyHead(case.width).double())
     torch.nn.init.normal_(model.epic.head.beta.weight)
     return model
 
 
 def in_double(batch: dict[str, Any]) -> dict[str, Any]:
-    return {**batch, "image": [image.double() for image in batch["image"]]}
+    image = batch["image"]
+    return {**batch, "image": image.double() if isinstance(image, Tensor) else [each.double() for each in image]}
 
 
 @pytest.mark.parametrize("baseline", BASELINES)
@@ -88,6 +125,5 @@ def test_keeping_the_map_changes_no_verdict_and_ends_with_it(baseline: str, case
     batch, ids = in_double(case.batch), case.batch["text_ids"]
     judgement = BASELINES[baseline].judge(model, batch, ids)
     assert torch.allclose(judgement.attention.sum(dim=-1), torch.ones(1, dtype=torch.float64))
-    plain = model.infer(batch)["text_feats"]
-    assert torch.allclose(judgement.logits, model.epic.head(plain), atol=1e-9)
+    assert torch.allclose(judgement.logits, model.epic.head(case.states(model, batch)), atol=1e-9)
     assert not any(getattr(module, "keep_map", False) for module in model.modules())

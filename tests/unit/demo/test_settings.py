@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from albef.config import COMMANDS
 from demo.baselines import BASELINES
-from demo.settings import Settings, parse
+from demo.settings import REPOSITORY, Settings, parse
 from vlp.sacred_dialect.baseline import sacred_baselines
+from vlp.yaml_dialect.command_line import resolved
 
 TASKS = {
     "meter": ("task_mlm_itm_clip_bert", "task_finetune_irtr_coco_clip_bert", "roberta-tiny"),
@@ -58,6 +61,49 @@ def test_the_runs_differ_by_epic_alone(name: str, kind: str, tmp_path: Path) -> 
     assert evaluates == (kind != "pretraining") and f"log_dir={tmp_path / 'epic'}" in epic
     assert ("eval_split=val" in epic) == (kind == "objectives")
     assert ("get_recall_metric=True" in epic) == (kind == "retrieval")
+
+
+@pytest.fixture
+def albef(tmp_path: Path) -> Settings:
+    sizes = ("--steps", "7", "--batch", "6", "--processes", "3", "--seed", "5", "--train-images", "27")
+    return parse(["--baseline", "albef", "--output", str(tmp_path), *sizes])
+
+
+def read(settings: Settings, name: str) -> dict[str, dict[str, Any]]:
+    """The configurations that ALBEF's scripts read from the commands of the run ``name``."""
+    configs = {}
+    for kind, command in commands_of(settings, name).items():
+        script = {"pretraining": "Pretrain", "retrieval": "Retrieval"}[kind]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", f"{script}.py"]
+        assert command[1:6] == launcher
+        shown = f"cd albef && torchrun --standalone --nproc_per_node=3 {script}.py --config "
+        assert settings.about.shown(command).startswith(shown)
+        configs[kind] = resolved(COMMANDS[script], command[6:])
+    return configs
+
+
+def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """54 captions in batches of 3 times 6 make epochs of 3 steps."""
+    monkeypatch.chdir(REPOSITORY / "albef")
+    for name in ("coco.json", "coco_val.json", "coco_test.json"):
+        albef.path("data", "lists").mkdir(parents=True, exist_ok=True)
+        albef.path("data", "lists", name).touch()
+    albef.path("data", "raw").mkdir()
+    for name in ("vanilla", "epic"):
+        albef.checkpoint(name).parent.mkdir(parents=True)
+        albef.checkpoint(name).touch()
+    vanilla, epic = (read(albef, name) for name in ("vanilla", "epic"))
+    for config in (*vanilla.values(), *epic.values()):
+        assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 16 * 18)
+        assert config["text_encoder"] == str(albef.language_model) and config["bert_config"]["hidden_size"] < 768
+    pretraining, retrieval = epic["pretraining"], epic["retrieval"]
+    assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
+    assert retrieval["evaluate"] and retrieval["checkpoint"] == str(albef.checkpoint("epic"))
+    assert retrieval["test_file"] == str(albef.path("data", "lists", "coco_test.json"))
+    assert epic["pretraining"]["epic"]["enabled"] and not vanilla["pretraining"]["epic"]["enabled"]
+    differing = [key for key, value in pretraining.items() if vanilla["pretraining"][key] != value]
+    assert sorted(differing) == ["epic", "output_dir", "teacher_path"]
+    assert pretraining["teacher_path"] == str(albef.checkpoint("vanilla"))
 
 
 def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
