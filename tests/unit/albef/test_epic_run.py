@@ -1,0 +1,80 @@
+"""EPIC in real runs of ALBEF: what they log, what a host waits for, and exact resume in the middle of an epoch."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.albef.small_runs import built, config_of, saved_teacher, write_data
+from tests.unit.training.test_host_waits import BatchWaits
+from vlp.training.run import train
+
+TEACHERS: dict[str, dict[str, Any]] = {
+    "checkpoint": {},
+    "momentum": {"teacher": "momentum"},
+    "vlm_sas": {"replacement": "vlm", "sas_refresh_steps": 2},
+    "lm_cond": {"image_conditioned": True},
+}
+EVERY = pytest.mark.parametrize("epic", TEACHERS.values(), ids=TEACHERS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_data(folder)
+    saved_teacher(folder)
+    return folder
+
+
+def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    teacher = "" if epic.get("teacher") == "momentum" else saved_teacher(folder)
+    return config_of(folder, epic, teacher_path=teacher, **changes)
+
+
+@EVERY
+def test_a_step_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    config = run_of(folder, epic, num_workers=1, max_steps=3, log_every_n_steps=1000, output_dir=str(tmp_path))
+    run, waits = built(config).run, BatchWaits()
+    run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]
+    run.trainer.fit(run.model, datamodule=run.datamodule)
+    assert run.trainer.global_step == 3
+    # AdamW reads the number of its steps for every tensor: it stands on the host.
+    tensors = sum(p.requires_grad for p in run.model.parameters())
+    assert waits.of_batches[1] == Counter(_local_scalar_dense=1 + tensors)
+
+
+def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
+    """Of every step, without times; what a run logs where it is broken is the mean of a part of an epoch."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        (line["step"], name): value
+        for line in lines
+        for name, value in line.items()
+        if name.startswith(("train/", "epic/")) and not name.endswith("_epoch")
+    }
+
+
+@pytest.mark.parametrize("epic", [TEACHERS["momentum"], TEACHERS["vlm_sas"]], ids=["momentum", "vlm_sas"])
+def test_a_run_broken_in_mid_epoch_goes_on_exactly(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    """Weights, momentum copies, queues, draws, snapshot and running metrics are those of the unbroken run."""
+    states = []
+    for name, stops in (("whole", [8]), ("broken", [4, 8])):
+        for stop in stops:
+            output = str(tmp_path / name)
+            config = run_of(folder, epic, output_dir=output, max_steps=stop, log_every_n_steps=3, resume_from="auto")
+            made = built(config)
+            train(made.run, config, config["seed"])
+        states.append(made.run.model.state_dict())
+    whole, broken = states
+    assert whole.keys() == broken.keys() and any(name.startswith("epic.head") for name in whole)
+    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+    logged = metrics_of(tmp_path / "whole")
+    assert logged == metrics_of(tmp_path / "broken")
+    names = {name for _, name in logged}
+    assert {"train/loss_ita", "epic/train/epic_itc"} <= names
+    assert ("epic/train/epic_gen" in names) == (epic.get("replacement") != "vlm")
