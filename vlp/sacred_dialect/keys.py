@@ -8,29 +8,25 @@ Source: docs/official/meter.md §2, docs/official/vilt.md §2.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from vlp.config.engine_keys import EngineKeys, Precision
 from vlp.config.kinds import Allowed, Amount, Choices, Count, Name, Positive, PositiveAmount, Share, Switch, Text
-from vlp.config.nearest import did_you_mean
 from vlp.config.paths import File, MustExist
-from vlp.config.schema import Schema, defaults, key
+from vlp.config.schema import key
 from vlp.data.arrow.registry import SPECS, DatasetSpec
 from vlp.data.transform_keys import SQUARE
-from vlp.training.changed_config import keys_and_blocks
 
 Datasets = Annotated[list[Annotated[str, Choices(SPECS)]], MinLen(1)]
 Transforms = Annotated[list[Annotated[str, Choices(SQUARE)]], MinLen(1)]
 Devices = Annotated[int, Ge(1), Le(1024)] | Annotated[list[Count], MinLen(1), Allowed("a list of GPU ids")]
 Warmup = Count | Annotated[Share, Allowed("a float from 0 to 1, a fraction of the run")]
-Precision = Literal[32, 16, "32", "16", "bf16"]
 Folder = Annotated[Text, MustExist(folder=True, advice="; docs/data.md says how to make the tables")]
 Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a checkpoint, or auto")]
-Names = Annotated[Text | list[Name], Allowed("keys or blocks of keys: a,b, or a list")]
 Most = Annotated[int, Ge(1), Le(10**9)]  # beyond, numbers overflow where they are used
-Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
 def loss_names(tasks: tuple[str, ...], **active: float) -> dict[str, float]:
@@ -38,13 +34,7 @@ def loss_names(tasks: tuple[str, ...], **active: float) -> dict[str, float]:
     return {task: active.get(task, 0) for task in tasks}
 
 
-def listed(value: str | Iterable[str]) -> list[str]:
-    """The names in a list, or in what a shell leaves of one: ``a,b`` or ``[a,b]``."""
-    names = value.strip("[]").split(",") if isinstance(value, str) else value
-    return [name for name in (name.strip(" '\"") for name in names) if name]
-
-
-class SacredKeys(Schema):
+class SacredKeys(EngineKeys):
     """What every launcher with sacred's command line reads."""
 
     # Every task that is built, and the kind of data that it learns from; and the data that there are.
@@ -107,29 +97,13 @@ class SacredKeys(Schema):
     zero_shot_protocol: Literal["pretrained", "coco_finetuned"] = key(
         "pretrained", "which model a zero-shot run scores, for results.json"
     )
-    matmul_precision: Literal["highest", "high", "medium"] = key(
-        "high", "float32 products on a GPU: highest is float32, high TF32, medium at most that; a CPU's stay float32"
-    )
-    deterministic: Switch | None = key(
-        None, "repeat a run bit by bit, as far as torch has kernels for it; None: on a CPU, not on a GPU"
-    )
-    pack_text: Switch = key(True, "compute a batch without its padding; False: with it, the same numbers")
-    gradient_checkpointing: Switch = key(False, "recompute layers in the backward pass: less memory, more time")
-    compile: Compile = key(False, "torch.compile of every transformer layer")
-    shard_optimizer: Switch = key(False, "divide the optimiser's states among the processes")
     log_every_n_steps: Positive = key(10, "optimiser steps between two lines of metrics")
     save_every_n_steps: Count = key(
         1000, "optimiser steps between two last.ckpt; 0: at validations and epoch ends only"
     )
 
-    resume_anyway: Names = key("", "what a resumed run takes from its command line, other than its checkpoint has it")
-
     def relations(self) -> Iterator[str]:
         yield from super().relations()
-        known = keys_and_blocks(defaults(type(self)))
-        for name in listed(self.resume_anyway):
-            if name not in known:
-                yield f"resume_anyway={name}: there is no such key{did_you_mean(name, known)}"
         if not self.data_root:
             yield "data_root must be given: the folder of .arrow tables (docs/data.md says how to make them)"
         if not self.per_gpu_batchsize:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.checkpoint.weights import WeightsError
-from vlp.sacred_dialect.keys import listed
+from vlp.config.engine_keys import listed
 from vlp.sacred_dialect.settings import PRECISIONS, run_name, trainer_settings
 from vlp.training.changed_config import Reading
 from vlp.training.resume import GoingOn, Rules, going_on_from, is_complete, read_run

@@ -14,11 +14,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
+from vlp.config.engine_keys import EngineKeys, Precision
 from vlp.config.kinds import Allowed, Amount, Count, Name, Positive, PositiveAmount, Share, Switch, Text
-from vlp.config.nearest import did_you_mean
 from vlp.config.paths import File, MustExist
-from vlp.config.schema import Schema, defaults, key
-from vlp.training.changed_config import keys_and_blocks
+from vlp.config.schema import Schema, key
 
 
 class Flag:
@@ -47,21 +46,14 @@ class Lists(MustExist):
         return f"{lacking[0]}: no such file{self.advice}" if lacking else ""
 
 
-def listed(value: str | list[str]) -> list[str]:
-    """The names in a list, or in ``a,b``."""
-    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
-
-
 ListFiles = Annotated[Name | Annotated[list[Name], MinLen(1)], Allowed("a list file, or several as [a.json, b.json]")]
 TrainFiles = Annotated[ListFiles, Lists(training=True)]
 TestFiles = Annotated[ListFiles, Lists()]
 OneFile = Annotated[Name, Lists()]
 Folder = Annotated[Text, MustExist(folder=True)]
 Resumed = Annotated[Name | None, MustExist(but=("auto",), advice="; a last.ckpt, or auto")]
-Names = Annotated[Text | list[Name], Allowed("keys or blocks of keys: a,b, or a list")]
 Size = Annotated[int, Ge(1), Le(65536)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
-Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
 
 
 class VisionConfig(Schema):
@@ -145,7 +137,7 @@ class Init(Schema):
     text: Name = key("pretrained", "text encoder")
 
 
-class YamlKeys(Schema):
+class YamlKeys(EngineKeys):
     """What every script reads."""
 
     batch_keys: ClassVar[tuple[str, ...]] = ("batch_size",)  # of the training batch of a GPU, then of others
@@ -172,31 +164,16 @@ class YamlKeys(Schema):
     # Ours
     init: Init | Literal["pretrained", "random"] = key(Init(), "what the encoders start from")
     allow_outside_root: Switch = key(False, "images may lie outside the folder that their list names")
-    pack_text: Switch = key(True, "compute a batch without its padding; False: with it, the same numbers")
-    precision: Literal[32, 16, "32", "16", "bf16"] = key(32, "32, bf16, or 16 with loss scaling")
-    matmul_precision: Literal["highest", "high", "medium"] = key(
-        "high", "float32 products on a GPU: highest is float32, high TF32, medium at most that; a CPU's stay float32"
-    )
-    deterministic: Switch | None = key(
-        None, "repeat a run bit by bit, as far as torch has kernels for it; None: on a CPU, not on a GPU"
-    )
-    gradient_checkpointing: Switch = key(False, "recompute layers in the backward pass: less memory, more time")
-    compile: Compile = key(False, "torch.compile of every transformer layer")
-    shard_optimizer: Switch = key(False, "divide the optimiser's states among the processes")
+    precision: Precision = key(32, "32, bf16, or 16 with loss scaling")
     num_workers: Annotated[int, Ge(0), Le(1024)] = key(4, "loader processes of each process; 0: none")
     log_every_n_steps: Positive = key(50, "optimiser steps between two lines of metrics")
     save_every_n_steps: Count = key(0, "optimiser steps between two last.ckpt; 0: at epoch ends only")
     max_steps: Positive | None = key(None, "optimiser steps after which the run ends, wherever its epoch is")
     resume_from: Resumed = key(None, 'a last.ckpt, or "auto": that of output_dir, if there is one')
-    resume_anyway: Names = key("", "what a resumed run takes from its configuration, other than its checkpoint has it")
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
         c, vision, text = self, self.vision_config, self.bert_config
-        known = keys_and_blocks(defaults(type(self)))
-        for name in listed(c.resume_anyway):
-            if name not in known:
-                yield f"resume_anyway={name}: there is no such key{did_you_mean(name, known)}"
         if c.image_res % vision.patch_size:
             yield f"image_res={c.image_res} is not a multiple of vision_config.patch_size={vision.patch_size}"
         if text.encoder_width != vision.width:

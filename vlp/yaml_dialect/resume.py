@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlp.config.engine_keys import listed
 from vlp.config.schema import defaults
 from vlp.training.changed_config import Reading
 from vlp.training.resume import GoingOn, Keys, Rules, going_on_from, is_complete, read_run
 from vlp.training.settings import PRECISIONS
 from vlp.yaml_dialect.baseline import Script
-from vlp.yaml_dialect.keys import listed
 
 log = logging.getLogger(__name__)
 

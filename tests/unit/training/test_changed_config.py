@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epic_common.config import EpicConfig
-from vlp.sacred_dialect.keys import listed
+from vlp.config.engine_keys import listed
 from vlp.sacred_dialect.resume import READINGS
 from vlp.training.changed_config import Change, changed, check_changes, described, keys_and_blocks
 
