@@ -95,7 +95,7 @@ class EpochModule(L.LightningModule):
             self.train_stats[meter] = float(mean.compute())
             mean.reset()
             if meter != "lr":
-                self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]))
+                self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]), rank_zero_only=True)
 
     @property
     def _meters(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from vlp.config.kinds import Positive, Switch
 from vlp.config.schema import key
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
-from vlp.distributed import sum_across_ranks
+from vlp.distributed import gathered_rows, sum_across_ranks
 from vlp.yaml_dialect.baseline import Kept, Script, YamlBaseline
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
@@ -85,8 +85,9 @@ class SmallData(RunDataModule):
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         processes, rank = self._processes()
+        share = {"num_replicas": processes, "rank": rank}  # padded to as many batches on every process
         return [
-            self._loader(split, range(rank, len(self.sets[split]), processes), drop_last=False)
+            self._loader(split, ResumableDistributedSampler(self.sets[split], shuffle=False, **share), drop_last=False)
             for split in self.eval_splits
         ]
 
@@ -122,9 +123,10 @@ class SmallModel(EpochModule):
             self.encoder_m.weight.mul_(0.9).add_(self.encoder[3].weight.mean() * 0.1)
             soft = self.encoder_m(batch["x"]) + self.queue.mean()
         y = self.encoder(batch["x"]) / self.temp
-        rows = len(batch["x"])
+        features = gathered_rows(y.detach())[:, 0]  # of all processes, so that each has the same queue
+        rows = len(features)
         place = (self.pointer + torch.arange(rows)) % len(self.queue)
-        self.queue.index_copy_(0, place, y.detach()[:, 0])
+        self.queue.index_copy_(0, place, features)
         self.pointer.add_(rows).remainder_(len(self.queue))
         return {"fit_loss": ((y - batch["x"]) ** 2).mean(), "soft_loss": alpha * ((y - soft) ** 2).mean()}
 
