@@ -106,10 +106,12 @@ class SmallModel(EpochModule):
     meters: ClassVar = {"loss_fit": "fit_loss", "loss_soft": "soft_loss"}
     queue: Tensor
     pointer: Tensor
+    encoder_m: nn.Linear
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.encoder = nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), nn.Dropout(0.3), nn.Linear(4, 1))
+        self.dropout, self.last = nn.Dropout(0.3), nn.Linear(4, 1)
+        self.encoder = nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), self.dropout)
         self.encoder_m = nn.Linear(1, 1).requires_grad_(False)
         self.temp = nn.Parameter(torch.ones([]))
         self.register_buffer("queue", torch.zeros(6))
@@ -117,12 +119,16 @@ class SmallModel(EpochModule):
         self.alphas: list[float] = []
         self.calls: list[str] = []
 
+    def score(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.encoder(x))
+        return y
+
     def forward(self, batch: dict[str, Any], alpha: float) -> dict[str, Any]:
         self.alphas.append(alpha)
         with torch.no_grad():
-            self.encoder_m.weight.mul_(0.9).add_(self.encoder[3].weight.mean() * 0.1)
+            self.encoder_m.weight.mul_(0.9).add_(self.last.weight.mean() * 0.1)
             soft = self.encoder_m(batch["x"]) + self.queue.mean()
-        y = self.encoder(batch["x"]) / self.temp
+        y = self.score(batch["x"]) / self.temp
         features = gathered_rows(y.detach())[:, 0]  # of all processes, so that each has the same queue
         rows = len(features)
         place = (self.pointer + torch.arange(rows)) % len(self.queue)
@@ -136,7 +142,7 @@ class SmallModel(EpochModule):
 
     def evaluation_step(self, batch: dict[str, Any], split: str) -> None:
         assert self.calls[-1] == f"start {split}"
-        self.seen += torch.stack([self.encoder(batch["x"]).sum(), torch.tensor(float(len(batch["x"])))])
+        self.seen += torch.stack([self.score(batch["x"]).sum(), torch.tensor(float(len(batch["x"])))])
 
     def evaluation_results(self, split: str) -> dict[str, float]:
         self.calls.append(f"results {split}")

@@ -117,7 +117,11 @@ def started(launcher: list[str], folder: Path, *argv: str) -> Path:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
         [sys.executable, "-m", *launcher, SCRIPT, "--config", "Small.yaml", "--output_dir", "out", *argv],
-        **{"cwd": folder, "env": environment, "capture_output": True, "text": True, "timeout": 240},
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder / "out"
