@@ -52,7 +52,13 @@ def optimizer(lr: float) -> torch.optim.Optimizer:
 def test_every_step_of_a_run_has_the_official_rate(
     batches: int, warmup: int, epochs: int, lr: float, low: float, start: float
 ) -> None:
-    values = {"lr": lr, "min_lr": low * lr, "warmup_lr": start * lr, "warmup_epochs": warmup, "epochs": epochs}
+    values: dict[str, Any] = {
+        "lr": lr,
+        "min_lr": low * lr,
+        "warmup_lr": start * lr,
+        "warmup_epochs": warmup,
+        "epochs": epochs,
+    }
     made = optimizer(lr)
     schedule = epoch_schedule(made, batches, **values)
     for step, official in enumerate(official_loop(batches, **values)):

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def names_below(module: nn.Module, prefixes: Iterable[str]) -> list[str]:
@@ -33,7 +34,14 @@ def unused_parameters(model: nn.Module) -> set[str] | None:
 
 
 class KnownUnusedDDP(DDPStrategy):
-    """``DDPStrategy`` that searches each step for unused parameters only where the model does not tell them."""
+    """``DDPStrategy`` that searches each step for unused parameters only where the model does not tell them.
+
+    With ``equal_buffers`` the model's buffers are sent to all processes once: each makes the same of them.
+    """
+
+    def __init__(self, *, equal_buffers: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._equal_buffers = equal_buffers
 
     def configure_ddp(self) -> None:
         """Build DDP without the unused parameters in its buckets; they are still sent to every rank."""
@@ -47,6 +55,8 @@ class KnownUnusedDDP(DDPStrategy):
         for parameter in self._unused.values():
             parameter.requires_grad_(False)
         super().configure_ddp()
+        if self._equal_buffers and isinstance(self.model, DistributedDataParallel):
+            self.model.broadcast_buffers = False  # from here on: the keyword would leave out the first time, too
         for parameter in self._unused.values():
             parameter.requires_grad_(True)
 

@@ -107,8 +107,8 @@ def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterE
     if settings.processes_per_node * settings.num_nodes == 1:
         return "auto"
     return KnownUnusedDDP(
+        equal_buffers=settings.equal_buffers,
         gradient_as_bucket_view=True,
-        broadcast_buffers=not settings.equal_buffers,
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",
         cluster_environment=environment,
     )

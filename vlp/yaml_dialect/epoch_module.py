@@ -95,7 +95,7 @@ class EpochModule(L.LightningModule):
             self.train_stats[meter] = float(mean.compute())
             mean.reset()
             if meter != "lr":
-                self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]))
+                self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]), rank_zero_only=True)
 
     @property
     def _meters(self) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ class EpochModule(L.LightningModule):
         """The official ones: :func:`decay_groups`."""
         return decay_groups(self.named_parameters(), self.config["optimizer"]["weight_decay"])
 
-    def configure_optimizers(self) -> Optimization:  # type: ignore[override]
+    def configure_optimizers(self) -> Optimization:
         return scheduled(self.parameter_groups(), self.config, batches_per_epoch(self.trainer))
 
     # Evaluation ------------------------------------------------------------------------------------------

@@ -119,8 +119,10 @@ def _sizes(groups: Iterable[Mapping[str, Any]]) -> list[int]:
 
 
 def _go_to(trainer: L.Trainer, epochs: int, steps: int) -> None:
-    """Let Lightning and the schedule be where ``epochs`` epochs of ``steps`` steps are done."""
-    for counter in (trainer.fit_loop.epoch_progress.total, trainer.fit_loop.epoch_progress.current):
+    """Let Lightning and the schedule be where ``epochs`` epochs, in all ``steps`` steps, are done."""
+    progress = trainer.fit_loop.epoch_progress
+    counter: Any
+    for counter in (progress.total, progress.current):
         counter.ready = counter.started = counter.processed = counter.completed = epochs
     loop = trainer.fit_loop.epoch_loop
     step = loop.automatic_optimization.optim_progress.optimizer.step.total

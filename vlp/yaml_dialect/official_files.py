@@ -13,7 +13,9 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
+from vlp.data.errors import DataError
 from vlp.training.exact_state import epoch_is_complete
+from vlp.training.run import or_exit
 from vlp.training.run_log import drop_lines_from
 from vlp.yaml_dialect.baseline import Script
 from vlp.yaml_dialect.epoch_log import append, append_best, epoch_line
@@ -50,7 +52,9 @@ class OfficialFiles(Checkpoint):
         vars(self).update(state_dict)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.is_global_zero:  # what was logged after the step that the run goes on from is made again
+        if trainer.is_global_zero:
+            or_exit(lambda: write_config(self.folder, self.script, self.config))
+            # What was logged after the step that the run goes on from is made again.
             drop_lines_from(self.folder / "metrics.jsonl", trainer.global_step)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -71,14 +75,20 @@ class OfficialFiles(Checkpoint):
             append(self.folder / "log.txt", line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if self.script.names_best and trainer.is_global_zero:
+        if self.script.names_best and self.kept and trainer.is_global_zero:
             append_best(self.folder / "log.txt", self.best_epoch)
 
     def _improves(self, trainer: L.Trainer, results: Mapping[str, Mapping[str, float]]) -> bool:
-        """Whether this epoch's checkpoint is kept, the same on every rank."""
+        """Whether this epoch's checkpoint is kept, the same on every rank.
+
+        Raises:
+            DataError: the evaluation does not give the script's metric.
+        """
         if self.script.selection is None:
             return True
         split, metric = self.script.selection
+        if metric not in results[split]:
+            raise DataError(f"the evaluation of {split} has no {metric}, which picks the best epoch: look at its lists")
         value = trainer.strategy.broadcast(float(results[split][metric]))
         if self.best is not None and value <= self.best:
             return False

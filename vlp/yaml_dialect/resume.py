@@ -88,9 +88,16 @@ def going_on(config: Mapping[str, Any], script: Script, may_change: Iterable[str
         for key, (steps, epochs) in limits.items():
             if is_complete(path, checkpoint, steps, epochs, RULES.keys):
                 longer = "; a larger max_steps makes it longer" if key == "max_steps" else ""
-                return f"{key}={steps or epochs}{longer}"
+                return f"{key}={steps or epochs}{longer}{_unscored(config)}"
         return ""
 
     rules = RULES._replace(readings={**READINGS, **dict.fromkeys(may_change)})
     known = defaults(script.command.schema)
     return going_on_from(path, config, known, rules, listed(config["resume_anyway"]), finished)
+
+
+def _unscored(config: Mapping[str, Any]) -> str:
+    """What is said of a run that ended before its last evaluation did."""
+    if "evaluate" not in config or (Path(config["output_dir"]) / "results.json").exists():
+        return ""
+    return "; it has no results.json: score its checkpoint by --evaluate --checkpoint FILE"

@@ -22,7 +22,7 @@ from vlp.yaml_dialect.epoch_log import append, epoch_line
 from vlp.yaml_dialect.epoch_module import EpochModule
 from vlp.yaml_dialect.launch import find_processes, set_meeting_place
 from vlp.yaml_dialect.official_checkpoint import AfterEpoch, read_official
-from vlp.yaml_dialect.official_files import OfficialFiles, write_config
+from vlp.yaml_dialect.official_files import OfficialFiles
 from vlp.yaml_dialect.results import write_results
 from vlp.yaml_dialect.resume import going_on, resolve_resume
 from vlp.yaml_dialect.settings import environment, event_log, trainer_settings
@@ -51,12 +51,9 @@ def run(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
     built = or_exit(lambda: build(baseline, name, config))
-    folder = Path(config["output_dir"])
     if config.get("evaluate"):
         evaluate(built.run, config, config["seed"], lambda _: scored(baseline, built, config), "config_evaluate.json")
         return
-    if built.run.trainer.is_global_zero:
-        or_exit(lambda: write_config(folder, built.script, config))
     train(built.run, config, config["seed"])
     finish(baseline, built, config)
 

@@ -15,7 +15,7 @@ from vlp.config.kinds import Positive, Switch
 from vlp.config.schema import key
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
-from vlp.distributed import sum_across_ranks
+from vlp.distributed import gathered_rows, sum_across_ranks
 from vlp.yaml_dialect.baseline import Kept, Script, YamlBaseline
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
@@ -85,8 +85,9 @@ class SmallData(RunDataModule):
 
     def test_dataloader(self) -> list[DataLoader[Any]]:
         processes, rank = self._processes()
+        share = {"num_replicas": processes, "rank": rank}  # padded to as many batches on every process
         return [
-            self._loader(split, range(rank, len(self.sets[split]), processes), drop_last=False)
+            self._loader(split, ResumableDistributedSampler(self.sets[split], shuffle=False, **share), drop_last=False)
             for split in self.eval_splits
         ]
 
@@ -105,10 +106,12 @@ class SmallModel(EpochModule):
     meters: ClassVar = {"loss_fit": "fit_loss", "loss_soft": "soft_loss"}
     queue: Tensor
     pointer: Tensor
+    encoder_m: nn.Linear
 
     def __init__(self, config: dict[str, Any]) -> None:
         super().__init__(config)
-        self.encoder = nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), nn.Dropout(0.3), nn.Linear(4, 1))
+        self.dropout, self.last = nn.Dropout(0.3), nn.Linear(4, 1)
+        self.encoder = nn.Sequential(nn.Linear(1, 4), nn.LayerNorm(4), self.dropout)
         self.encoder_m = nn.Linear(1, 1).requires_grad_(False)
         self.temp = nn.Parameter(torch.ones([]))
         self.register_buffer("queue", torch.zeros(6))
@@ -116,15 +119,20 @@ class SmallModel(EpochModule):
         self.alphas: list[float] = []
         self.calls: list[str] = []
 
+    def score(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(self.encoder(x))
+        return y
+
     def forward(self, batch: dict[str, Any], alpha: float) -> dict[str, Any]:
         self.alphas.append(alpha)
         with torch.no_grad():
-            self.encoder_m.weight.mul_(0.9).add_(self.encoder[3].weight.mean() * 0.1)
+            self.encoder_m.weight.mul_(0.9).add_(self.last.weight.mean() * 0.1)
             soft = self.encoder_m(batch["x"]) + self.queue.mean()
-        y = self.encoder(batch["x"]) / self.temp
-        rows = len(batch["x"])
+        y = self.score(batch["x"]) / self.temp
+        features = gathered_rows(y.detach())[:, 0]  # of all processes, so that each has the same queue
+        rows = len(features)
         place = (self.pointer + torch.arange(rows)) % len(self.queue)
-        self.queue.index_copy_(0, place, y.detach()[:, 0])
+        self.queue.index_copy_(0, place, features)
         self.pointer.add_(rows).remainder_(len(self.queue))
         return {"fit_loss": ((y - batch["x"]) ** 2).mean(), "soft_loss": alpha * ((y - soft) ** 2).mean()}
 
@@ -134,7 +142,7 @@ class SmallModel(EpochModule):
 
     def evaluation_step(self, batch: dict[str, Any], split: str) -> None:
         assert self.calls[-1] == f"start {split}"
-        self.seen += torch.stack([self.encoder(batch["x"]).sum(), torch.tensor(float(len(batch["x"])))])
+        self.seen += torch.stack([self.score(batch["x"]).sum(), torch.tensor(float(len(batch["x"])))])
 
     def evaluation_results(self, split: str) -> dict[str, float]:
         self.calls.append(f"results {split}")

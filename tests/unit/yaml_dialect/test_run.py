@@ -15,6 +15,7 @@ from tests.unit.yaml_dialect import small_runs
 from tests.unit.yaml_dialect.small_runs import SmallModel, baseline, config_of
 from vlp.checkpoint.weights import read_checkpoint, sha256_of_file
 from vlp.training.resume import read_run
+from vlp.yaml_dialect import run as run_module
 from vlp.yaml_dialect.command_line import resolved
 from vlp.yaml_dialect.run import run
 from vlp.yaml_dialect.yaml_file import read_yaml
@@ -215,17 +216,15 @@ def test_a_run_that_was_broken_at_any_step_goes_on_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     whole = trained(tmp_path / "whole", "save_every_n_steps=1", keeps="better")
-    from vlp.yaml_dialect import run as module
+    build: Any = run_module.build_trainer
 
-    build = module.build_trainer
-
-    def broken(*args: Any, callbacks: Any, **kwargs: Any) -> L.Trainer:
-        trainer = build(*args, callbacks=callbacks, **kwargs)
-        trainer.callbacks.append(StopAt(stop))  # type: ignore[attr-defined]
+    def broken(*args: Any, **kwargs: Any) -> L.Trainer:
+        trainer: Any = build(*args, **kwargs)
+        trainer.callbacks.append(StopAt(stop))
         return trainer
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "build_trainer", broken)
+        patch.setattr(run_module, "build_trainer", broken)
         with pytest.raises(Stop):
             trained(tmp_path / "cut", "save_every_n_steps=1", keeps="better")
     cut = tmp_path / "cut/out"
@@ -252,6 +251,28 @@ def test_a_complete_run_that_is_started_again_says_so(tmp_path: Path, capsys: py
         trained(tmp_path, "schedular.epochs=1", "resume_from=auto")
     assert ended.value.code == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith("last.ckpt: this run is complete, schedular.epochs=1")
+
+
+def test_a_complete_run_without_results_says_how_to_score_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (trained(tmp_path, "schedular.epochs=1") / "results.json").unlink()
+    with pytest.raises(SystemExit) as ended:
+        trained(tmp_path, "schedular.epochs=1", "resume_from=auto")
+    assert ended.value.code == 0
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith("no results.json: score its checkpoint by --evaluate --checkpoint FILE")
+    )
+
+
+def test_an_evaluation_without_the_metric_that_selects_ends_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SmallModel, "evaluation_results", lambda self, split: {})
+    with pytest.raises(SystemExit, match="error: the evaluation of val has no acc, which picks the best epoch"):
+        trained(tmp_path, keeps="best")
 
 
 def test_max_steps_cuts_a_run_and_may_grow(tmp_path: Path) -> None:
@@ -315,7 +336,7 @@ def test_the_official_resume_without_chance_is_the_unbroken_run(
 
     def still(self: SmallModel, config: dict[str, Any]) -> None:
         original(self, config)
-        self.encoder[2].p = 0.0
+        self.dropout.p = 0.0
 
     monkeypatch.setattr(SmallModel, "__init__", still)
     whole = trained(tmp_path / "whole")
