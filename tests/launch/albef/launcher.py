@@ -26,6 +26,7 @@ SMALL = (
     *(f"vision_config.width={WIDTH}", "vision_config.depth=2", "vision_config.heads=2", "image_res=32"),
     *("num_workers=0", "log_every_n_steps=1"),
 )
+NO_DROPOUT = ("bert_config.hidden_dropout_prob=0", "bert_config.attention_probs_dropout_prob=0")
 CONTRAST = (f"vision_width={WIDTH}", "embed_dim=16")
 QUEUES = (*CONTRAST, "queue_size=64")
 STEPS = 4  # of an epoch of pre-training

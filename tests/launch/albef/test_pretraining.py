@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.launch.albef.launcher import EPOCHS, STEPS, AlbefLauncher, Run
+from tests.launch.albef.launcher import EPOCHS, NO_DROPOUT, STEPS, AlbefLauncher, Run
 from tests.launch.launcher import ENVIRONMENT, ROOT
 
 METERS = ("loss_mlm", "loss_ita", "loss_itm")
@@ -120,9 +120,8 @@ def test_epic_trains_beside_the_official_objectives(epic: Run, vanilla: Run) -> 
 @pytest.mark.parametrize("teacher", ["checkpoint", "momentum"])
 def test_the_first_step_has_the_losses_of_the_vanilla_run(teacher: str, albef: AlbefLauncher) -> None:
     """The same weights and the same batch: EPIC's sentences stand beside the official ones and change nothing."""
-    dropout = [f"bert_config.{part}_dropout_prob=0" for part in ("hidden", "attention_probs")]
     own = albef.teacher if teacher == "checkpoint" else (*albef.teacher[:2], "epic.teacher=momentum")
-    vanilla, epic = (albef.run("Pretrain", *dropout, "max_steps=2", *items) for items in ((), own))
+    vanilla, epic = (albef.run("Pretrain", *NO_DROPOUT, "max_steps=2", *items) for items in ((), own))
     for meter in ("loss_mlm", "loss_ita"):
         assert epic.values(f"train/{meter}")[0] == pytest.approx(vanilla.values(f"train/{meter}")[0], rel=1e-5), meter
     ours, theirs = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (epic, vanilla))

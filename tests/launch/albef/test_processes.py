@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tests.launch.albef.launcher import EPOCHS, STEPS, AlbefLauncher, Run
+from tests.launch.albef.launcher import EPOCHS, NO_DROPOUT, STEPS, AlbefLauncher, Run
 from tests.launch.albef.test_pretraining import METERS
 
 QUEUES = ("image_queue", "text_queue")
@@ -32,7 +32,7 @@ def test_two_processes_train(two: Run) -> None:
 
 def test_queues_take_the_pairs_of_both_processes(albef: AlbefLauncher) -> None:
     """The features that one process with the batch of both writes, those of the first process before the second's."""
-    items = ("max_steps=1", *(f"bert_config.{part}_dropout_prob=0" for part in ("hidden", "attention_probs")))
+    items = ("max_steps=1", *NO_DROPOUT)
     (both, _), alone = albef.on_two_processes("Pretrain", *items, "batch_size=8"), albef.run("Pretrain", *items)
     ours, theirs = (torch.load(run.checkpoint, weights_only=True)["state_dict"] for run in (both, alone))
     order = [*range(0, 16, 2), *range(1, 16, 2)]  # a sampler deals out the pairs by turns
@@ -53,12 +53,14 @@ def test_torchrun_starts_the_processes(albef: AlbefLauncher, two: Run) -> None:
 
 
 @pytest.mark.slow
-def test_bf16(albef: AlbefLauncher, vanilla: Run) -> None:
-    run = albef.run("Pretrain", "precision=bf16", *albef.teacher)
+def test_bf16(albef: AlbefLauncher) -> None:
+    items = (*albef.teacher, *NO_DROPOUT, "max_steps=2")
+    half, whole = albef.run("Pretrain", *items, "precision=bf16"), albef.run("Pretrain", *items)
     for meter in METERS:
-        ours, theirs = run.values(f"train/{meter}"), vanilla.values(f"train/{meter}")
-        assert ours[0] == pytest.approx(theirs[0], rel=0.05) and ours[0] != theirs[0]
-        assert len(ours) == len(theirs) and all(map(math.isfinite, ours))
+        ours, theirs = half.values(f"train/{meter}"), whole.values(f"train/{meter}")
+        assert len(ours) == len(theirs) == 2 and all(map(math.isfinite, ours))
+        if meter != "loss_itm":  # its negatives are drawn by the similarities
+            assert ours[0] == pytest.approx(theirs[0], rel=0.02) and ours[0] != theirs[0]
 
 
 @pytest.mark.slow
