@@ -82,9 +82,11 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSettings:
     """Of a folder where every file that a command names is there."""
     made = parse(["--output", str(tmp_path), "--pretrain-epochs", "3", "--seed", "7"])
     (made.lists / "refcoco+").mkdir(parents=True)
-    names = ("coco", "vg", "vqa_train", "vqa_val", "answer_list", "refcoco+_train", "refcoco+_val", "refcoco+_test")
-    names += tuple(f"{each}_{split}" for each in ("ve", "nlvr") for split in ("train", "dev", "test"))
-    names += ("coco_train", "coco_val", "coco_test", "refcoco+/dets")
+    names = [
+        *("coco", "coco_train", "coco_val", "coco_test", "vg", "vqa_train", "vqa_val", "answer_list"),
+        *(f"{each}_{split}" for each in ("ve", "nlvr") for split in ("train", "dev", "test")),
+        *("refcoco+_train", "refcoco+_val", "refcoco+_test", "refcoco+/dets"),
+    ]
     for name in names:
         (made.lists / f"{name}.json").touch()
     made.language_model.mkdir()
