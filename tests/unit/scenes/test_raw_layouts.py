@@ -15,6 +15,7 @@ from scenes.__main__ import main
 from scenes.refcoco_layout import DISTRACTORS, OVERLAP, overlap
 from scenes.task_layouts import LAYOUTS, write_tasks
 from scenes.words import NOUNS, PATTERNS, SIZES
+from vlp.data.json.convert import convert
 
 TRAINING = ("train", "restval")
 
@@ -135,3 +136,13 @@ def test_the_same_scenes_give_the_same_bytes(root: Path, raw: Path, tmp_path: Pa
     assert {path.name for path in (tmp_path / "again").iterdir()} == {"refcoco+", "vg"}
     for path in (tmp_path / "again").rglob("*.*"):
         assert path.is_dir() or path.read_bytes() == (raw / path.relative_to(tmp_path / "again")).read_bytes()
+
+
+def test_the_command_writes_every_layout_for_its_converter(root: Path, tmp_path: Path) -> None:
+    main(["tasks", "--scenes", str(root), "--output", str(tmp_path / "raw"), "--layouts", *LAYOUTS])
+    for name, layout in (*((layout, layout) for layout in LAYOUTS), ("vg_qa", "vg")):
+        manifest = convert(name, tmp_path / "raw" / layout, tmp_path / "lists", quiet=True)
+        assert manifest.lists and not manifest.not_written and not manifest.all_skips(), name
+        for path in (tmp_path / "lists" / made for made in manifest.lists):
+            rows = json.loads(path.read_text())
+            assert rows and len(rows) == manifest.lists[path.name].rows, path

@@ -1,0 +1,102 @@
+"""What a downstream task scores without looking at the image: by chance, and by the text or the boxes alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from vlp.data.json.text import pre_caption, pre_question
+from vlp.evaluation.grounding import CORRECT_IOU, Box, best_box, iou
+from vlp.evaluation.referents import read_referents
+from vlp.evaluation.vqa import answer_accuracy
+
+
+def recall_by_chance(relevant: int, candidates: int, k: int) -> float:
+    """Percent of queries that find one of ``relevant`` candidates among ``k`` in a random order."""
+    misses = math.comb(max(candidates - relevant, 0), k) if k <= candidates else 0
+    return 100 * (1 - misses / math.comb(candidates, min(k, candidates)))
+
+
+class Blind(NamedTuple):
+    """Scores without the image, 0 to 1: by chance, and by the text or the boxes alone; and of how many items."""
+
+    chance: float
+    alone: float
+    items: int
+
+
+class BagOfWords:
+    """Naive Bayes: the label of a text from the words in it, counts smoothed by one."""
+
+    def __init__(self, texts: Sequence[str], labels: Sequence[str]) -> None:
+        self.labels = Counter(labels)
+        self.words = {label: Counter[str]() for label in self.labels}
+        for text, label in zip(texts, labels, strict=True):
+            self.words[label].update(set(text.split()))
+        self.vocabulary = set().union(*self.words.values())
+
+    @property
+    def most_frequent(self) -> str:
+        """The label that most texts have."""
+        return self.labels.most_common(1)[0][0]
+
+    def label(self, text: str) -> str:
+        """The likeliest label."""
+        known = set(text.split()) & self.vocabulary
+
+        def score(label: str) -> float:
+            count = self.labels[label]
+            return math.log(count) + sum(math.log((self.words[label][word] + 1) / (count + 2)) for word in known)
+
+        return max(self.labels, key=score)
+
+
+def of_labels(train: Path, test: Path) -> Blind:
+    """SNLI-VE, NLVR2: the most frequent label, and what the sentence's words say."""
+    learnt, asked = _rows(train), _rows(test)
+    model = BagOfWords([pre_caption(row["sentence"]) for row in learnt], [row["label"] for row in learnt])
+    guessed = [model.label(pre_caption(row["sentence"])) == row["label"] for row in asked]
+    return Blind(_mean([model.most_frequent == row["label"] for row in asked]), _mean(guessed), len(asked))
+
+
+def of_answers(train: Path, test: Path) -> Blind:
+    """VQA: the most frequent answer, and what the question's words say."""
+    learnt, asked = _rows(train), _rows(test)
+    chosen = [Counter(row["answer"]).most_common(1)[0][0] for row in learnt]
+    model = BagOfWords([pre_question(row["question"]) for row in learnt], chosen)
+    guessed = [answer_accuracy(model.label(pre_question(row["question"])), row["answer"]) for row in asked]
+    frequent = [answer_accuracy(model.most_frequent, row["answer"]) for row in asked]
+    return Blind(_mean(frequent), _mean(guessed), len(asked))
+
+
+def of_boxes(folder: Path, detections: Path, expressions: Sequence[Path]) -> dict[str, Blind]:
+    """RefCOCO+ by split: a random proposal, and the largest, which a map that is even everywhere chooses."""
+    referents, even = read_referents(folder, detections), torch.ones(1, 1)
+    random: dict[str, list[float]] = defaultdict(list)
+    largest: dict[str, list[bool]] = defaultdict(list)
+    for row in (row for path in expressions for row in _rows(path)):
+        split, box, proposals, width, height = referents[row["ref_id"]]
+        chosen = best_box(even, proposals, width, height)
+        assert chosen is not None
+        random[split].append(sum(_same(each, box) for each in proposals) / len(proposals))
+        largest[split].append(_same(chosen, box))
+    return {split: Blind(_mean(random[split]), _mean(largest[split]), len(random[split])) for split in random}
+
+
+def _same(proposal: Box, box: Box) -> bool:
+    return iou(proposal, box) >= CORRECT_IOU
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return rows

@@ -1,0 +1,85 @@
+"""``python -m demo.tasks``: every downstream task of a baseline, trained and scored on scenes, beside chance.
+
+A small model is pre-trained, and fine-tuned for each task, by the official command lines, which are echoed. Results:
+runs/tasks_albef/results.json, and each run's own folder. A second call goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.settings import REPOSITORY
+from demo.stages import run_stages
+from demo.task_runs import TaskSettings, stages
+from demo.task_scores import TASKS, Score, scores
+from vlp.arguments import whole
+from vlp.files import write_json
+
+BASELINES = ("albef",)
+
+
+def main(settings: TaskSettings) -> None:
+    """Run all stages, print the table and write the results."""
+    claim_output(settings)
+    run_stages(stages(settings))
+    found = [score for task in settings.tasks for score in scores(task, settings.output / task, settings.lists)]
+    runs = {name: json.loads(settings.done(name).read_text()) for name in settings.runs}
+    path = settings.output / "results.json"
+    write_json(
+        path, {"baseline": settings.baseline, "scores": [dataclasses.asdict(score) for score in found], "runs": runs}
+    )
+    print_table(found)
+    print(f"written: {path}")
+
+
+def claim_output(settings: TaskSettings) -> None:
+    """Refuse a folder that holds runs of other sizes; other tasks may join.
+
+    Raises:
+        SystemExit: saying what to do.
+    """
+    path = settings.output / "settings.json"
+    wanted = {**dataclasses.asdict(settings), "output": str(settings.output)}
+    del wanted["tasks"]
+    if path.exists() and json.loads(path.read_text()) != wanted:
+        raise SystemExit(f"{settings.output} holds tasks of other settings: remove it, or give another --output")
+    settings.output.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
+
+
+def print_table(found: Sequence[Score]) -> None:
+    """The scores on the terminal, in percent."""
+    table = Table(title="scenes, in percent")
+    for column in ("task", "metric", "score", "chance", "without the image", "items"):
+        table.add_column(column, justify="left" if column in ("task", "metric") else "right")
+    for each in found:
+        blind = "–" if each.blind is None else f"{each.blind:.1f}"
+        table.add_row(each.task, each.metric, f"{each.value:.1f}", f"{each.chance:.1f}", blind, str(each.items))
+    Console().print(table)
+
+
+def parse(argv: Sequence[str]) -> TaskSettings:
+    """Settings from flags."""
+    parser = argparse.ArgumentParser("python -m demo.tasks", description="Train and score every downstream task.")
+    parser.add_argument("--baseline", choices=BASELINES, default=BASELINES[0], help=f"default {BASELINES[0]}")
+    parser.add_argument("--output", type=Path, help="default runs/tasks_BASELINE")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="default: all of them")
+    for field in dataclasses.fields(TaskSettings)[3:]:
+        least = 0 if field.name == "seed" else 1
+        flag = "--" + field.name.replace("_", "-")
+        parser.add_argument(flag, type=whole(least), default=field.default, help=f"default {field.default}")
+    chosen = vars(parser.parse_args(argv))
+    output = chosen["output"] or REPOSITORY / "runs" / f"tasks_{chosen['baseline']}"
+    return TaskSettings(**{**chosen, "output": output.resolve(), "tasks": tuple(chosen["tasks"])})
+
+
+if __name__ == "__main__":
+    main(parse(sys.argv[1:]))
