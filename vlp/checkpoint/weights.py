@@ -24,6 +24,8 @@ from vlp.checkpoint.torchscript import torchscript_tensors
 
 # Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
 STATE_KEYS = ("state_dict", "model")
+# In a checkpoint of official form: what an added objective has beside ``model``, which official code loads strictly.
+ADDED_KEY = "added_model"
 
 
 def sha256_of_file(path: str | Path) -> str:
@@ -149,7 +151,9 @@ def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor
         WeightsError: there are none, or some that no model has.
     """
     key = state_key(content)
-    state = {name: t for name, t in (content[key] if key else content).items() if isinstance(t, Tensor)}
+    added = content.get(ADDED_KEY)
+    named = {**(content[key] if key else content), **(added if isinstance(added, dict) else {})}
+    state = {name: t for name, t in named.items() if isinstance(t, Tensor)}
     if not state:
         raise WeightsError(f"{path}: holds no tensors (its keys are {sorted(map(str, content))[:8]})")
     for name, tensor in state.items():

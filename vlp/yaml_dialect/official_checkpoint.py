@@ -13,7 +13,8 @@ from typing import Any
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
+from vlp.checkpoint.recognition import EPIC_PREFIX
+from vlp.checkpoint.weights import ADDED_KEY, WeightsError, check_shapes, read_checkpoint, tensors_of
 from vlp.training.learning_rates import set_rates
 from vlp.yaml_dialect.optimization import batches_per_epoch
 
@@ -21,11 +22,17 @@ PARTS: dict[str, type] = {"model": dict, "optimizer": dict, "epoch": int}
 
 
 def official_checkpoint(trainer: L.Trainer, module: L.LightningModule, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The official dict of the epoch that ends; every rank must call it."""
+    """The official dict of the epoch that ends; every rank must call it.
+
+    ``model`` has the official names alone, so that official code loads it strictly; EPIC's own stand in ADDED_KEY.
+    """
+    state = module.state_dict()
+    added = {name: tensor for name, tensor in state.items() if name.startswith(EPIC_PREFIX)}
     optimizer = trainer.optimizers[0]
     rates = [group["initial_lr"] for group in optimizer.param_groups]
     return {
-        "model": module.state_dict(),
+        "model": {name: tensor for name, tensor in state.items() if name not in added},
+        **({ADDED_KEY: added} if added else {}),
         "optimizer": trainer.strategy.optimizer_state(optimizer),
         "lr_scheduler": scheduler_state(config["schedular"], rates),
         "config": dict(config),
@@ -88,7 +95,7 @@ class AfterEpoch(L.Callback):
         Raises:
             WeightsError: of another model or size.
         """
-        state, own = self.content["model"], model.state_dict()
+        state, own = tensors_of(self.path, self.content), model.state_dict()
         if different := sorted(state.keys() ^ own.keys()):
             side = "has" if different[0] in state else "lacks"
             raise WeightsError(f"{self.path} is of another model: it {side} {different[0]} ({len(different)} differ)")

@@ -105,6 +105,13 @@ def test_epic_off_is_vanilla_to_the_bit(albef: AlbefLauncher, vanilla: Run, tmp_
 # EPIC ----------------------------------------------------------------------------------------------------
 
 
+def test_official_code_finds_the_official_model_beside_epics_own_weights(epic: Run, vanilla: Run) -> None:
+    ours, plain = (run.official("checkpoint_00.pth") for run in (epic, vanilla))
+    assert list(ours["model"]) == list(plain["model"])
+    assert ours["added_model"] and all(name.startswith("epic.") for name in ours["added_model"])
+    assert ours.keys() - plain.keys() == {"added_model"}
+
+
 def test_epic_trains_beside_the_official_objectives(epic: Run, vanilla: Run) -> None:
     for tag in (*(f"train/{meter}" for meter in METERS), *(f"epic/train/{name}" for name in REPORTED)):
         values = epic.values(tag)
