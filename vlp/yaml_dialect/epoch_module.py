@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlp.losses.total import losses_of, total_loss
+from vlp.training.exact_state import epoch_is_complete
 from vlp.training.running_mean import RunningMean
 from vlp.yaml_dialect.epoch_log import tag
 from vlp.yaml_dialect.optimization import Optimization, batches_per_epoch, decay_groups, scheduled
@@ -90,6 +91,8 @@ class EpochModule(L.LightningModule):
         return total_loss(outputs)
 
     def on_train_epoch_end(self) -> None:
+        if not epoch_is_complete(self.trainer):  # max_steps has cut it: the run that goes on ends it
+            return
         for meter in self._meters:
             mean: RunningMean = getattr(self, f"train_{meter}")
             self.train_stats[meter] = float(mean.compute())
