@@ -12,7 +12,7 @@ from tests.unit.small_parts import Batch, stirred
 
 PAD, CLS, SEP, MASK, VOCAB = 0, 101, 102, 103, 200
 IMAGE, PATCH = 16, 8
-BERT = {
+BERT: dict[str, Any] = {
     **{"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32},
     **{"fusion_layer": 2, "encoder_width": 24, "vocab_size": VOCAB, "max_position_embeddings": 40},
     **{"type_vocab_size": 2, "pad_token_id": PAD, "layer_norm_eps": 1e-12, "initializer_range": 0.02},
