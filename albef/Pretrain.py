@@ -19,9 +19,8 @@ from vlp.yaml_dialect.start import start
 
 def main(config: dict[str, Any]) -> None:
     """Import the model only for a configuration that can run."""
-    from vlp.yaml_dialect.run import run
-
     from albef.baseline import BASELINE
+    from vlp.yaml_dialect.run import run
 
     run(BASELINE, "Pretrain", config)
 

@@ -21,7 +21,8 @@ OWN_STATE = ("image_queue", "text_queue", "queue_ptr", "temp", "visual_encoder_m
 
 def same_end(run: Run, whole: Run) -> None:
     """Logs, weights, queues, momentum models, optimiser and random states at the end of both runs are equal."""
-    assert lines(run) == lines(whole) and run.log == whole.log
+    assert run.log == whole.log
+    assert lines(run) == lines(whole)
     files = ("checkpoints/last.ckpt", f"checkpoint_{EPOCHS - 1:02d}.pth")
     for ours, theirs in ([tensors(r.official(name)) for r in (run, whole)] for name in files):
         assert ours.keys() == theirs.keys() and len(ours) > 200
@@ -74,6 +75,13 @@ def test_a_signal_stops_after_the_step(step: int, albef: AlbefLauncher, whole: R
     done = torch.load(stopped.checkpoint, weights_only=True, mmap=True)["global_step"]
     assert f"stopped by a signal after step {done}; status 75" in stopped.output and done < LAST
     resumed = albef.run("Pretrain", *items, "resume_from=auto", output=stopped.directory)
+    same_end(resumed, whole)
+
+
+def test_a_run_that_max_steps_ended_goes_on_with_more(albef: AlbefLauncher, whole: Run, items: tuple[str, ...]) -> None:
+    """In the middle of an epoch."""
+    half = albef.run("Pretrain", *items, "max_steps=3")
+    resumed = albef.run("Pretrain", *items, "resume_from=auto", output=half.directory)
     same_end(resumed, whole)
 
 
