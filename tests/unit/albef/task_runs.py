@@ -85,7 +85,7 @@ def config_of(script: str, folder: Path, **changes: Any) -> dict[str, Any]:
     keys = {name: value for name, value in sizes.items() if name in schema.model_fields}
     keys |= {"train_file": [str(folder / f"{script}_train.json")], "output_dir": str(folder / "run")}
     own = {"image_res": 32, "checkpoint": "", "text_decoder": str(folder), "answer_list": str(folder / "answers.json")}
-    own |= dict.fromkeys(("val_file", "test_file"), [str(folder / f"{script}_test.json")])
+    own |= {key: [str(folder / f"{script}_test.json")] for key in ("val_file", "test_file")}
     own |= {"batch_size_train": 4, "batch_size_test": 4, "k_test": 4, "block_num": 2, "alpha": 0.4}
     own |= {"refcoco_data": str(folder), "det_file": str(folder / "dets.json")}
     keys |= {name: value for name, value in own.items() if name in schema.model_fields}
