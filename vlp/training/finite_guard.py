@@ -17,7 +17,7 @@ from vlp.training.leave import leave
 from vlp.training.preemption import Preemption
 from vlp.training.run_log import run_directory
 
-ADVICE = "Look at the samples, lower learning_rate, or take precision=bf16 or 32 instead of 16"
+ADVICE = "Look at the samples, lower the learning rate, or take precision=bf16 or 32 instead of 16"
 
 
 class FiniteGuard(Callback):
@@ -125,8 +125,11 @@ def _wrong_batches(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _lines(samples: Mapping[str, Any]) -> list[str]:
-    """``dataset coco, img_index 3, raw_index 7, text a red ball`` of every sample; what the batch has of these."""
-    columns = [key for key in ("dataset", "img_index", "raw_index", "text") if key in samples]
+    """``dataset coco, img_index 3, raw_index 7, text a red ball`` of every sample; what the batch has of these.
+
+    Of JSON lists: ``dataset coco_train, index 7, text a red ball``, the list's name and the row in it.
+    """
+    columns = [key for key in ("dataset", "img_index", "raw_index", "index", "text") if key in samples]
     rows = zip(*(samples[key] for key in columns), strict=True)
     return [", ".join(f"{key} {value}" for key, value in zip(columns, row, strict=True)) for row in rows]
 

@@ -46,7 +46,7 @@ def meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     draws = ("exponential_", torch.Tensor.exponential_), ("randint", torch.randint)
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr(RandomStream, "_new", lambda *_: None)
-    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator: draws[0][1](self))
+    monkeypatch.setattr(torch.Tensor, "exponential_", lambda self, generator=None: draws[0][1](self))
     monkeypatch.setattr(torch, "randint", lambda *given, generator=None, **named: draws[1][1](*given, **named))
     yield
 
