@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from benchmarks.arrow_steps import ArrowSteps
 from benchmarks.baseline import Batch
 from tests.gpu.numbers import LENGTHS
+from vlp.training.finite_guard import FiniteGuard
 
 WARM_UP = 2  # steps in which torch fetches its libraries' handles, workspaces and kernels
 
@@ -74,11 +75,35 @@ class NoWaits(Callback):
         device = trainer.strategy.root_device.type
 
         def watching(*arguments: Any) -> None:
-            number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-            ends_step = (number + 1) % trainer.accumulate_grad_batches == 0
-            watch = trainer.global_step >= WARM_UP and not ends_step
+            watch = trainer.global_step >= WARM_UP and self._is_watched(trainer)
             self.watched += watch
             with no_waits(device if watch else "cpu"):
                 advance(*arguments)
 
         return watching
+
+    def _is_watched(self, trainer: L.Trainer) -> bool:
+        number = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return (number + 1) % trainer.accumulate_grad_batches != 0
+
+
+class NoWaitsBesideTheGuard(NoWaits):
+    """The same of every batch, the guard's one value apart: where each batch is a step of its own."""
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        (guard,) = (each for each in trainer.callbacks if isinstance(each, FiniteGuard))  # type: ignore[attr-defined]
+        hook: Any = guard.on_before_optimizer_step
+
+        def spared(*arguments: Any) -> None:
+            before = torch.cuda.get_sync_debug_mode() if torch.cuda.is_available() else 0
+            if before:
+                torch.cuda.set_sync_debug_mode("default")
+            hook(*arguments)
+            if before:
+                torch.cuda.set_sync_debug_mode(before)
+
+        guard.on_before_optimizer_step = spared  # type: ignore[method-assign]
+
+    def _is_watched(self, trainer: L.Trainer) -> bool:
+        return True

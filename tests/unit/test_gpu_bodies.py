@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arrow_steps import ArrowSteps
+from tests.gpu.albef_runs import trains_without_waits
 from tests.gpu.numbers import (
     BUILDERS,
     VARIANTS,
@@ -20,6 +21,7 @@ from tests.gpu.numbers import (
     tolerance,
 )
 from tests.gpu.waits import WARM_UP, NoWaits, step_without_waits
+from tests.unit.albef.task_runs import write_data as write_lists
 from tests.unit.training.small_runs import built as built_run
 from tests.unit.training.small_runs import write_data
 
@@ -64,6 +66,12 @@ def test_every_batch_but_those_that_end_a_step_is_watched(tmp_path: Path) -> Non
     run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]
     run.trainer.fit(run.model, datamodule=run.datamodule)
     assert run.trainer.accumulate_grad_batches == 2 and waits.watched == 2
+
+
+@pytest.mark.parametrize(("script", "variant"), [("Pretrain", "epic"), ("Pretrain", "momentum"), ("VQA", "")])
+def test_runs_of_albef(script: str, variant: str, tmp_path: Path) -> None:
+    write_lists(tmp_path)
+    trains_without_waits(script, tmp_path, tmp_path / "out", "cpu", variant)
 
 
 @pytest.mark.slow

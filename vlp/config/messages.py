@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from vlp.config.describe import choices, describe, describe_item
 from vlp.config.nearest import did_you_mean
+from vlp.config.plain import shortened
 
 Fields = Mapping[str, FieldInfo]
 Errors = list[Mapping[str, Any]]
@@ -40,11 +41,15 @@ def _wrong_value(name: str, field: FieldInfo, value: Any, errors: Errors) -> str
         if found["type"] == "extra_forbidden":
             return f"unknown config key {f'{name}.{last}'!r}{did_you_mean(last, inner, f'{name}.')}"
         if last in inner and last in value:
-            return f"{name}.{last}={value[last]!r}: expected {describe(inner[last])}"
+            return f"{name}.{last}={_repeated(value[last])}: expected {describe(inner[last])}"
         if get_origin(field.annotation) is dict and last in value:
-            return f"{name}.{last}={value[last]!r}: expected {describe_item(field)}"
+            return f"{name}.{last}={_repeated(value[last])}: expected {describe_item(field)}"
     wrong = value if isinstance(value, str) else next(_wrong_items(value, errors), None)
-    return f"{name}={value!r}: expected {describe(field)}{did_you_mean(wrong, choices(field), always=False)}"
+    return f"{name}={_repeated(value)}: expected {describe(field)}{did_you_mean(wrong, choices(field), always=False)}"
+
+
+def _repeated(value: Any) -> str:
+    return shortened(repr(value), 300)
 
 
 def _inner_fields(field: FieldInfo) -> dict[str, FieldInfo]:

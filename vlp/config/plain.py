@@ -29,6 +29,6 @@ def not_plain(value: Any) -> str:
     return ""
 
 
-def shortened(text: str) -> str:
+def shortened(text: str, most: int = 60) -> str:
     """A text as a message repeats it."""
-    return text if len(text) <= 60 else f"{text[:60]}…"
+    return text if len(text) <= most else f"{text[:most]}…"

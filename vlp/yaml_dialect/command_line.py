@@ -19,7 +19,7 @@ from vlp.config.plain import not_plain, shortened
 from vlp.config.schema import ConfigError, Schema, check, check_alone, defaults
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.keys import is_flag
-from vlp.yaml_dialect.launch import world_size
+from vlp.yaml_dialect.launch import meeting_place, world_size
 from vlp.yaml_dialect.paths import check_files
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
 
@@ -50,6 +50,7 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     check_alone(command.schema, {"world_size": config["world_size"], "distributed": config["distributed"]})
     config["world_size"] = world_size(config["world_size"], config["distributed"])
     check(command.schema, config)
+    meeting_place(config["dist_url"])
     check_files(command.schema, config)
     return config
 

@@ -74,14 +74,14 @@ def world_size(asked: int, distributed: bool) -> int:
     return found.total
 
 
-def set_meeting_place(dist_url: str) -> None:
-    """Let ``--dist_url tcp://HOST:PORT`` say where the processes meet; env:// leaves it to the launcher.
+def meeting_place(dist_url: str) -> tuple[str, int] | None:
+    """Host and port of ``--dist_url tcp://HOST:PORT``; None for env://, which leaves them to the launcher.
 
     Raises:
         ConfigError: neither of the two.
     """
     if dist_url == "env://":
-        return
+        return None
     try:
         place = urlsplit(dist_url)
         host, port = place.hostname, place.port
@@ -89,7 +89,17 @@ def set_meeting_place(dist_url: str) -> None:
         host = port = None
     if not dist_url.startswith("tcp://") or not host or not port:
         raise ConfigError(f"--dist_url {dist_url}: expected env://, or tcp://HOST:PORT")
-    os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = host, str(port)
+    return host, port
+
+
+def set_meeting_place(dist_url: str) -> None:
+    """Let ``--dist_url`` say where the processes meet.
+
+    Raises:
+        ConfigError: as :func:`meeting_place`.
+    """
+    if place := meeting_place(dist_url):
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = place[0], str(place[1])
 
 
 def _set(name: str) -> bool:
