@@ -83,7 +83,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSettings:
     made = parse(["--output", str(tmp_path), "--pretrain-epochs", "3", "--seed", "7"])
     (made.lists / "refcoco+").mkdir(parents=True)
     names = [
-        *("coco", "coco_train", "coco_val", "coco_test", "vg", "vqa_train", "vqa_val", "answer_list"),
+        *("coco", "coco_train", "coco_val", "coco_test", "vqa_train", "vqa_val", "answer_list"),
         *(f"{each}_{split}" for each in ("ve", "nlvr") for split in ("train", "dev", "test")),
         *("refcoco+_train", "refcoco+_val", "refcoco+_test", "refcoco+/dets"),
     ]
