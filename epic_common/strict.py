@@ -32,7 +32,7 @@ def _one(settings: Any, error: Any, prefix: str) -> str:
     allowed = [*_bounds(settings.__pydantic_fields__[name].metadata)]
     if error["type"] not in _OUTSIDE:
         allowed.insert(0, error["msg"].removeprefix("Input should be "))
-    return f"{prefix}{name} is {error['input']!r}; it must be {', '.join(allowed)}"
+    return f"{prefix}{name} is {error['input']!r:.300}; it must be {', '.join(allowed)}"
 
 
 def _bounds(constraints: Any) -> Iterator[str]:

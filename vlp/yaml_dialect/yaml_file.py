@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.representer import SafeRepresenter
 
 from vlp.config.plain import not_plain
 from vlp.config.schema import ConfigError
@@ -80,9 +81,22 @@ def load_yaml(text: str) -> Any:
 def write_yaml(path: str | Path, values: Mapping[str, Any]) -> None:
     """Write plain values as YAML, atomically."""
     writer = YAML(typ="safe", pure=True)
+    writer.Representer = _Representer
     writer.default_flow_style = None
     with atomic_open(path) as handle:
         writer.dump(dict(values), handle)
+
+
+class _Representer(SafeRepresenter):
+    """Quotes text that begins with ``?``, which ruamel writes as it is and then reads as a key."""
+
+
+def _represent_text(representer: SafeRepresenter, text: str) -> Any:
+    style = '"' if text.startswith("?") else None
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Representer.add_representer(str, _represent_text)
 
 
 def _text(path: Path) -> str:

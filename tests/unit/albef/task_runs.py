@@ -64,7 +64,7 @@ def write_data(folder: Path) -> None:
 def write_references(folder: Path) -> None:
     """RefCOCO+'s references of the tested rows, two in each split of an evaluation."""
     numbers = range(TESTED)
-    refs = [
+    refs: list[dict[str, Any]] = [
         {"ref_id": i, "ann_id": i, "image_id": i, "split": ("val", "testA", "testB")[i % 3], "sentences": []}
         for i in numbers
     ]

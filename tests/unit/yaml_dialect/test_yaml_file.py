@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from vlp.config.schema import ConfigError
@@ -99,6 +99,7 @@ def test_json_that_is_wrong(text: str, said: str, tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example({"a": "?0", "b": ["?"], "c": {"d": "? e"}})
 @given(st.dictionaries(NAMES, PLAIN, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(tmp_path: Path, values: dict[str, Any]) -> None:
     write_yaml(tmp_path / "written.yaml", values)
