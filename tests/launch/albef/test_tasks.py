@@ -13,21 +13,21 @@ from tests.launch.launcher import ENVIRONMENT, ROOT
 
 
 def run(output: Path) -> str:
-    command = [sys.executable, "-m", "demo.tasks", "--output", str(output), "--tasks", "Retrieval", "VE"]
+    sizes = ("--pretrain-epochs", "4", "--tasks", "VE", "VQA")
+    command = [sys.executable, "-m", "demo.tasks", "--output", str(output), *sizes]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=5400)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
-def test_retrieval_and_entailment_beat_chance(tmp_path: Path) -> None:
+def test_entailment_and_questions_beat_chance(tmp_path: Path) -> None:
+    """And a second call runs nothing again."""
     run(tmp_path)
     results = json.loads((tmp_path / "results.json").read_text())
-    scores = {(each["task"], each["metric"]): each for each in results["scores"]}
-    for way in ("txt", "img"):
-        recall = scores["Retrieval", f"test_{way}_r10"]
-        assert recall["value"] > 3 * recall["chance"], recall
-    entailment = scores["VE", "test_acc"]
-    assert entailment["value"] > 1.8 * entailment["chance"], entailment
-    again = run(tmp_path)
-    assert "$ cd albef" not in again and json.loads((tmp_path / "results.json").read_text()) == results
+    scores = {each["task"]: each for each in results["scores"]}
+    assert scores["VE"]["value"] > scores["VE"]["chance"] + 25, scores
+    assert scores["VQA"]["value"] > scores["VQA"]["chance"] + 15, scores
+    assert set(results["runs"]) == {"Pretrain", "VE", "VQA"}
+    assert "$ cd albef" not in run(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == results
