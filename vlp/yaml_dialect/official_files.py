@@ -62,7 +62,7 @@ class OfficialFiles(Checkpoint):
         if not epoch_is_complete(trainer):  # max_steps has cut it
             return
         if self._improves(trainer, pl_module.results):
-            self.best_epoch, self.results = trainer.current_epoch, pl_module.results
+            self.best_epoch, self.results = trainer.current_epoch, dict(pl_module.results)  # which evaluations change
             self.kept = self._name(trainer.current_epoch)
             content = official_checkpoint(trainer, pl_module, self.config)
             if trainer.is_global_zero:

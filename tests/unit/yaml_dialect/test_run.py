@@ -167,6 +167,16 @@ def test_results_name_what_was_measured(tmp_path: Path) -> None:
     assert (results["baseline"], results["task"], results["config"]["seed"]) == ("small", "small", 42)
 
 
+def test_results_are_those_of_the_best_epoch_when_later_ones_are_worse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SmallModel, "evaluation_results", lambda self, split: {"acc": 1 / (1 + self.current_epoch)})
+    out = trained(tmp_path, keeps="best")
+    assert [line["val_acc"] for line in log_lines(out)] == [1, 1 / 2, 1 / 3]
+    results = json.loads((out / "results.json").read_text())
+    assert results["epoch"] == 0 and results["metrics"] == {"val_acc": 1, "test_acc": 1}
+
+
 def test_scoring_a_checkpoint(tmp_path: Path) -> None:
     out = trained(tmp_path, "schedular.epochs=2", keeps="every")
     before = (out / "config.json").read_bytes(), (out / "log.txt").read_text()
