@@ -7,6 +7,7 @@ Source: docs/official/albef.md §2.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,12 +88,18 @@ def write_yaml(path: str | Path, values: Mapping[str, Any]) -> None:
         writer.dump(dict(values), handle)
 
 
+_PLAIN = re.compile(r"[\w./][\w./+-]*", re.ASCII)
+
+
 class _Representer(SafeRepresenter):
-    """Quotes text that begins with ``?``, which ruamel writes as it is and then reads as a key."""
+    """Quotes what is not a plain word or path: ruamel writes some text as it is and reads it as something else.
+
+    ``?0`` would be a key, ``:0`` no YAML, a line break of Unicode a space.
+    """
 
 
 def _represent_text(representer: SafeRepresenter, text: str) -> Any:
-    style = '"' if text.startswith("?") else None
+    style = None if _PLAIN.fullmatch(text) else '"'
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 

@@ -127,7 +127,14 @@ def started(launcher: list[str], folder: Path, *argv: str) -> Path:
     return folder / "out"
 
 
-@pytest.mark.parametrize("launcher", [TORCHRUN, OLD, [*OLD, "--use_env"]], ids=["torchrun", "launch", "use_env"])
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        pytest.param(TORCHRUN, id="torchrun"),
+        pytest.param(OLD, id="launch", marks=pytest.mark.slow),
+        pytest.param([*OLD, "--use_env"], id="use_env"),
+    ],
+)
 def test_two_processes_leave_one_run(launcher: list[str], tmp_path: Path) -> None:
     out = started(launcher, tmp_path, "schedular.epochs=2", "rows=8")
     lines = [json.loads(line) for line in (out / "log.txt").read_text().splitlines()]
@@ -140,6 +147,7 @@ def test_two_processes_leave_one_run(launcher: list[str], tmp_path: Path) -> Non
     assert [line["step"] for line in logged if "train/loss_fit" in line] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_to_the_bit(tmp_path: Path) -> None:
     settings = ("rows=12", "shard_optimizer=True")
     whole = started(TORCHRUN, tmp_path / "whole", *settings)

@@ -100,6 +100,7 @@ def test_json_that_is_wrong(text: str, said: str, tmp_path: Path) -> None:
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example({"a": "?0", "b": ["?"], "c": {"d": "? e"}})
+@example({"a": "\x85", "b": ["\u2028x"], "c": {"d": " \u2029"}, "e": "\ufeff"})
 @given(st.dictionaries(NAMES, PLAIN, min_size=1, max_size=5))
 def test_what_is_written_is_read_again(tmp_path: Path, values: dict[str, Any]) -> None:
     write_yaml(tmp_path / "written.yaml", values)
