@@ -23,8 +23,8 @@ from vlp.nn.cross_attention import Seen
 from vlp.nn.feature_queue import enqueue, random_queue
 from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
-from vlp.nn.packed_text import TextLayout, TextPlan
 from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, stacked, with_padding
+from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.yaml_dialect.epoch_module import EpochModule
@@ -99,8 +99,7 @@ class ContrastiveModel(EpochModule):
         self.text_encoder_m: Any = momentum_copy(text_encoder)
         self.text_proj_m = momentum_copy(self.text_proj)
         if config["gradient_checkpointing"]:
-            self.visual_encoder.set_grad_checkpointing()
-            self.bert.gradient_checkpointing = True
+            recompute_layers(self)
         compile_layers(self, config["compile"])
 
     @property
@@ -129,17 +128,13 @@ class ContrastiveModel(EpochModule):
 
     # Encoding --------------------------------------------------------------------------------------------
 
-    def text_layout(self, plan: TextPlan) -> PaddedLayout:
-        """How sentences are stored: without padding, unless ``pack_text`` is off."""
-        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
-
     def image_feat(self, image: Tensor) -> Tensor:
         """Encoded images (B, N, d) -> (B, embed_dim), norm 1."""
-        return F.normalize(self.vision_proj(image[:, 0]).float(), dim=-1)
+        return feature(self.vision_proj, image[:, 0])
 
     def text_feat(self, text: Tensor, layout: PaddedLayout) -> Tensor:
         """Text states, stored as the layout says -> (B, embed_dim), norm 1."""
-        return F.normalize(self.text_proj(layout.first(text)[:, 0]).float(), dim=-1)
+        return feature(self.text_proj, layout.first(text)[:, 0])
 
     @torch.no_grad()
     def momentum_states(self, images: Tensor, sentences: Sequence[Tensor], layout: PaddedLayout) -> Momentum:
@@ -150,9 +145,8 @@ class ContrastiveModel(EpochModule):
         follow(self.pairs, self.config["momentum"])
         image = self.visual_encoder_m(images)
         texts = encode_together(self.bert_m, sentences, layout)
-        image_feat = F.normalize(self.vision_proj_m(image[:, 0]).float(), dim=-1)
-        text_feat = F.normalize(self.text_proj_m(layout.first(texts[0])[:, 0]).float(), dim=-1)
-        return Momentum(image, texts, image_feat, text_feat)
+        image_feat = feature(self.vision_proj_m, image[:, 0])
+        return Momentum(image, texts, image_feat, feature(self.text_proj_m, layout.first(texts[0])[:, 0]))
 
     # Objectives ------------------------------------------------------------------------------------------
 
@@ -233,6 +227,11 @@ class ContrastiveModel(EpochModule):
         for each, of_pass in zip(passes, states, strict=True):
             outputs |= each.finish(of_pass)
         return outputs
+
+
+def feature(projection: nn.Module, first: Tensor) -> Tensor:
+    """What is contrasted: the projection of first tokens (B, d), float32 (B, embed_dim) of norm 1."""
+    return F.normalize(projection(first).float(), dim=-1)
 
 
 def encoder_of(text_encoder: nn.Module) -> FusionEncoder:

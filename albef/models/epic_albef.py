@@ -29,7 +29,7 @@ from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.layout import State
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
-from vlp.nn.packed_text import TextLayout
+from vlp.nn.packed_text import text_layout
 from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, spread, stacked
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
@@ -48,8 +48,7 @@ class AlbefTeacher(nn.Module):
 
     def text_layout(self, batch: dict[str, Any]) -> PaddedLayout:
         """How the batch's sentences are stored: as the student stores them."""
-        plan = plan_of(batch)["text"]
-        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
+        return text_layout(plan_of(batch)["text"], self.config["pack_text"])
 
     def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
         """The [CLS] image state's key (B, h, d_h), and the text's queries (B, h, n, d_h), in fusion layer ``layer``.

@@ -10,10 +10,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from albef.models.initial_weights import load_initial_weights
-from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
-from vlp.nn.packed_text import TextLayout, TextPlan
-from vlp.nn.padding import PaddedLayout
+from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.yaml_dialect.epoch_module import EpochModule
@@ -39,7 +37,8 @@ class FineTunedModel(EpochModule):
         if config["distill"]:
             for name in self.parts:
                 setattr(self, f"{name}_m", momentum_copy(getattr(self, name)))
-        save_memory(self)
+        if config["gradient_checkpointing"]:
+            recompute_layers(self)
         compile_layers(self, config["compile"])
 
     @property
@@ -62,20 +61,6 @@ class FineTunedModel(EpochModule):
     def unused_parameters(self) -> list[str]:
         """Every trained parameter gets a gradient in every step."""
         return []
-
-    def text_layout(self, plan: TextPlan) -> PaddedLayout:
-        """How sentences are stored: without padding, unless ``pack_text`` is off."""
-        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
-
-
-def save_memory(model: nn.Module) -> None:
-    """Let every encoder compute its layers again in the backward pass, where the config says it."""
-    if model.config["gradient_checkpointing"]:  # type: ignore[index]
-        for module in model.modules():
-            if isinstance(module, FusionEncoder):
-                module.gradient_checkpointing = True
-            elif isinstance(module, VisionEncoder):
-                module.set_grad_checkpointing()
 
 
 def classifier(width: int, classes: int) -> nn.Sequential:

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albef.models.finetuned_model import save_memory
 from albef.models.initial_weights import load_initial_weights
 from albef.models.paired_encoder import paired_encoder
 from albef.models.step_plan import plan_of
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.nn.cross_attention import Seen
-from vlp.nn.packed_text import TextLayout, TextPlan
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset
+from vlp.nn.padding import Queries, QuerySubset
+from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.training.ddp import names_below
@@ -49,16 +48,13 @@ class ALBEF(EpochModule):
         self.text_proj = nn.Linear(width, config["embed_dim"])
         self.ta_head = nn.Linear(width, 3)
         load_initial_weights(self)
-        save_memory(self)
+        if config["gradient_checkpointing"]:
+            recompute_layers(self)
         compile_layers(self, config["compile"])
 
     def unused_parameters(self) -> list[str]:
         """The projections draw images, without a gradient, and no objective reads the text's."""
         return ["temp", *names_below(self, ("vision_proj.", "text_proj."))]
-
-    def text_layout(self, plan: TextPlan) -> PaddedLayout:
-        """How sentences are stored: without padding, unless ``pack_text`` is off."""
-        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
 
     def forward(self, batch: dict[str, Any], alpha: float, assignment: Assignment | None = None) -> dict[str, Any]:
         """The loss of one training batch.

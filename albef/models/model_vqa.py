@@ -109,19 +109,19 @@ class ALBEF(FineTunedModel):
         """The ``k_test`` likeliest of candidates (C, m) for each question, best first; questions are encoded once."""
         states, mask = self.question_states(batch, plan_of(batch)["text"])
 
-        def log_probabilities(ids: Tensor, masks: Tensor, questions: Tensor) -> Tensor:
+        def logits_of(ids: Tensor, masks: Tensor, questions: Tensor) -> Tensor:
             layout = PaddedLayout(masks.bool())
             decoded = self.text_decoder.bert(ids, layout, states, Seen(rounds=0, drawn=questions, mask=mask))
             return self.text_decoder.logits(decoded)
 
         def losses(ids: Tensor, masks: Tensor, questions: Tensor) -> Tensor:
-            logits = log_probabilities(ids[:, :-1], masks[:, :-1], questions)
+            logits = logits_of(ids[:, :-1], masks[:, :-1], questions)
             found = distilled_losses(logits.flatten(0, 1), ids[:, 1:].flatten(), None, 0.0)
             return (found.view(len(ids), -1) * masks[:, 1:]).sum(dim=1)
 
         start = candidate_ids[:1, :1].expand(len(states), 1)  # [CLS]
         every = torch.arange(len(states), device=states.device)
-        first = log_probabilities(start, torch.ones_like(start), every)[:, 0]
+        first = logits_of(start, torch.ones_like(start), every)[:, 0]
         return rank_answers(first, candidate_ids, candidate_masks, self.config["k_test"], losses)
 
     def evaluation_results(self, split: str) -> dict[str, float]:

@@ -8,12 +8,13 @@ test) and, for photos of COCO, ``coco_id``; photos without one go into Flickr30k
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from scenes.coco_layout import karpathy_image
 
@@ -66,6 +67,24 @@ def write_layout(photos: Sequence[Photo], annotation: str, output: Path) -> None
         shutil.copyfile(photo.source, output / photo.folder / photo.name)
     (output / "karpathy").mkdir()
     (output / "karpathy" / annotation).write_text(json.dumps({"images": images}), encoding="utf-8")
+
+
+class Logged(Protocol):
+    """A run and its metrics."""
+
+    def values(self, tag: str) -> list[float]:
+        """Those of every step."""
+
+
+def check_learned(mlm_losses: Sequence[Sequence[float]], epic: Logged, steps: int) -> None:
+    """Whether runs of ``steps`` steps bring MLM's loss down, and the one with EPIC its own."""
+    for losses in mlm_losses:
+        assert len(losses) == steps and all(math.isfinite(loss) for loss in losses)
+        assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+    consistency = epic.values("epic/train/epic_itc")
+    assert len(consistency) == steps and consistency[-1] < consistency[0]
+    # The language model gives back some of the words that it replaces.
+    assert 0 < sum(epic.values("epic/train/epic_replaced_share")) / steps < 1
 
 
 def _rows(root: Path, of_coco: bool, most: dict[str, int]) -> list[dict[str, Any]]:

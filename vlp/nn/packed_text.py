@@ -50,6 +50,11 @@ class TextLayout(UnpaddedLayout):
         self.packing = plan
 
 
+def text_layout(plan: TextPlan, packed: bool) -> PaddedLayout:
+    """How the sentences of a plan are stored: without padding if ``packed`` (the key ``pack_text``)."""
+    return TextLayout(plan) if packed else PaddedLayout(plan.tokens.mask)
+
+
 def encode_text_states(encoder: PreTrainedModel, ids: Tensor, layout: PaddedLayout) -> Tensor:
     """The encoder's last hidden states of ids (B, n), stored as the layout says; what stands at padding is not read.
 

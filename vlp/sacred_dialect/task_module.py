@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vlp.data.trim import trimmed
 from vlp.evaluation.vqa import Predictions
 from vlp.losses.total import losses_of, total_loss
-from vlp.nn.packed_text import TextLayout, TextPlan
+from vlp.nn.packed_text import TextPlan, text_layout
 from vlp.nn.padding import PaddedLayout
 from vlp.sacred_dialect.step_plan import draw_itm_labels, text_plan, with_labels
 from vlp.sacred_dialect.task_metrics import epoch_wrapup, log_step
@@ -46,7 +46,7 @@ class TaskModule(Tasks):
 
     def text_layout(self, plan: TextPlan) -> PaddedLayout:
         """How sentences are stored: without padding, unless ``pack_text=False``."""
-        return TextLayout(plan) if self.config["pack_text"] else PaddedLayout(plan.tokens.mask)
+        return text_layout(plan, self.config["pack_text"])
 
     def prepared(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch with its plan, and its text cut to the longest sentence."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from vlp.losses.total import losses_of, total_loss
+from vlp.nn.packed_text import TextPlan, text_layout
+from vlp.nn.padding import PaddedLayout
 from vlp.training.exact_state import epoch_is_complete
 from vlp.training.running_mean import RunningMean
 from vlp.yaml_dialect.epoch_log import tag
@@ -45,6 +47,10 @@ class EpochModule(L.LightningModule):
         ``alpha`` is the weight of the momentum model's soft targets in this step.
         """
         raise NotImplementedError
+
+    def text_layout(self, plan: TextPlan) -> PaddedLayout:
+        """How sentences are stored: without padding, unless ``pack_text`` is off."""
+        return text_layout(plan, self.config["pack_text"])
 
     def check_data(self, datamodule: Any) -> None:
         """Take what evaluations need of the data, and refuse what they cannot have, before anything is trained.

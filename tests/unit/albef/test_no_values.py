@@ -10,7 +10,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from epic_common.config import PRESETS
 from tests.unit.albef.small_runs import saved_teacher
-from tests.unit.albef.task_runs import SCRIPTS, built, config_of, write_data
+from tests.unit.albef.task_runs import SCRIPTS, built, config_of
 from tests.unit.training.test_no_values import META, OnHost, meta
 from vlp.losses.total import total_loss
 
@@ -19,14 +19,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **{name: dict(PRESETS[name]) for name in ("epic", "itc_rand", "lm_fixed", "lm_cond")},
     "momentum": {"teacher": "momentum"},
 }
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_data(folder)
-    saved_teacher(folder)
-    return folder
 
 
 def check_nothing_is_asked(script: str, config: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from epic_common.config import PRESETS
 from tests.unit.albef.small_runs import saved_teacher
-from tests.unit.albef.task_runs import SCRIPTS, built, config_of, write_data
+from tests.unit.albef.task_runs import SCRIPTS, built, config_of
 from tests.unit.test_unused_parameters import told
 from vlp.losses.total import total_loss
 
@@ -19,14 +19,6 @@ EPIC: dict[str, dict[str, Any]] = {
     "momentum": {"teacher": "momentum"},
 }
 UNDISTILLED = ("Retrieval", "VQA", "VE", "NLVR", "Grounding")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_data(folder)
-    saved_teacher(folder)
-    return folder
 
 
 def check_told(script: str, config: dict[str, Any]) -> None:
