@@ -46,6 +46,7 @@ RECIPES = {
     "meter": Recipe("METER, CLIP-B/16 and RoBERTa-base, 288 px", 100_000, 4096, "meter_official.json"),
     "meter-ablation": Recipe("METER, CLIP-B/32 and RoBERTa-base, 224 px", 50_000, 4096, "meter_ablation.json"),
     "vilt": Recipe("ViLT-B/32, 384 x 384", 200_000, 4096, "vilt_official.json"),
+    "albef": Recipe("ALBEF, ViT-B/16 and BERT, 256 px, 4M", 300_000, 512, "albef_official.json"),
 }
 
 
