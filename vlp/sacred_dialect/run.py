@@ -28,6 +28,7 @@ from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_
 from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
+from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
 from vlp.training.trainer import prepare_process
@@ -48,6 +49,7 @@ def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEn
         evaluate(built, config, config["seed"], partial(write_results, baseline, built, config))
     else:
         train(built, config, config["seed"])
+    leave_processes()
 
 
 def build(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEnvironment | None = None) -> Run:

@@ -1,4 +1,4 @@
-"""Refuse a start whose processes contradict the config, before they wait for each other.
+"""The start and the end of a run's processes: a start that contradicts the config is refused before they wait.
 
 Source: docs/official/meter.md §1.4.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment
 
 from vlp.training.launch_variables import NODE_VARIABLES
@@ -34,3 +35,12 @@ def check_processes(environment: ClusterEnvironment, per_node: int, nodes: int) 
     node = os.environ.get("NODE_RANK", "0")
     if node not in map(str, range(nodes)):
         raise ValueError(f"NODE_RANK={node}, but num_nodes={nodes}: it must be one of 0 to {nodes - 1}")
+
+
+def leave_processes() -> None:
+    """End this process's part of the group after a complete run.
+
+    A thread of gloo or NCCL that still runs when the interpreter ends can abort the process, and so fail the run.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()

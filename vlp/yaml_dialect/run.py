@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import lightning as L
 import transformers
 
+from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
 from vlp.training.trainer import build_trainer, prepare_process
@@ -53,9 +54,10 @@ def run(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> None:
     built = or_exit(lambda: build(baseline, name, config))
     if config.get("evaluate"):
         evaluate(built.run, config, config["seed"], lambda _: scored(baseline, built, config), "config_evaluate.json")
-        return
-    train(built.run, config, config["seed"])
-    finish(baseline, built, config)
+    else:
+        train(built.run, config, config["seed"])
+        finish(baseline, built, config)
+    leave_processes()
 
 
 def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
