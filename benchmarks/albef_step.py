@@ -14,7 +14,6 @@ from transformers import BertConfig, PreTrainedTokenizerBase
 from albef.config import PretrainKeys
 from albef.models.epic_albef import AlbefEpic, AlbefTeacher
 from albef.models.model_pretrain import ALBEF
-from albef.models.step_plan import step_plan
 from benchmarks.albef_official import full_states, official_loss
 from benchmarks.baseline import Batch
 from benchmarks.epic_steps import ONE_TOKEN, EpicSteps
@@ -27,6 +26,7 @@ from vlp.data.draws import SampleKey
 from vlp.data.json.collate import JsonCollator
 from vlp.data.json.text import load_cls_tokenizer
 from vlp.data.masking import TokenMasker
+from vlp.nn.step_plan import step_plan
 
 
 class Size(NamedTuple):

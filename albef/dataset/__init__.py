@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from albef.dataset.ve_dataset import EntailmentTestDataset, EntailmentTrainDataset
-from albef.models.step_plan import step_plan
 from vlp.data.json.answers import read_answers
 from vlp.data.json.collate import JsonCollator
 from vlp.data.json.datamodule import TRAIN, JsonDataModule, Part
@@ -28,6 +27,7 @@ from vlp.data.json.datasets import (
 from vlp.data.json.text import load_cls_tokenizer
 from vlp.data.json.transforms import EvalTransform, TrainTransform
 from vlp.data.masking import TokenMasker
+from vlp.nn.step_plan import step_plan
 
 _LONGEST = 25  # tokens of a caption in pre-training and of a question in training
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from albef.models.finetuned_model import FineTunedModel, classifier
-from albef.models.step_plan import plan_of
 from vlp.evaluation.accuracy import Accuracy
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.padding import Queries, QuerySubset
+from vlp.nn.step_plan import plan_of
 
 
 class ClassifierModel(FineTunedModel):

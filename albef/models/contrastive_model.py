@@ -1,41 +1,30 @@
 """What pre-training, retrieval and grounding share: two encoders, momentum copies, queues, and their two objectives.
 
-Read ``contrast`` and ``match`` beside docs/official/albef.md §5: the numbers are those of the official passes, of which
-there is one here. Sentences do not see each other, so that clean, masked and negative ones go through the encoder as
-one batch; every image is projected once; the last layer computes what is read.
+Read ``contrast`` and :mod:`vlp.nn.fusion_passes` beside docs/official/albef.md §5: the numbers are those of the
+official passes, of which there is one here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from albef.models.initial_weights import load_initial_weights
-from vlp.data.masking import IGNORED
 from vlp.distributed import gathered_rows
 from vlp.losses.contrastive import contrastive_loss, soft_targets
 from vlp.losses.matching import draw_negatives
-from vlp.nn.cross_attention import Seen
 from vlp.nn.feature_queue import enqueue, random_queue
-from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.fusion_bert import FusionEncoder
+from vlp.nn.fusion_passes import Negatives, encode_together, encoder_of, feature
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, stacked, with_padding
+from vlp.nn.padding import PaddedLayout
 from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.yaml_dialect.epoch_module import EpochModule
-
-
-class FusionPass(NamedTuple):
-    """What one objective sends through text and fusion layers, each sentence with its own image."""
-
-    ids: Tensor  # (B, n) of its sentences
-    read: Queries  # the tokens whose last states are read
-    finish: Callable[[Tensor], dict[str, Any]]  # the last states (K, d) of those -> the objective's outputs
 
 
 class Momentum(NamedTuple):
@@ -53,14 +42,6 @@ class Similarities(NamedTuple):
 
     image_to_text: Tensor
     text_to_image: Tensor
-
-
-class Negatives(NamedTuple):
-    """For each text the image, and for each image the text, that it does not match: (B,) int64 each."""
-
-    images: Tensor
-    texts: Tensor
-    missing: Tensor | None = None  # (B,) bool, pairs for which the batch has none
 
 
 class ContrastiveModel(EpochModule):
@@ -185,63 +166,3 @@ class ContrastiveModel(EpochModule):
         size = len(matches)
         images = draw_negatives(similar.text_to_image[:, :size], matches)
         return Negatives(images, draw_negatives(similar.image_to_text[:, :size], matches), matches.all(dim=1))
-
-    def match(
-        self,
-        image: Tensor,
-        text: Tensor,
-        layout: PaddedLayout,
-        negatives: Negatives,
-        passes: Sequence[FusionPass] = (),
-        of_passes: Sequence[Tensor] = (),
-    ) -> dict[str, Any]:
-        """Image-text matching ("itm") of 3B pairs, and beside it the passes of other objectives.
-
-        The loss is the mean over the pairs that there are: without a negative, a pair counts by itself alone.
-
-        Args:
-            image: (B, N, d) encoded images.
-            text: states of the B unmasked sentences below the fusion layers, stored as the layout says.
-            of_passes: those of each pass's sentences.
-        """
-        assert layout.mask is not None
-        size, first = len(image), Queries.first(layout.mask)
-        # Only the device knows which texts were drawn, and so how long they are: they keep their padding.
-        of_negatives = with_padding(layout.mask[negatives.texts], layout)
-        negative_text = of_negatives.unpad(layout.pad(text)[negatives.texts])
-        together = stacked([layout, of_negatives, *[layout] * len(passes), layout])
-        queries = [first, first, *(each.read for each in passes), first]
-        fused = self.bert.fuse(
-            torch.cat([text, negative_text, *of_passes, text]),
-            together,
-            image,
-            Seen(rounds=2 + len(passes), drawn=negatives.images),
-            QuerySubset(together, Queries.together(queries, size)),
-        ).split([len(each.row) for each in queries])
-        positive, with_negative_text, *states, with_negative_image = fused
-        logits = self.itm_head(torch.cat([positive, with_negative_image, with_negative_text]))
-        labels = (torch.arange(3 * size, device=logits.device) < size).long()
-        if negatives.missing is not None:
-            labels[size:].masked_fill_(negatives.missing.repeat(2), IGNORED)
-        outputs: dict[str, Any] = {"itm_loss": F.cross_entropy(logits.float(), labels), "itm_logits": logits}
-        for each, of_pass in zip(passes, states, strict=True):
-            outputs |= each.finish(of_pass)
-        return outputs
-
-
-def feature(projection: nn.Module, first: Tensor) -> Tensor:
-    """What is contrasted: the projection of first tokens (B, d), float32 (B, embed_dim) of norm 1."""
-    return F.normalize(projection(first).float(), dim=-1)
-
-
-def encoder_of(text_encoder: nn.Module) -> FusionEncoder:
-    """The encoder itself of one with or without a language-modelling head."""
-    bert = text_encoder.bert if isinstance(text_encoder, FusionMaskedLM) else text_encoder
-    assert isinstance(bert, FusionEncoder)
-    return bert
-
-
-def encode_together(bert: FusionEncoder, sentences: Sequence[Tensor], layout: PaddedLayout) -> list[Tensor]:
-    """Several lists of B sentences, (B, n) ids each, through the text layers as one batch -> the states of each."""
-    together = stacked([layout] * len(sentences))
-    return list(bert.text(torch.cat(list(sentences)), together).chunk(len(sentences)))

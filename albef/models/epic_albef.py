@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from albef.models.checkpoints import LAYOUT
-from albef.models.contrastive_model import FusionPass, Momentum
+from albef.models.contrastive_model import Momentum
 from albef.models.model_pretrain import ALBEF
-from albef.models.step_plan import plan_of
 from epic_common.config import EpicConfig
 from epic_common.saliency import saliency_scores
 from epic_vlp.extension import EpicExtension
@@ -29,8 +28,10 @@ from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.layout import State
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.fusion_passes import FusionPass
 from vlp.nn.packed_text import text_layout
 from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, spread, stacked
+from vlp.nn.step_plan import plan_of
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 

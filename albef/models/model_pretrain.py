@@ -10,12 +10,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from albef.models.contrastive_model import ContrastiveModel, FusionPass, Momentum, Negatives, encode_together
-from albef.models.step_plan import plan_of
+from albef.models.contrastive_model import ContrastiveModel, Momentum
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionMaskedLM
+from vlp.nn.fusion_passes import FusionPass, Negatives, encode_together, match
 from vlp.nn.padding import PaddedLayout, QuerySubset
+from vlp.nn.step_plan import plan_of
 
 TEMPERATURES = (0.001, 0.5)
 
@@ -65,7 +66,7 @@ class ALBEF(ContrastiveModel):
         self.enqueue_features(momentum)
         if negatives is None:
             negatives = self.hard_negatives(similar, own[:, : len(image)].bool())
-        return outputs | self.match(image, text, layout, negatives, passes, of_passes)
+        return outputs | match(self.bert, self.itm_head, image, text, layout, negatives, passes, of_passes)
 
     # EPIC >
     def parameter_groups(self) -> list[dict[str, Any]]:

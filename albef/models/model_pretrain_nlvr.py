@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 from albef.models.initial_weights import load_initial_weights
 from albef.models.paired_encoder import paired_encoder
-from albef.models.step_plan import plan_of
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import Queries, QuerySubset
 from vlp.nn.recompute import recompute_layers
+from vlp.nn.step_plan import plan_of
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.training.ddp import names_below

@@ -10,8 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from albef.models.contrastive_model import ContrastiveModel, Negatives
-from albef.models.step_plan import plan_of
+from albef.models.contrastive_model import ContrastiveModel
 from vlp.data.tokenizers import encode
 from vlp.evaluation.reranked_retrieval import (
     TEXTS_PER_BATCH,
@@ -22,7 +21,9 @@ from vlp.evaluation.reranked_retrieval import (
     official_metrics,
 )
 from vlp.nn.fusion_bert import FusionEncoder
+from vlp.nn.fusion_passes import Negatives, match
 from vlp.nn.padding import PaddedLayout, UnpaddedLayout
+from vlp.nn.step_plan import plan_of
 
 MAX_TEXT_LENGTH = 30  # tokens of an evaluated text
 
@@ -62,7 +63,7 @@ class ALBEF(ContrastiveModel):
         self.enqueue_features(momentum, image_id)
         if negatives is None:
             negatives = self.hard_negatives(similar, same_image(image_id))
-        return outputs | self.match(image, text, layout, negatives)
+        return outputs | match(self.bert, self.itm_head, image, text, layout, negatives)
 
     def true_targets(self, image_id: Tensor) -> Tensor:
         """Whose image is the same, in the batch and in the queues: (B,) -> (B, B + Q), each row sums to 1."""

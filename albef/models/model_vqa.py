@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from albef.models.finetuned_model import FineTunedModel
-from albef.models.step_plan import plan_of
 from vlp.data.json.text import encode_cls
 from vlp.distributed import gathered
 from vlp.evaluation.answer_ranking import Ranking, rank_answers
@@ -22,6 +21,7 @@ from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
 from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import PaddedLayout, Queries
+from vlp.nn.step_plan import plan_of
 
 
 class ALBEF(FineTunedModel):

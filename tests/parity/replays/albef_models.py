@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from albef.models.checkpoints import load_checkpoint
-from albef.models.contrastive_model import ContrastiveModel, Negatives
+from albef.models.contrastive_model import ContrastiveModel
 from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
 from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_passes import Negatives
 from vlp.nn.padding import PaddedLayout
 
 Batch = dict[str, Any]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from albef.models.contrastive_model import Momentum, Negatives, encoder_of
+from albef.models.contrastive_model import Momentum
 from albef.models.model_pretrain import ALBEF
 from epic_common.saliency import log_saliency, saliency_scores
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
@@ -23,6 +23,7 @@ from tests.parity.replays.albef_models import (
 )
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_passes import Negatives, encoder_of
 from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import PaddedLayout
 

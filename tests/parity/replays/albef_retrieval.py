@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from albef.models.contrastive_model import Negatives
 from albef.models.model_grounding import ALBEF
 from albef.models.model_retrieval import same_image
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.albef_models import Batch, model_of, negatives_of, plain_matching, task_batch, tensor, weights
 from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextLayout, TextPlan
 from vlp.nn.padding import PaddedLayout
 

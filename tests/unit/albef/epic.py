@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from albef.models.epic_albef import EPIC, AlbefEpic, AlbefTeacher
-from albef.models.step_plan import step_plan
 from epic_common.config import PRESETS
 from epic_common.generator import build_generator
 from epic_common.teacher import SasSnapshot, Teacher
@@ -18,6 +17,7 @@ from tests.unit.albef.small import pretraining_batch as batch_of
 from tests.unit.epic.tiny import config_of as settings_of
 from tests.unit.epic.tiny import language_model
 from tests.unit.small_parts import Batch, stirred
+from vlp.nn.step_plan import step_plan
 
 VOCABULARY = Vocabulary(MASK, PAD, (PAD, 100, CLS, SEP, MASK), VOCAB, SEP)
 SIZES: dict[str, Any] = {"bert_config": {**BERT, "num_hidden_layers": 5}}  # of which three are fusion layers

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.model_pretrain_nlvr import NEITHER, OWN_FIRST, OWN_SECOND, draw_assignment
-from albef.models.step_plan import step_plan
 from benchmarks.host_waits import HostWaits
 from tests.unit.albef.small import CLS, PAD, SEP, task_batch, task_model
+from vlp.nn.step_plan import step_plan
 from vlp.training.ddp import unused_parameters
 
 LOSSES = {"vqa": "vqa_loss", "ve": "ve_loss", "nlvr": "nlvr_loss", "nlvr_pretrain": "ta_loss"}

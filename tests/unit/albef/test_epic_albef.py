@@ -12,9 +12,7 @@ import torch
 from torch import Tensor
 
 from albef.models import model_pretrain
-from albef.models.contrastive_model import Negatives
 from albef.models.epic_albef import EPIC, AlbefTeacher, fusion_layer
-from albef.models.step_plan import step_plan
 from benchmarks.host_waits import HostWaits
 from epic_common.saliency import log_saliency
 from epic_common.separator import append_sep
@@ -24,7 +22,9 @@ from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import albef_models
 from tests.unit.albef.epic import IDS, SIZES, VARIANTS, VOCABULARY, batch_of, planned, student, teacher
 from vlp.losses.total import losses_of, total_loss
+from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextPlan
+from vlp.nn.step_plan import step_plan
 
 DRAWN = Negatives(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 2]))
 OWN = ("mlm_loss", "ita_loss", "itm_loss")

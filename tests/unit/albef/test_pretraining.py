@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from albef.models.contrastive_model import Negatives, Similarities
-from albef.models.step_plan import step_plan
+from albef.models.contrastive_model import Similarities
 from benchmarks.host_waits import HostWaits
 from tests.unit.albef.small import pretraining, pretraining_batch
 from vlp.losses.total import losses_of, total_loss
+from vlp.nn.fusion_passes import Negatives
+from vlp.nn.step_plan import step_plan
 
 DRAWN = Negatives(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 2]))
 

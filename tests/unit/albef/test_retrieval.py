@@ -14,9 +14,8 @@ from lightning.pytorch.plugins import MixedPrecision, Precision
 from torch import Tensor
 from torch.nn import functional as F
 
-from albef.models.contrastive_model import Negatives, Similarities
+from albef.models.contrastive_model import Similarities
 from albef.models.model_retrieval import same_image
-from albef.models.step_plan import step_plan
 from benchmarks.host_waits import HostWaits
 from epic_common.language_models.small import FAMILIES
 from tests.unit.albef.small import IMAGE, config_of, pretraining_batch
@@ -25,7 +24,9 @@ from vlp.data.errors import DataError
 from vlp.evaluation.reranked_retrieval import RerankedRetrieval, RerankedScores, official_metrics
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.cross_attention import Seen
+from vlp.nn.fusion_passes import Negatives
 from vlp.nn.padding import PaddedLayout
+from vlp.nn.step_plan import step_plan
 
 DRAWN = Negatives(torch.tensor([1, 0, 1]), torch.tensor([1, 2, 1]))
 
