@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albef.models.distilled_module import DistilledModule
 from albef.models.initial_weights import load_initial_weights
 from vlp.data.masking import IGNORED
 from vlp.distributed import gathered_rows
@@ -27,7 +28,6 @@ from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, stacked, with_pad
 from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
-from vlp.yaml_dialect.epoch_module import EpochModule
 
 
 class FusionPass(NamedTuple):
@@ -63,7 +63,7 @@ class Negatives(NamedTuple):
     missing: Tensor | None = None  # (B,) bool, pairs for which the batch has none
 
 
-class ContrastiveModel(EpochModule):
+class ContrastiveModel(DistilledModule):
     """The model without its step; attribute names are the official checkpoint keys."""
 
     # Whether it starts from an image and a text encoder, and not from a checkpoint of both.
