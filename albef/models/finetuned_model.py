@@ -9,17 +9,17 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from albef.models.distilled_module import DistilledModule
 from albef.models.initial_weights import load_initial_weights
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
 from vlp.nn.recompute import recompute_layers
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
-from vlp.yaml_dialect.epoch_module import EpochModule
 
 MOMENTUM = 0.995  # no config says it
 
 
-class FineTunedModel(EpochModule):
+class FineTunedModel(DistilledModule):
     """The model without its step; attribute names are the official checkpoint keys."""
 
     # Whether the momentum models are copied before the checkpoint is loaded, which has none.

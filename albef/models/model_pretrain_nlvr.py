@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from albef.models.distilled_module import DistilledModule
 from albef.models.initial_weights import load_initial_weights
 from albef.models.paired_encoder import paired_encoder
 from vlp.losses.cross_entropy import mean_cross_entropy
@@ -18,7 +19,6 @@ from vlp.nn.step_plan import plan_of
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 from vlp.training.ddp import names_below
-from vlp.yaml_dialect.epoch_module import EpochModule
 
 TEMPERATURE = 0.07  # no config says it
 OWN_FIRST, OWN_SECOND, NEITHER = range(3)
@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
     labels: Tensor
 
 
-class ALBEF(EpochModule):
+class ALBEF(DistilledModule):
     """The official model class of NLVR2's text assignment."""
 
     meters: ClassVar = {"loss": "ta_loss"}

@@ -1,4 +1,4 @@
-"""What the models of ALBEF and X-VLM share: steps of epochs, their distillation weight, their evaluation by splits."""
+"""What the models of ALBEF and X-VLM share: steps of epochs, their running means, their evaluation by splits."""
 
 from __future__ import annotations
 
@@ -41,13 +41,6 @@ class EpochModule(L.LightningModule):
         for meter in self._meters:
             setattr(self, f"train_{meter}", RunningMean())
 
-    def forward(self, batch: dict[str, Any], alpha: float) -> dict[str, Any]:
-        """All objectives of one batch; entries whose key ends in ``_loss`` are summed and trained.
-
-        ``alpha`` is the weight of the momentum model's soft targets in this step.
-        """
-        raise NotImplementedError
-
     def text_layout(self, plan: TextPlan) -> PaddedLayout:
         """How sentences are stored: without padding, unless ``pack_text`` is off."""
         return text_layout(plan, self.config["pack_text"])
@@ -72,19 +65,13 @@ class EpochModule(L.LightningModule):
 
     # Training --------------------------------------------------------------------------------------------
 
-    def alpha(self, epoch: int, iteration: int, batches: int) -> float:
-        """The weight of the soft targets: grows over epoch 0 from 0, then it is ``config["alpha"]``.
-
-        Without ``warm_up`` it is that from the start; a config without ``alpha`` distils nothing.
-        Source: docs/official/albef.md §5, §7.
-        """
-        weight = self.config.get("alpha", 0.0)
-        ramp = epoch == 0 and self.config.get("warm_up", True)
-        return weight * min(1.0, iteration / batches) if ramp else weight
+    def step_outputs(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
+        """All objectives of one training batch; entries whose key ends in ``_loss`` are summed and trained."""
+        outputs: dict[str, Any] = self(batch)
+        return outputs
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
-        alpha = self.alpha(self.current_epoch, batch_idx, int(self.trainer.num_training_batches))
-        outputs = self(batch, alpha)
+        outputs = self.step_outputs(batch, batch_idx)
         self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self._count("lr", torch.full((), rate, device=self.device))
@@ -92,8 +79,6 @@ class EpochModule(L.LightningModule):
             value = outputs[key].detach()
             self._count(meter, value)
             self.log(f"train/{meter}", value, batch_size=1)
-        # A tensor of the host, which Lightning leaves there: it would copy a float to the device.
-        self.log("train/alpha", torch.tensor(alpha), batch_size=1)
         return total_loss(outputs)
 
     def on_train_epoch_end(self) -> None:

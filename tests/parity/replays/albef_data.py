@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
+from albef.models.distilled_module import DistilledModule
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.tokenizers import folder_of_vocabulary
 from vlp.data.json.collate import JsonCollator
@@ -35,7 +36,6 @@ from vlp.evaluation.grounding import iou
 from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
 from vlp.nn.positions import interpolate_pos_embed
 from vlp.training.epoch_schedule import epoch_rate
-from vlp.yaml_dialect.epoch_module import EpochModule
 
 _UNCUT = 512  # positions of the text encoder: what a text is cut to where the official code cuts none
 
@@ -132,7 +132,7 @@ class _Pieces:
         return np.array([epoch_rate(int(e), int(i), **rates) for e, i in self.inputs[f"lr.{config}.at"]])
 
     def alpha(self) -> np.ndarray:
-        module = EpochModule(self.fixture.config)
+        module = DistilledModule(self.fixture.config)
         return np.array([module.alpha(*map(int, at)) for at in self.inputs["alpha.at"]])
 
     def positions(self, before: str, after: str) -> torch.Tensor:

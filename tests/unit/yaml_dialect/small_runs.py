@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from albef.models.distilled_module import DistilledModule
 from vlp.checkpoint.layout import CheckpointLayout
 from vlp.checkpoint.weights import read_state_dict
 from vlp.config.kinds import Positive, Switch
@@ -19,7 +20,6 @@ from vlp.distributed import gathered_rows, sum_across_ranks
 from vlp.yaml_dialect.baseline import Kept, Script, YamlBaseline
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
-from vlp.yaml_dialect.epoch_module import EpochModule
 from vlp.yaml_dialect.keys import EvaluateKeys, Flag, MomentumKeys, YamlKeys
 
 YAML = """
@@ -100,7 +100,7 @@ def collate(rows: list[int]) -> dict[str, Any]:
     return {"index": rows, "dataset": ["small"] * len(rows), "x": torch.tensor(rows).float()[:, None] / 10}
 
 
-class SmallModel(EpochModule):
+class SmallModel(DistilledModule):
     """A queue, a momentum copy, dropout and a temperature: the kinds of state that ALBEF has."""
 
     meters: ClassVar = {"loss_fit": "fit_loss", "loss_soft": "soft_loss"}
