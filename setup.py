@@ -35,6 +35,7 @@ LISTS = [  # the launchers of ALBEF
     "tensorboard>=2.14",
     "matplotlib>=3.8",
 ]
+SPLINES = [*LISTS, "scipy>=1.11"]  # the launchers of X-VLM, which carry bias tables to other windows
 TEST = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
 
 setup(
@@ -56,5 +57,5 @@ setup(
         "benchmarks": ["*.json", "measured/*.json"],
     },
     install_requires=CORE,
-    extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "test": TEST},
+    extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "xvlm": SPLINES, "test": TEST},
 )
