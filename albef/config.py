@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
+from albef.keys import AlbefKeys, MomentumKeys, QueueKeys, Schedular
 from vlp.config.kinds import Count, Name, Positive, Share, Switch
-from vlp.config.schema import Schema, key, with_defaults
+from vlp.config.schema import key, with_defaults
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.keys import (
     EvaluateKeys,
     Flag,
     Folder,
-    MomentumKeys,
+    ImageRootKeys,
     OneFile,
     Optimizer,
-    QueueKeys,
-    Schedular,
     TestFiles,
     TrainFiles,
-    YamlKeys,
+    TrainTestBatchKeys,
 )
 
 # EPIC >
@@ -43,26 +42,11 @@ def _schedular(lr: float, epochs: int, min_lr: float, warmup_epochs: int = 1) ->
     return Schedular(lr=lr, epochs=epochs, min_lr=min_lr, warmup_epochs=warmup_epochs)
 
 
-class ImageRootKeys(Schema):
-    """Of the scripts whose lists hold relative paths."""
-
-    image_root: Folder = key("", "folder of the images; empty: that of each list")
-
-
-class TrainTestBatchKeys(Schema):
-    """Of the scripts with two batch sizes."""
-
-    batch_keys: ClassVar[tuple[str, ...]] = ("batch_size_train", "batch_size_test")
-
-    batch_size_train: Positive = key(32, "training samples of a GPU")
-    batch_size_test: Positive = key(64, "evaluated samples of a GPU")
-
-
 # EPIC >
 @with_epic_keys
 # < EPIC
 @with_defaults(output_dir="Pretrain/")
-class PretrainKeys(ImageRootKeys, QueueKeys, YamlKeys):
+class PretrainKeys(ImageRootKeys, QueueKeys, AlbefKeys):
     """Pretrain.py; Pretrain.yaml, the 14M setting of ALBEF."""
 
     least_batch: ClassVar[int] = 2
@@ -88,7 +72,7 @@ class PretrainKeys(ImageRootKeys, QueueKeys, YamlKeys):
 
 
 @with_defaults(output_dir="output/Retrieval_flickr", image_res=384)
-class RetrievalKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, QueueKeys, MomentumKeys, YamlKeys):
+class RetrievalKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, QueueKeys, MomentumKeys, AlbefKeys):
     """Retrieval.py; Retrieval_flickr.yaml."""
 
     least_batch: ClassVar[int] = 2
@@ -102,7 +86,7 @@ class RetrievalKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, QueueKeys, 
 
 
 @with_defaults(output_dir="output/vqa", image_res=384, batch_size_test=16)
-class VqaKeys(EvaluateKeys, TrainTestBatchKeys, MomentumKeys, YamlKeys):
+class VqaKeys(EvaluateKeys, TrainTestBatchKeys, MomentumKeys, AlbefKeys):
     """VQA.py; VQA.yaml."""
 
     text_decoder: Annotated[Name, Flag()] = key("bert-base-uncased", "as text_encoder, of the answer decoder")
@@ -129,7 +113,7 @@ class VqaKeys(EvaluateKeys, TrainTestBatchKeys, MomentumKeys, YamlKeys):
 
 
 @with_defaults(output_dir="output/VE", image_res=384, warm_up=False)
-class VeKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, MomentumKeys, YamlKeys):
+class VeKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, MomentumKeys, AlbefKeys):
     """VE.py; VE.yaml."""
 
     train_file: TrainFiles = key("data/ve_train.json", "the list of training pairs")
@@ -140,7 +124,7 @@ class VeKeys(EvaluateKeys, TrainTestBatchKeys, ImageRootKeys, MomentumKeys, Yaml
 
 
 @with_defaults(output_dir="output/NLVR_pretrain")
-class NlvrPretrainKeys(ImageRootKeys, YamlKeys):
+class NlvrPretrainKeys(ImageRootKeys, AlbefKeys):
     """Pretrain_nlvr.py; NLVR_pretrain.yaml."""
 
     least_batch: ClassVar[int] = 3
@@ -154,7 +138,7 @@ class NlvrPretrainKeys(ImageRootKeys, YamlKeys):
 
 
 @with_defaults(output_dir="output/NLVR", image_res=384)
-class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, YamlKeys):
+class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, AlbefKeys):
     """NLVR.py; NLVR.yaml."""
 
     train_file: TrainFiles = key(["data/nlvr_train.json"], "the lists of training statements")
@@ -170,7 +154,7 @@ class NlvrKeys(ImageRootKeys, EvaluateKeys, MomentumKeys, YamlKeys):
 
 
 @with_defaults(output_dir="output/RefCOCO", image_res=384)
-class GroundingKeys(ImageRootKeys, EvaluateKeys, QueueKeys, MomentumKeys, YamlKeys):
+class GroundingKeys(ImageRootKeys, EvaluateKeys, QueueKeys, MomentumKeys, AlbefKeys):
     """Grounding.py; Grounding.yaml."""
 
     least_batch: ClassVar[int] = 2

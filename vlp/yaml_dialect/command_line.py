@@ -16,11 +16,11 @@ from ruamel.yaml.error import YAMLError
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.plain import not_plain, shortened
-from vlp.config.schema import ConfigError, Schema, check, check_alone, defaults
+from vlp.config.schema import ConfigError, check, check_alone, defaults
 from vlp.yaml_dialect.command import Command
-from vlp.yaml_dialect.keys import is_flag
+from vlp.yaml_dialect.keys import YamlKeys, flag_of, json_keys
 from vlp.yaml_dialect.launch import meeting_place, world_size
-from vlp.yaml_dialect.paths import check_files
+from vlp.yaml_dialect.paths import check_files, in_hdfs
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
 
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}  # of a flag's switch
@@ -28,31 +28,41 @@ _LOCAL_RANK = ("--local_rank", "--local-rank")  # torch.distributed.launch gives
 
 
 def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
-    """The configuration that a command line gives, checked; ``bert_config`` is the content of the file it names.
+    """The configuration that a command line gives, checked; blocks of JSON files are the contents of those.
 
     Raises:
         ConfigError: a line for each wrong key, or for what is wrong with a file.
         SystemExit: wrong flags, with status 2; or ``--help``.
     """
+    schema = command.schema
     arguments = vars(parser(command).parse_intermixed_args([*argv]))
     path, items = arguments.pop("config"), [*arguments.pop("items"), *arguments.pop("swallowed", [])]
     arguments.pop("local_rank", None)
     base = plain_defaults(command)
-    file = _file_values(path, command.schema, base)
+    file = _file_values(path, schema, base)
     given = nested_items(items, base)
+    arguments = {name: value for name, value in arguments.items() if not _leaves(schema, name, value)}
     if twice := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
     config = base
     for changes in (file, arguments, given):  # keys of the command line change those of a file that the YAML file names
         config = merged(config, changes)
-        if isinstance(config["bert_config"], str):
-            config["bert_config"] = merged(base["bert_config"], _bert_config(config["bert_config"], Path(path).parent))
-    check_alone(command.schema, {"world_size": config["world_size"], "distributed": config["distributed"]})
+        for name in json_keys(schema):
+            if isinstance(config[name], str):
+                config[name] = merged(base[name], _json_values(name, config[name], Path(path).parent))
+    check_alone(schema, config)
     config["world_size"] = world_size(config["world_size"], config["distributed"])
-    check(command.schema, config)
+    config = schema.settled(config)
+    check(schema, config)
     meeting_place(config["dist_url"])
-    check_files(command.schema, config)
+    check_files(schema, config)
     return config
+
+
+def _leaves(schema: type[YamlKeys], name: str, value: Any) -> bool:
+    """Whether a flag's value says that its key stays as it is."""
+    flag = flag_of(schema.model_fields[name])
+    return flag is not None and flag.unset is not None and value == flag.unset
 
 
 def plain_defaults(command: Command) -> dict[str, Any]:
@@ -74,7 +84,7 @@ def parser(command: Command) -> _Parser:
     made.add_argument(*_LOCAL_RANK, dest="local_rank", type=int, help=argparse.SUPPRESS)
     made.add_argument("items", nargs="*", default=[], metavar="key=value", help="keys of the YAML file")
     for name, field in command.schema.model_fields.items():
-        if is_flag(field):
+        if flag_of(field):
             _add_flag(made, name, field)
     return made
 
@@ -189,15 +199,17 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 # Files ----------------------------------------------------------------------------------------------------------
 
 
-def _file_values(path: str, schema: type[Schema], base: Mapping[str, Any]) -> dict[str, Any]:
+def _file_values(path: str, schema: type[YamlKeys], base: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of the YAML file; what is wrong with one is said with its line."""
+    if remote := in_hdfs("--config", path):
+        raise ConfigError(remote)
     values = read_yaml(path)
     problems = list[str]()
     for name, value in values.items():
         try:
             if name not in base:
                 raise ConfigError(f"unknown config key {name!r}{did_you_mean(name, base)}")
-            if not (name == "bert_config" and isinstance(value, str)):
+            if not (name in json_keys(schema) and isinstance(value, str)):
                 check_alone(schema, {name: merged(base, {name: value})[name]})
         except ConfigError as error:
             place = f"{path}, line {key_lines(path).get(name, 1)}"
@@ -207,10 +219,10 @@ def _file_values(path: str, schema: type[Schema], base: Mapping[str, Any]) -> di
     return values
 
 
-def _bert_config(name: str, folder: Path) -> dict[str, Any]:
-    """The JSON that ``bert_config`` names: relative to the working directory, else to the YAML file's folder."""
+def _json_values(key: str, name: str, folder: Path) -> dict[str, Any]:
+    """The JSON that ``key`` names: relative to the working directory, else to the YAML file's folder."""
     candidates = [Path(name), folder / name, folder / Path(name).name]
     path = next((each for each in candidates if each.is_file()), None)
     if path is None:
-        raise ConfigError(f"bert_config={name}: no such file, here or beside the YAML file in {folder}")
+        raise ConfigError(f"{key}={name}: no such file, here or beside the YAML file in {folder}")
     return read_json(path)

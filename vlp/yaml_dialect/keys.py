@@ -1,6 +1,6 @@
-"""The configuration keys of ALBEF and X-VLM: those that every script reads, and the blocks inside a YAML file.
+"""The configuration keys that ALBEF and X-VLM share: those that every script reads, and blocks inside a YAML file.
 
-A baseline's ``config.py`` adds each script's own and its official values.
+A baseline's ``keys.py`` and ``config.py`` add its own, each script's and the official values.
 
 Source: docs/official/albef.md §1, §2.
 """
@@ -15,18 +15,35 @@ from annotated_types import Ge, Le, Lt, MinLen
 from pydantic.fields import FieldInfo
 
 from vlp.config.engine_keys import EngineKeys, Precision
-from vlp.config.kinds import Allowed, Amount, Count, Name, Positive, PositiveAmount, Share, Switch, Text
+from vlp.config.kinds import Allowed, Amount, Count, Name, Positive, PositiveAmount, Switch, Text
 from vlp.config.paths import File, MustExist
 from vlp.config.schema import Schema, key
 
 
 class Flag:
-    """Of a key: it is a flag of the command line, ``--name VALUE``, beside a key of the YAML file."""
+    """Of a key: it is a flag of the command line, ``--name VALUE``, beside a key of the YAML file.
+
+    Attributes:
+        unset: a value of the flag that leaves the key as it is; None: every value counts.
+    """
+
+    def __init__(self, unset: int | None = None) -> None:
+        self.unset = unset
 
 
-def is_flag(field: FieldInfo) -> bool:
-    """Whether a key is given as ``--name VALUE``."""
-    return any(isinstance(each, Flag) for each in field.metadata)
+class FromJson:
+    """Of a block: the YAML file may name a JSON file instead, whose keys change those of the default."""
+
+
+def flag_of(field: FieldInfo) -> Flag | None:
+    """What makes a key a flag, ``--name VALUE``; None where it is none."""
+    return next((each for each in field.metadata if isinstance(each, Flag)), None)
+
+
+def json_keys(schema: type[Schema]) -> list[str]:
+    """The keys whose value may be the name of a JSON file."""
+    fields = schema.model_fields.items()
+    return [name for name, field in fields if any(isinstance(each, FromJson) for each in field.metadata)]
 
 
 class Lists(MustExist):
@@ -56,24 +73,13 @@ Size = Annotated[int, Ge(1), Le(65536)]
 Dropout = Annotated[float, Ge(0), Lt(1)]
 
 
-class VisionConfig(Schema):
-    """The image encoder; officially always ViT-B/16."""
-
-    patch_size: Annotated[int, Ge(1), Le(1024)] = key(16, "pixels of a patch's side")
-    width: Size = key(768, "channels")
-    depth: Annotated[int, Ge(1), Le(1000)] = key(12, "blocks")
-    heads: Positive = key(12, "attention heads of a block")
-
-    def relations(self) -> Iterator[str]:
-        if self.width % self.heads:
-            yield f"vision_config.width={self.width} is not a multiple of vision_config.heads={self.heads}"
-
-
 class BertConfig(Schema):
-    """The content of the JSON that ``bert_config`` names: text layers, then fusion layers.
+    """The content of the JSON of the text model: text layers, then fusion layers.
 
-    Source: docs/official/albef.md §2.
+    Source: docs/official/albef.md §2, docs/official/xvlm.md §2.
     """
+
+    named: ClassVar[str] = "bert_config"  # the key that holds it
 
     architectures: list[str] = key(["BertForMaskedLM"], "for other readers")
     model_type: str = key("bert", "for other readers")
@@ -94,19 +100,19 @@ class BertConfig(Schema):
     encoder_width: Size = key(768, "channels of the image states")
 
     def relations(self) -> Iterator[str]:
-        c = self
+        c, name = self, self.named
         if c.hidden_size % c.num_attention_heads:
             yield (
-                f"bert_config.hidden_size={c.hidden_size} is not a multiple of "
-                f"bert_config.num_attention_heads={c.num_attention_heads}"
+                f"{name}.hidden_size={c.hidden_size} is not a multiple of "
+                f"{name}.num_attention_heads={c.num_attention_heads}"
             )
         if c.fusion_layer >= c.num_hidden_layers:
             yield (
-                f"bert_config.fusion_layer={c.fusion_layer} leaves no fusion layer of "
-                f"bert_config.num_hidden_layers={c.num_hidden_layers}"
+                f"{name}.fusion_layer={c.fusion_layer} leaves no fusion layer of "
+                f"{name}.num_hidden_layers={c.num_hidden_layers}"
             )
         if c.pad_token_id >= c.vocab_size:
-            yield f"bert_config.pad_token_id={c.pad_token_id} is not below bert_config.vocab_size={c.vocab_size}"
+            yield f"{name}.pad_token_id={c.pad_token_id} is not below {name}.vocab_size={c.vocab_size}"
 
 
 class Optimizer(Schema):
@@ -117,19 +123,6 @@ class Optimizer(Schema):
     weight_decay: Amount = key(0.02, "of all parameters but biases and those of one dimension")
 
 
-class Schedular(Schema):
-    """The official spelling of the schedule's block."""
-
-    sched: Literal["cosine"] = key("cosine", "the schedule")
-    lr: PositiveAmount = key(1e-4, "the same as optimizer.lr")
-    epochs: Positive = key(30, "passes over the training set")
-    min_lr: Amount = key(1e-5, "end of the cosine")
-    decay_rate: Amount = key(1, "official, without effect")
-    warmup_lr: Amount = key(1e-5, "learning rate of the first 100 iterations")
-    warmup_epochs: Count = key(20, "steps of the warm-up, of 100 iterations of the first epoch each")
-    cooldown_epochs: Count = key(0, "official, without effect")
-
-
 class Init(Schema):
     """What each encoder starts from: pretrained, random, or a hub name or local file."""
 
@@ -138,7 +131,7 @@ class Init(Schema):
 
 
 class YamlKeys(EngineKeys):
-    """What every script reads."""
+    """What every script reads; a baseline adds ``vision_config``, its text model and ``schedular``."""
 
     batch_keys: ClassVar[tuple[str, ...]] = ("batch_size",)  # of the training batch of a GPU, then of others
     least_batch: ClassVar[int] = 1
@@ -155,12 +148,9 @@ class YamlKeys(EngineKeys):
     dist_url: Annotated[Name, Flag()] = key("env://", "where processes meet: env://, or tcp://HOST:PORT")
     distributed: Annotated[Switch, Flag()] = key(True, "False: refuse to be one of several processes")
     # Model
-    bert_config: BertConfig = key(BertConfig(), "JSON file of the text and fusion layers")
-    vision_config: VisionConfig = key(VisionConfig(), "the image encoder")
     image_res: Annotated[int, Ge(1), Le(4096)] = key(256, "pixels of the side that images are resized to")
     # Optimiser
     optimizer: Optimizer = key(Optimizer(), "the optimiser")
-    schedular: Schedular = key(Schedular(), "the schedule")
     # Ours
     init: Init | Literal["pretrained", "random"] = key(Init(), "what the encoders start from")
     allow_outside_root: Switch = key(False, "images may lie outside the folder that their list names")
@@ -173,19 +163,14 @@ class YamlKeys(EngineKeys):
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
-        c, vision, text = self, self.vision_config, self.bert_config
-        if c.image_res % vision.patch_size:
-            yield f"image_res={c.image_res} is not a multiple of vision_config.patch_size={vision.patch_size}"
-        if text.encoder_width != vision.width:
-            yield f"bert_config.encoder_width={text.encoder_width}, but vision_config.width={vision.width}"
-        times = c.schedular
-        if times.lr != c.optimizer.lr:
-            yield f"schedular.lr={times.lr}, but optimizer.lr={c.optimizer.lr}: give both the same value"
-        if times.min_lr > times.lr:
-            yield f"schedular.min_lr={times.min_lr} is above schedular.lr={times.lr}"
-        batch = getattr(c, c.batch_keys[0])
-        if batch < c.least_batch:
-            yield f"{c.batch_keys[0]}={batch}: its objectives need at least {c.least_batch} samples of a GPU"
+        batch = getattr(self, self.batch_keys[0])
+        if batch < self.least_batch:
+            yield f"{self.batch_keys[0]}={batch}: its objectives need at least {self.least_batch} samples of a GPU"
+
+    @classmethod
+    def settled(cls, config: dict[str, Any]) -> dict[str, Any]:
+        """``config``, whose values are of their kinds, with the keys that others decide."""
+        return config
 
 
 class EvaluateKeys(Schema):
@@ -199,31 +184,16 @@ class EvaluateKeys(Schema):
             yield "--evaluate needs --checkpoint, the model to score: a random one gives no result"
 
 
-class MomentumKeys(Schema):
-    """Of the scripts whose momentum model gives soft targets."""
+class ImageRootKeys(Schema):
+    """Of the scripts whose lists hold relative paths."""
 
-    alpha: Share = key(0.4, "weight of the soft targets")
-    distill: Switch = key(True, "train on soft targets, too")
-    warm_up: Switch = key(True, "let alpha grow from 0 over the first epoch")
+    image_root: Folder = key("", "folder of the images; empty: that of each list")
 
 
-class QueueKeys(Schema):
-    """Of the scripts with a contrastive objective over queues."""
+class TrainTestBatchKeys(Schema):
+    """Of the scripts with two batch sizes."""
 
-    vision_width: Size = key(768, "channels of the image states")
-    embed_dim: Size = key(256, "channels of the contrastive features")
-    temp: PositiveAmount = key(0.07, "temperature that the contrastive objective starts with")
-    queue_size: Annotated[int, Ge(1), Le(10**9)] = key(65536, "features of earlier batches")
-    momentum: Annotated[float, Ge(0), Le(1)] = key(0.995, "of the momentum model")
+    batch_keys: ClassVar[tuple[str, ...]] = ("batch_size_train", "batch_size_test")
 
-    def relations(self) -> Iterator[str]:
-        yield from super().relations()
-        c: Any = self
-        if c.vision_width != c.vision_config.width:
-            yield f"vision_width={c.vision_width}, but vision_config.width={c.vision_config.width}"
-        batch, processes = getattr(c, c.batch_keys[0]), c.world_size
-        if c.queue_size % (processes * batch):
-            yield (
-                f"queue_size={c.queue_size} is not a multiple of {processes} process(es) x {c.batch_keys[0]}={batch}: "
-                "the queues take whole batches"
-            )
+    batch_size_train: Positive = key(32, "training samples of a GPU")
+    batch_size_test: Positive = key(64, "evaluated samples of a GPU")

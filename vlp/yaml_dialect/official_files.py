@@ -20,7 +20,7 @@ from vlp.training.run_log import drop_lines_from
 from vlp.yaml_dialect.baseline import Script
 from vlp.yaml_dialect.epoch_log import append, append_best, epoch_line
 from vlp.yaml_dialect.epoch_module import EpochModule
-from vlp.yaml_dialect.keys import is_flag
+from vlp.yaml_dialect.keys import flag_of
 from vlp.yaml_dialect.official_checkpoint import official_checkpoint
 from vlp.yaml_dialect.yaml_file import write_yaml
 
@@ -103,5 +103,5 @@ def write_config(folder: Path, script: Script, config: Mapping[str, Any]) -> Non
     """``config.yaml``: the keys of the YAML file as the run has them, which ``--config`` reads again."""
     fields = script.command.schema.model_fields
     run_alone = ("resume_from", "resume_anyway")
-    kept = {name: value for name, value in config.items() if not is_flag(fields[name]) and name not in run_alone}
+    kept = {name: value for name, value in config.items() if not flag_of(fields[name]) and name not in run_alone}
     write_yaml(folder / "config.yaml", kept)

@@ -14,7 +14,16 @@ from vlp.yaml_dialect.paper_metrics import paper_metrics
 
 # Of the configuration, what the numbers depend on; a script has some of them.
 EXCERPT = (
-    *("image_res", "vision_config", "bert_config", "text_encoder", "text_decoder", "val_file", "test_file"),
+    *(
+        "image_res",
+        "vision_config",
+        "bert_config",
+        "text_config",
+        "text_encoder",
+        "text_decoder",
+        "val_file",
+        "test_file",
+    ),
     *("answer_list", "refcoco_data", "det_file", "batch_size", "batch_size_train", "batch_size_test", "k_test", "eos"),
     *("gradcam_mode", "block_num", "optimizer", "schedular", "max_steps", "alpha", "distill", "world_size", "seed"),
     *("precision", "matmul_precision", "epic"),

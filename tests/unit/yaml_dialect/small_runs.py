@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from albef.keys import AlbefKeys, MomentumKeys
 from albef.models.distilled_module import DistilledModule
 from vlp.checkpoint.layout import CheckpointLayout
 from vlp.checkpoint.weights import read_state_dict
@@ -20,7 +21,7 @@ from vlp.distributed import gathered_rows, sum_across_ranks
 from vlp.yaml_dialect.baseline import Kept, Script, YamlBaseline
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
-from vlp.yaml_dialect.keys import EvaluateKeys, Flag, MomentumKeys, YamlKeys
+from vlp.yaml_dialect.keys import EvaluateKeys, Flag
 
 YAML = """
 batch_size: 2
@@ -32,7 +33,7 @@ schedular: {sched: cosine, lr: 1e-2, epochs: 3, min_lr: 1e-4, warmup_lr: 1e-3, w
 """
 
 
-class SmallKeys(EvaluateKeys, MomentumKeys, YamlKeys):
+class SmallKeys(EvaluateKeys, MomentumKeys, AlbefKeys):
     """Of the small script."""
 
     least_batch: ClassVar[int] = 2

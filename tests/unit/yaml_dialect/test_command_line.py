@@ -116,6 +116,11 @@ def test_a_block_keeps_the_keys_that_are_not_given() -> None:
         (["--seed", "1", "seed=2"], "--seed and seed= contradict each other"),
         (["--config", "Smal.yaml"], "^Smal.yaml: no such file$"),
         (["checkpoint=absent.pth"], "checkpoint=absent.pth: no such file"),
+        (
+            ["checkpoint=hdfs://a/b.pth"],
+            r"^checkpoint=hdfs://a/b.pth: HDFS is not read or written: mount it .* or copy",
+        ),
+        (["--config", "hdfs://a/b.yaml"], "^--config=hdfs://a/b.yaml: HDFS is not read"),
         (["bert_config=absent.json"], "bert_config=absent.json: no such file, here or beside the YAML file"),
         (["bert_config.fusion_layers=3"], "unknown config key 'bert_config.fusion_layers'"),
         (["bert_config.fusion_layer=12"], "fusion_layer=12 leaves no fusion layer of bert_config.num_hidden_layers=12"),
