@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -15,9 +15,7 @@ from vlp.data.datamodule import RunDataModule
 from vlp.training.compile import check_backend
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.epoch_module import EpochModule
-
-# Which official checkpoints a run keeps: of every epoch, of every epoch that was the best so far, or the best one's.
-Kept = Literal["every", "better", "best"]
+from vlp.yaml_dialect.kept_files import Keeps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class Script:
         model: built from a resolved config.
         datamodule: built from a resolved config.
         load: (model, path, evaluate) -> names that the file lacks and that stay as built; ``--checkpoint``.
-        keeps: see :data:`Kept`.
+        keeps: the official checkpoints that the end of an epoch leaves.
         selection: (split, metric) of the evaluation, the higher the better, that picks the best epoch.
         digits: of the training means in log.txt.
         results_as_text: whether log.txt holds the metrics as text of ``digits``.
@@ -43,7 +41,7 @@ class Script:
     model: Callable[[Config], EpochModule]
     datamodule: type[RunDataModule]
     load: Callable[[nn.Module, str | Path, bool], list[str]]
-    keeps: Kept
+    keeps: Keeps
     selection: tuple[str, str] | None = None
     digits: int = 3
     results_as_text: bool = False
