@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch import nn
 
 from vlp.baseline import Baseline, Config
 from vlp.config.schema import check
 from vlp.data.datamodule import RunDataModule
 from vlp.training.compile import check_backend
+from vlp.training.settings import TrainerSettings
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.epoch_module import EpochModule
 from vlp.yaml_dialect.kept_files import Keeps
+from vlp.yaml_dialect.launch import Processes
+from vlp.yaml_dialect.settings import trainer_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,7 @@ class Script:
         digits: of the training means in log.txt.
         results_as_text: whether log.txt holds the metrics as text of ``digits``.
         names_best: whether log.txt ends with ``best epoch: <n>``.
+        callbacks: made from a resolved config, of this script alone.
         protocol: what the metrics are, for ``results.json``.
     """
 
@@ -46,6 +51,7 @@ class Script:
     digits: int = 3
     results_as_text: bool = False
     names_best: bool = False
+    callbacks: Callable[[Config], Sequence[L.Callback]] = lambda _: ()
     protocol: str
 
     @property
@@ -60,10 +66,12 @@ class YamlBaseline(Baseline):
 
     Attributes:
         scripts: by the name of their files.
+        settings: the engine's settings of a resolved config and the processes that a launcher has started.
     """
 
     model: Callable[[Config], EpochModule]
     scripts: Mapping[str, Script]
+    settings: Callable[[Config, Processes], TrainerSettings] = trainer_settings
 
     def check(self, script: Script, config: Mapping[str, Any]) -> None:
         """Refuse what cannot run, before anything is built.

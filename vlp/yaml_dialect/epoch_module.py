@@ -120,13 +120,17 @@ class EpochModule(L.LightningModule):
         raise NotImplementedError
 
     def schedule(self, optimizer: Optimizer, steps: int) -> LambdaLR:
-        """The learning rates for epochs of ``steps`` steps of the schedule."""
+        """The learning rates for epochs of ``steps`` steps of the schedule.
+
+        They are the batches of the training loader, or its ``steps`` where it has fewer of these than batches.
+        """
         raise NotImplementedError
 
     def configure_optimizers(self) -> Optimization:
         rate, shard = self.config["optimizer"]["lr"], self.config["shard_optimizer"]
         optimizer = build_optimizer(self.parameter_groups(), self.optimizer_kind, rate, shard)
-        schedule = self.schedule(optimizer, len(self.trainer.datamodule.train_dataloader()))  # type: ignore[attr-defined]
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        schedule = self.schedule(optimizer, getattr(loader, "steps", len(loader)))
         return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
 
     # Evaluation ------------------------------------------------------------------------------------------
