@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from albef.checkpoint_files import best_epoch, better_epochs, every_epoch
 from albef.config import COMMANDS
 from albef.dataset import DATA
 from albef.models import (
@@ -47,12 +48,12 @@ def _script(name: str, task: str, model: Any, surgery: str = "", **further: Any)
 _SCRIPTS = (
     _script(
         *("Pretrain", "pretrain", model_pretrain),
-        keeps="every",
+        keeps=every_epoch,
         protocol="pre-training: no metric",
     ),
     _script(
         *("Retrieval", "retrieval", model_retrieval),
-        keeps="best",
+        keeps=best_epoch,
         selection=("val", "r_mean"),
         names_best=True,
         protocol="recall in percent over all images and captions of a split: the k_test most similar by contrastive "
@@ -60,13 +61,13 @@ _SCRIPTS = (
     ),
     _script(
         *("VQA", "vqa", model_vqa),
-        keeps="every",
+        keeps=every_epoch,
         protocol="answers to the test questions, ranked among answer_list, for the evaluation server; accuracy 0 to 1 "
         "where the list has the annotators' answers",
     ),
     _script(
         *("VE", "ve", model_ve),
-        keeps="best",
+        keeps=best_epoch,
         selection=("val", "acc"),
         digits=4,
         results_as_text=True,
@@ -75,7 +76,7 @@ _SCRIPTS = (
     ),
     _script(
         *("NLVR", "nlvr", model_nlvr),
-        keeps="better",
+        keeps=better_epochs,
         selection=("val", "acc"),
         digits=4,
         results_as_text=True,
@@ -84,12 +85,12 @@ _SCRIPTS = (
     ),
     _script(
         *("Pretrain_nlvr", "nlvr_pretrain", model_pretrain_nlvr),
-        keeps="every",
+        keeps=every_epoch,
         protocol="text assignment: no metric",
     ),
     _script(
         *("Grounding", "grounding", model_grounding, "retrieval"),
-        keeps="best",
+        keeps=best_epoch,
         selection=("val", "val_d"),
         protocol="share of the expressions whose best proposal box by Grad-CAM overlaps the true one by 0.5 or more",
     ),

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from albef.models.distilled_module import DistilledModule
+from albef.models.albef_module import AlbefModule
 from albef.models.initial_weights import load_initial_weights
 from vlp.distributed import gathered_rows
 from vlp.losses.contrastive import contrastive_loss, soft_targets
@@ -44,7 +44,7 @@ class Similarities(NamedTuple):
     text_to_image: Tensor
 
 
-class ContrastiveModel(DistilledModule):
+class ContrastiveModel(AlbefModule):
     """The model without its step; attribute names are the official checkpoint keys."""
 
     # Whether it starts from an image and a text encoder, and not from a checkpoint of both.

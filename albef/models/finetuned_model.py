@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from albef.models.distilled_module import DistilledModule
+from albef.models.albef_module import AlbefModule
 from albef.models.initial_weights import load_initial_weights
 from vlp.nn.momentum import copy_weights, follow, momentum_copy
 from vlp.nn.recompute import recompute_layers
@@ -19,7 +19,7 @@ from vlp.training.compile import compile_layers
 MOMENTUM = 0.995  # no config says it
 
 
-class FineTunedModel(DistilledModule):
+class FineTunedModel(AlbefModule):
     """The model without its step; attribute names are the official checkpoint keys."""
 
     # Whether the momentum models are copied before the checkpoint is loaded, which has none.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from albef.models.distilled_module import DistilledModule
+from albef.models.albef_module import AlbefModule
 from albef.models.initial_weights import load_initial_weights
 from albef.models.paired_encoder import paired_encoder
 from vlp.losses.cross_entropy import mean_cross_entropy
@@ -32,7 +32,7 @@ class Assignment(NamedTuple):
     labels: Tensor
 
 
-class ALBEF(DistilledModule):
+class ALBEF(AlbefModule):
     """The official model class of NLVR2's text assignment."""
 
     meters: ClassVar = {"loss": "ta_loss"}

@@ -1,4 +1,4 @@
-"""The learning rate of ALBEF and X-VLM: a cosine over whole epochs, and a warm-up inside the first one.
+"""The learning rate of ALBEF: a cosine over whole epochs, and a warm-up inside the first one.
 
 Source: docs/official/albef.md §6.
 """

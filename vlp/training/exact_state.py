@@ -1,6 +1,6 @@
 """What a checkpoint holds beside weights and optimiser so that a resumed run continues bit by bit.
 
-Lightning restores weights, optimiser, schedule, loss scaler and callbacks; the data module restores the sampler. This
+Lightning restores weights, optimiser, schedule, loss scaler and callbacks; the data module restores its position. This
 callback adds every rank's random states and running means, and makes Lightning's loops go on at the right place.
 """
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class ExactState(Callback):
-    """Saves under ``ranks`` one entry a rank, and restores it; tells the training sampler what was consumed.
+    """Saves under ``ranks`` one entry a rank, and restores it; tells the data module what was consumed.
 
     A baseline's running means over an epoch are metrics named ``train_…``; its data are a
     :class:`~vlp.data.datamodule.RunDataModule`.
@@ -79,35 +79,32 @@ class ExactState(Callback):
             set_random_state(self._resumed["random_state"], trainer.strategy.root_device)
             self._resumed = None
 
-    # The sampler -----------------------------------------------------------------------------------------
+    # The training data -----------------------------------------------------------------------------------------
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: dict[str, Any], batch_idx: int
     ) -> None:
-        datamodule: RunDataModule = trainer.datamodule  # type: ignore[attr-defined]
-        assert datamodule.train_sampler is not None
-        datamodule.train_sampler.consumed(datamodule.samples_in(batch))
+        trainer.datamodule.consumed(batch)  # type: ignore[attr-defined]
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if epoch_is_complete(trainer):
             # Workers of a resumed run fetch before Lightning names the epoch.
-            trainer.datamodule.train_sampler.set_epoch(trainer.current_epoch + 1)  # type: ignore[attr-defined]
+            trainer.datamodule.start_epoch(trainer.current_epoch + 1)  # type: ignore[attr-defined]
         else:
             self._cut_means = running_means(pl_module)  # before the module logs and resets them
 
 
 def count_batches(trainer: L.Trainer) -> None:
-    """Let Lightning's count of this epoch's batches be that of the samples that are done, in batches of today's size.
+    """Let Lightning's count of this epoch's batches be that of what is done, in batches of today's size.
 
     Nothing changes unless the run's batches had another size.
     """
     datamodule: RunDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    assert datamodule.train_sampler is not None
-    samples = datamodule.train_sampler.position
-    if samples == 0:  # between two epochs
+    batches = datamodule.batches_done(trainer.train_dataloader)
+    if batches == 0:  # between two epochs
         return
     done, of_a_step = trainer.fit_loop.epoch_loop.batch_progress.current, trainer.accumulate_grad_batches
-    more = -(-samples // trainer.train_dataloader.batch_size) - done.ready  # type: ignore[union-attr]
+    more = batches - done.ready
     for count in ("ready", "started", "processed", "completed"):
         setattr(done, count, getattr(done, count) + more)
     if done.ready % of_a_step and done.ready < trainer.num_training_batches:

@@ -1,6 +1,7 @@
 """The optimisers of the baselines, their states on every process or divided among all.
 
-Source: docs/official/meter.md §6, docs/official/vilt.md §6, docs/official/albef.md §6.
+Source: docs/official/meter.md §6, docs/official/vilt.md §6, docs/official/albef.md §6,
+docs/official/xvlm.md §6.
 """
 
 from __future__ import annotations
@@ -74,10 +75,10 @@ class AdamW(Optimizer):
 
 
 KINDS: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
-    "adamw": (AdamW, {}),  # METER's and ViLT's
+    "adamw": (AdamW, {}),  # METER's, ViLT's and X-VLM's
     "adam": (Adam, {}),
     "sgd": (SGD, {"momentum": 0.9}),
-    "adamW": (torch.optim.AdamW, {"betas": (0.9, 0.999), "eps": 1e-8}),  # ALBEF's and X-VLM's
+    "adamW": (torch.optim.AdamW, {"betas": (0.9, 0.999), "eps": 1e-8}),  # ALBEF's
 }
 
 

@@ -139,7 +139,8 @@ def check_resume(
     check_shapes(path, theirs, ours, keys.hint)
     try:
         datamodule.check_position(checkpoint[place], processes)
-        check_batches(datamodule, checkpoint[place]["position"], keys)
+        if "position" in checkpoint[place]:  # of a sampler: streams hold their batches' sizes themselves
+            check_batches(datamodule, checkpoint[place]["position"], keys)
         cuda_state(checkpoint["ranks"][0]["random_state"], device)
     except ValueError as error:
         raise ValueError(f"resume_from={path}: {error}") from error

@@ -12,7 +12,7 @@ class RunningMean(MeanMetric):
     def __init__(self) -> None:
         super().__init__(nan_strategy="ignore")
 
-    def update(self, value: Tensor, weight: int) -> None:  # type: ignore[override]
+    def update(self, value: Tensor, weight: int | Tensor) -> None:  # type: ignore[override]
         """Count ``value`` () as ``weight`` equal ones."""
         value = value.to(self.dtype)
         nan = value.isnan()

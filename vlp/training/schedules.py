@@ -1,6 +1,6 @@
-"""Learning-rate schedules of METER and ViLT: warm-up, then polynomial or cosine decay, per optimiser step.
+"""Learning-rate schedules of METER, ViLT and X-VLM: warm-up, then polynomial or cosine decay, per optimiser step.
 
-Source: docs/official/meter.md §6.
+Source: docs/official/meter.md §6, docs/official/xvlm.md §6.
 """
 
 from __future__ import annotations

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from lightning.pytorch.plugins.precision import Precision as PrecisionPlugin
+
+from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.matmul import MatmulPrecision
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
@@ -37,6 +41,10 @@ class TrainerSettings:
         save_every: optimiser steps between two ``last.ckpt`` beside validations and epoch ends; 0: only there.
         fast_dev_run: one batch of everything, which leaves nothing behind.
         cpu: leave GPUs alone.
+        precision_plugin: what computes in another way than Lightning does by itself at ``precision``.
+        ddp: how several processes exchange gradients.
+        clip_norm: norm that gradients are clipped to; 0: none.
+        sync_batchnorm: whether processes share the statistics of batch normalisation.
         equal_buffers: whether every process makes the same of the model's buffers, so that none are sent around.
     """
 
@@ -54,6 +62,10 @@ class TrainerSettings:
     save_every: int
     fast_dev_run: bool = False
     cpu: bool = False
+    precision_plugin: PrecisionPlugin | None = None
+    ddp: Callable[..., KnownUnusedDDP] = KnownUnusedDDP
+    clip_norm: float = 0.0
+    sync_batchnorm: bool = False
     equal_buffers: bool = False
 
     @property

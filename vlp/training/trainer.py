@@ -15,7 +15,6 @@ from lightning.pytorch.strategies import Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
 from vlp.training.data_wait import DataWait, StepClock
-from vlp.training.ddp import KnownUnusedDDP
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
 from vlp.training.finite_guard import FiniteGuard
@@ -64,14 +63,20 @@ def build_trainer(
     deterministic = accelerator == "cpu" if settings.deterministic is None else settings.deterministic
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
-    strategy = _strategy(settings, accelerator, environment)
+    strategy, plugin = _strategy(settings, accelerator, environment), settings.precision_plugin
     return L.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=settings.num_nodes,
         strategy=strategy,
-        plugins=[AtomicCheckpointIO(), *([environment] if environment is not None and strategy == "auto" else [])],
-        precision=settings.precision,
+        plugins=[
+            AtomicCheckpointIO(),
+            *([environment] if environment is not None and strategy == "auto" else []),
+            *([plugin] if plugin is not None else []),
+        ],
+        precision=settings.precision if plugin is None else None,
+        gradient_clip_val=settings.clip_norm or None,
+        sync_batchnorm=settings.sync_batchnorm,
         # cuDNN's search for the fastest kernel may end with another one in every run.
         benchmark=accelerator == "gpu" and not deterministic,
         deterministic=deterministic,
@@ -106,7 +111,7 @@ def _devices(settings: TrainerSettings) -> tuple[str, int | list[int]]:
 def _strategy(settings: TrainerSettings, accelerator: str, environment: ClusterEnvironment | None) -> Strategy | str:
     if settings.processes_per_node * settings.num_nodes == 1:
         return "auto"
-    return KnownUnusedDDP(
+    return settings.ddp(
         equal_buffers=settings.equal_buffers,
         gradient_as_bucket_view=True,
         process_group_backend="nccl" if accelerator == "gpu" else "gloo",

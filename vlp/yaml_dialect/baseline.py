@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import lightning as L
 from torch import nn
 
 from vlp.baseline import Baseline, Config
 from vlp.config.schema import check
 from vlp.data.datamodule import RunDataModule
 from vlp.training.compile import check_backend
+from vlp.training.settings import TrainerSettings
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.epoch_module import EpochModule
-
-# Which official checkpoints a run keeps: of every epoch, of every epoch that was the best so far, or the best one's.
-Kept = Literal["every", "better", "best"]
+from vlp.yaml_dialect.kept_files import Keeps
+from vlp.yaml_dialect.launch import Processes
+from vlp.yaml_dialect.settings import trainer_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +32,12 @@ class Script:
         model: built from a resolved config.
         datamodule: built from a resolved config.
         load: (model, path, evaluate) -> names that the file lacks and that stay as built; ``--checkpoint``.
-        keeps: see :data:`Kept`.
+        keeps: the official checkpoints that the end of an epoch leaves.
         selection: (split, metric) of the evaluation, the higher the better, that picks the best epoch.
         digits: of the training means in log.txt.
         results_as_text: whether log.txt holds the metrics as text of ``digits``.
         names_best: whether log.txt ends with ``best epoch: <n>``.
+        callbacks: made from a resolved config, of this script alone.
         protocol: what the metrics are, for ``results.json``.
     """
 
@@ -43,11 +46,12 @@ class Script:
     model: Callable[[Config], EpochModule]
     datamodule: type[RunDataModule]
     load: Callable[[nn.Module, str | Path, bool], list[str]]
-    keeps: Kept
+    keeps: Keeps
     selection: tuple[str, str] | None = None
     digits: int = 3
     results_as_text: bool = False
     names_best: bool = False
+    callbacks: Callable[[Config], Sequence[L.Callback]] = lambda _: ()
     protocol: str
 
     @property
@@ -62,10 +66,12 @@ class YamlBaseline(Baseline):
 
     Attributes:
         scripts: by the name of their files.
+        settings: the engine's settings of a resolved config and the processes that a launcher has started.
     """
 
     model: Callable[[Config], EpochModule]
     scripts: Mapping[str, Script]
+    settings: Callable[[Config, Processes], TrainerSettings] = trainer_settings
 
     def check(self, script: Script, config: Mapping[str, Any]) -> None:
         """Refuse what cannot run, before anything is built.

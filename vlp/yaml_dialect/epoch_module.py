@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 import lightning as L
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.packed_text import TextPlan, text_layout
 from vlp.nn.padding import PaddedLayout
 from vlp.training.exact_state import epoch_is_complete
+from vlp.training.optim import build_optimizer
 from vlp.training.running_mean import RunningMean
 from vlp.yaml_dialect.epoch_log import tag
-from vlp.yaml_dialect.optimization import Optimization, batches_per_epoch, decay_groups, scheduled
+
+Optimization = tuple[list[Optimizer], list[Any]]  # what Lightning's configure_optimizers returns
 
 
 class EpochModule(L.LightningModule):
@@ -28,6 +32,9 @@ class EpochModule(L.LightningModule):
 
     # The official name of a loss in log.txt -> the entry of a step's outputs.
     meters: ClassVar[Mapping[str, str]] = {}
+    # Whether their means go on from epoch to epoch.
+    since_start: ClassVar[bool] = False
+    optimizer_kind: ClassVar[str]  # of vlp.training.optim
 
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config; it is saved in every checkpoint."""
@@ -38,7 +45,7 @@ class EpochModule(L.LightningModule):
         self.train_stats: dict[str, float] = {}
         self.results: dict[str, dict[str, float]] = {}
         self._begun = 0  # splits of this evaluation that have been started
-        for meter in self._meters:
+        for meter in self.logged_means:
             setattr(self, f"train_{meter}", RunningMean())
 
     def text_layout(self, plan: TextPlan) -> PaddedLayout:
@@ -73,37 +80,58 @@ class EpochModule(L.LightningModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         outputs = self.step_outputs(batch, batch_idx)
         self.step_losses = {name: loss.detach() for name, loss in losses_of(outputs).items()}
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self._count("lr", torch.full((), rate, device=self.device))
-        for meter, key in self.meters.items():
-            value = outputs[key].detach()
-            self._count(meter, value)
-            self.log(f"train/{meter}", value, batch_size=1)
+        self.count_step(batch, outputs)
         return total_loss(outputs)
+
+    @property
+    def logged_means(self) -> tuple[str, ...]:
+        """The means of an epoch, in the order of log.txt."""
+        return ("lr", *self.meters)
+
+    def count_step(self, batch: dict[str, Any], outputs: Mapping[str, Any]) -> None:
+        """Add a training step to the means, and log it."""
+        self.count_rate("lr", group=0)
+        for meter, key in self.meters.items():
+            self.count(meter, outputs[key])
+            self.log(f"train/{meter}", outputs[key].detach(), batch_size=1)
+
+    def count(self, meter: str, value: Tensor, weight: int | Tensor = 1) -> None:
+        """Add ``value`` () to a mean, ``weight`` times."""
+        getattr(self, f"train_{meter}").update(value.detach(), weight)
+
+    def count_rate(self, meter: str, group: int) -> None:
+        """Add the learning rate that a group of parameters has now."""
+        rate = self.trainer.optimizers[0].param_groups[group]["lr"]
+        self.count(meter, torch.full((), rate, device=self.device))
 
     def on_train_epoch_end(self) -> None:
         if not epoch_is_complete(self.trainer):  # max_steps has cut it: the run that goes on ends it
             return
-        for meter in self._meters:
+        for meter in self.logged_means:
             mean: RunningMean = getattr(self, f"train_{meter}")
             self.train_stats[meter] = float(mean.compute())
-            mean.reset()
-            if meter != "lr":
+            if not self.since_start:
+                mean.reset()
+            if meter in self.meters:
                 self.log(f"train/{meter}_epoch", torch.tensor(self.train_stats[meter]), rank_zero_only=True)
 
-    @property
-    def _meters(self) -> tuple[str, ...]:
-        return ("lr", *self.meters)
-
-    def _count(self, meter: str, value: Tensor) -> None:
-        getattr(self, f"train_{meter}").update(value, weight=1)
-
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """The official ones: :func:`decay_groups`."""
-        return decay_groups(self.named_parameters(), self.config["optimizer"]["weight_decay"])
+        """The optimiser's groups of parameters."""
+        raise NotImplementedError
+
+    def schedule(self, optimizer: Optimizer, steps: int) -> LambdaLR:
+        """The learning rates for epochs of ``steps`` steps of the schedule.
+
+        They are the batches of the training loader, or its ``steps`` where it has fewer of these than batches.
+        """
+        raise NotImplementedError
 
     def configure_optimizers(self) -> Optimization:
-        return scheduled(self.parameter_groups(), self.config, batches_per_epoch(self.trainer))
+        rate, shard = self.config["optimizer"]["lr"], self.config["shard_optimizer"]
+        optimizer = build_optimizer(self.parameter_groups(), self.optimizer_kind, rate, shard)
+        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
+        schedule = self.schedule(optimizer, getattr(loader, "steps", len(loader)))
+        return [optimizer], [{"scheduler": schedule, "interval": "step", "name": "lr"}]
 
     # Evaluation ------------------------------------------------------------------------------------------
 

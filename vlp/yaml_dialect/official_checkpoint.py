@@ -1,4 +1,4 @@
-"""The official checkpoint of an epoch: what it holds, and going on from one (``--resume``).
+"""Going on from the official checkpoint of an epoch (``--resume``).
 
 Source: docs/official/albef.md §8.
 """
@@ -13,49 +13,10 @@ from typing import Any
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlp.checkpoint.recognition import EPIC_PREFIX
-from vlp.checkpoint.weights import ADDED_KEY, WeightsError, check_shapes, read_checkpoint, tensors_of
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint, tensors_of
 from vlp.training.learning_rates import set_rates
-from vlp.yaml_dialect.optimization import batches_per_epoch
 
 PARTS: dict[str, type] = {"model": dict, "optimizer": dict, "epoch": int}
-
-
-def official_checkpoint(trainer: L.Trainer, module: L.LightningModule, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The official dict of the epoch that ends; every rank must call it.
-
-    ``model`` has the official names alone, so that official code loads it strictly; EPIC's own stand in ADDED_KEY.
-    """
-    state = module.state_dict()
-    added = {name: tensor for name, tensor in state.items() if name.startswith(EPIC_PREFIX)}
-    optimizer = trainer.optimizers[0]
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
-    return {
-        "model": {name: tensor for name, tensor in state.items() if name not in added},
-        **({ADDED_KEY: added} if added else {}),
-        "optimizer": trainer.strategy.optimizer_state(optimizer),
-        "lr_scheduler": scheduler_state(config["schedular"], rates),
-        "config": dict(config),
-        "epoch": trainer.current_epoch,
-    }
-
-
-def scheduler_state(times: Mapping[str, Any], rates: list[float]) -> dict[str, Any]:
-    """What timm's cosine scheduler keeps of itself: no position, for it is driven by hand.
-
-    Args:
-        times: the block ``schedular``.
-        rates: the peak of each group.
-    """
-    warmup, start = times["warmup_epochs"], times["warmup_lr"]
-    return {
-        **{"param_group_field": "lr", "_initial_param_group_field": "initial_lr", "base_values": rates},
-        **{"metric": None, "noise_range_t": None, "noise_pct": 0.67, "noise_type": "normal", "noise_std": 1.0},
-        **{"noise_seed": 42, "t_initial": times["epochs"], "t_mul": 1.0, "lr_min": times["min_lr"]},
-        **{"decay_rate": times["decay_rate"], "cycle_limit": 1, "warmup_t": warmup, "warmup_lr_init": start},
-        **{"warmup_prefix": True, "t_in_epochs": True},
-        "warmup_steps": [(rate - start) / warmup if warmup else 1 for rate in rates],
-    }
 
 
 def read_official(path: str | Path, epochs: int) -> dict[str, Any]:
@@ -104,10 +65,10 @@ class AfterEpoch(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         done = self.content["epoch"] + 1
-        steps = done * batches_per_epoch(trainer)
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        steps = done * len(datamodule.train_dataloader())
         self._load_optimizer(trainer)
         _go_to(trainer, done, steps)
-        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
         sampler = datamodule.new_train_sampler(trainer.world_size, rank=0)
         sampler.set_epoch(done)
         datamodule.load_state_dict(sampler.state_dict())

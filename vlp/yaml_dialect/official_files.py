@@ -20,8 +20,8 @@ from vlp.training.run_log import drop_lines_from
 from vlp.yaml_dialect.baseline import Script
 from vlp.yaml_dialect.epoch_log import append, append_best, epoch_line
 from vlp.yaml_dialect.epoch_module import EpochModule
+from vlp.yaml_dialect.kept_files import EpochEnd, Files
 from vlp.yaml_dialect.keys import flag_of
-from vlp.yaml_dialect.official_checkpoint import official_checkpoint
 from vlp.yaml_dialect.yaml_file import write_yaml
 
 
@@ -61,15 +61,13 @@ class OfficialFiles(Checkpoint):
         assert isinstance(pl_module, EpochModule)
         if not epoch_is_complete(trainer):  # max_steps has cut it
             return
-        if self._improves(trainer, pl_module.results):
+        better = self._improves(trainer, pl_module.results)
+        files = self.script.keeps(EpochEnd(trainer, pl_module, self.config, better))
+        if better and files:
             self.best_epoch, self.results = trainer.current_epoch, dict(pl_module.results)  # which evaluations change
-            self.kept = self._name(trainer.current_epoch)
-            content = official_checkpoint(trainer, pl_module, self.config)
-            if trainer.is_global_zero:
-                checkpoint_io = trainer.strategy.checkpoint_io
-                assert isinstance(checkpoint_io, AtomicCheckpointIO)
-                checkpoint_io.write(content, self.folder / self.kept)
+            self.kept = next(iter(files))
         if trainer.is_global_zero:
+            write_files(trainer, self.folder, files)
             script, stats = self.script, pl_module.train_stats
             line = epoch_line(stats, pl_module.results, trainer.current_epoch, script.digits, script.results_as_text)
             append(self.folder / "log.txt", line)
@@ -95,8 +93,13 @@ class OfficialFiles(Checkpoint):
         self.best = value
         return True
 
-    def _name(self, epoch: int) -> str:
-        return "checkpoint_best.pth" if self.script.keeps == "best" else f"checkpoint_{epoch:02d}.pth"
+
+def write_files(trainer: L.Trainer, folder: Path, files: Files) -> None:
+    """Write official checkpoints, on rank 0."""
+    checkpoint_io = trainer.strategy.checkpoint_io
+    assert isinstance(checkpoint_io, AtomicCheckpointIO)
+    for name, content in files.items():
+        checkpoint_io.write(content, folder / name)
 
 
 def write_config(folder: Path, script: Script, config: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from vlp.yaml_dialect.official_checkpoint import AfterEpoch, read_official
 from vlp.yaml_dialect.official_files import OfficialFiles
 from vlp.yaml_dialect.results import write_results
 from vlp.yaml_dialect.resume import going_on, resolve_resume
-from vlp.yaml_dialect.settings import environment, event_log, trainer_settings
+from vlp.yaml_dialect.settings import environment, event_log
 
 log = logging.getLogger(__name__)
 
@@ -84,11 +84,11 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
     datamodule, files = script.datamodule(config), OfficialFiles(script, config)  # type: ignore[call-arg]
     processes = find_processes(config["world_size"])
     trainer = build_trainer(
-        trainer_settings(config, processes),
+        baseline.settings(config, processes),
         event_log(config),
         datamodule.has_validation,
         environment(processes),
-        callbacks=[files, *([after] if after is not None else [])],
+        callbacks=[files, *script.callbacks(config), *([after] if after is not None else [])],
     )
     model = script.model(config)
     model.check_data(datamodule)

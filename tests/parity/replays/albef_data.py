@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
-from albef.models.distilled_module import DistilledModule
+from albef.models.albef_module import AlbefModule
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.tokenizers import folder_of_vocabulary
 from vlp.data.json.collate import JsonCollator
@@ -132,7 +132,7 @@ class _Pieces:
         return np.array([epoch_rate(int(e), int(i), **rates) for e, i in self.inputs[f"lr.{config}.at"]])
 
     def alpha(self) -> np.ndarray:
-        module = DistilledModule(self.fixture.config)
+        module = AlbefModule(self.fixture.config)
         return np.array([module.alpha(*map(int, at)) for at in self.inputs["alpha.at"]])
 
     def positions(self, before: str, after: str) -> torch.Tensor:

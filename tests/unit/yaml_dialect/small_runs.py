@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from albef.checkpoint_files import every_epoch
 from albef.keys import AlbefKeys, MomentumKeys
-from albef.models.distilled_module import DistilledModule
+from albef.models.albef_module import AlbefModule
 from vlp.checkpoint.layout import CheckpointLayout
 from vlp.checkpoint.weights import read_state_dict
 from vlp.config.kinds import Positive, Switch
@@ -18,9 +19,10 @@ from vlp.config.schema import key
 from vlp.data.datamodule import RunDataModule
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.distributed import gathered_rows, sum_across_ranks
-from vlp.yaml_dialect.baseline import Kept, Script, YamlBaseline
+from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
+from vlp.yaml_dialect.kept_files import Keeps
 from vlp.yaml_dialect.keys import EvaluateKeys, Flag
 
 YAML = """
@@ -101,7 +103,7 @@ def collate(rows: list[int]) -> dict[str, Any]:
     return {"index": rows, "dataset": ["small"] * len(rows), "x": torch.tensor(rows).float()[:, None] / 10}
 
 
-class SmallModel(DistilledModule):
+class SmallModel(AlbefModule):
     """A queue, a momentum copy, dropout and a temperature: the kinds of state that ALBEF has."""
 
     meters: ClassVar = {"loss_fit": "fit_loss", "loss_soft": "soft_loss"}
@@ -158,7 +160,7 @@ def load(model: nn.Module, path: str | Path, evaluate: bool) -> list[str]:
 COMMAND = Command("Small", "Small.yaml", SmallKeys)
 
 
-def baseline(keeps: Kept = "every", selected: bool = False, **further: Any) -> YamlBaseline:
+def baseline(keeps: Keeps = every_epoch, selected: bool = False, **further: Any) -> YamlBaseline:
     """A baseline whose one script is the small one."""
     script = Script(
         command=COMMAND,

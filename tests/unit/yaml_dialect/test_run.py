@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from albef.checkpoint_files import best_epoch, better_epochs, every_epoch
 from tests.unit.yaml_dialect import small_runs
 from tests.unit.yaml_dialect.small_runs import SmallModel, baseline, config_of
 from vlp.checkpoint.weights import read_checkpoint, sha256_of_file
 from vlp.training.resume import read_run
 from vlp.yaml_dialect import run as run_module
 from vlp.yaml_dialect.command_line import resolved
+from vlp.yaml_dialect.kept_files import Keeps
 from vlp.yaml_dialect.run import run
 from vlp.yaml_dialect.yaml_file import read_yaml
 
@@ -44,9 +46,13 @@ def models(monkeypatch: pytest.MonkeyPatch) -> list[SmallModel]:
     return made
 
 
-def trained(folder: Path, *argv: str, keeps: Any = "every", **further: Any) -> Path:
+def trained(folder: Path, *argv: str, keeps: Keeps = every_epoch, **further: Any) -> Path:
     folder.mkdir(exist_ok=True)
-    run(baseline(keeps, keeps != "every", names_best=keeps != "every", **further), "Small", config_of(folder, *argv))
+    run(
+        baseline(keeps, keeps is not every_epoch, names_best=keeps is not every_epoch, **further),
+        "Small",
+        config_of(folder, *argv),
+    )
     return folder / "out"
 
 
@@ -144,19 +150,19 @@ def test_config_yaml_is_read_again(tmp_path: Path) -> None:
 
 
 def test_a_selected_metric_decides_what_is_kept(tmp_path: Path) -> None:
-    out = trained(tmp_path / "best", keeps="best")
+    out = trained(tmp_path / "best", keeps=best_epoch)
     accuracies = [line["val_acc"] for line in log_lines(out)]
     best = accuracies.index(max(accuracies))
     assert (out / "log.txt").read_text().endswith(f"\nbest epoch: {best}")
     assert [path.name for path in out.glob("*.pth")] == ["checkpoint_best.pth"]
     assert read_checkpoint(out / "checkpoint_best.pth")["epoch"] == best
-    out = trained(tmp_path / "better", keeps="better")
+    out = trained(tmp_path / "better", keeps=better_epochs)
     improved = [e for e in range(3) if accuracies[e] > max(accuracies[:e], default=-1e9)]
     assert sorted(path.name for path in out.glob("*.pth")) == [f"checkpoint_{e:02d}.pth" for e in improved]
 
 
 def test_results_name_what_was_measured(tmp_path: Path) -> None:
-    out = trained(tmp_path, keeps="best")
+    out = trained(tmp_path, keeps=best_epoch)
     results = json.loads((out / "results.json").read_text())
     epoch = results["epoch"]
     line = log_lines(out)[epoch]
@@ -171,14 +177,14 @@ def test_results_are_those_of_the_best_epoch_when_later_ones_are_worse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(SmallModel, "evaluation_results", lambda self, split: {"acc": 1 / (1 + self.current_epoch)})
-    out = trained(tmp_path, keeps="best")
+    out = trained(tmp_path, keeps=best_epoch)
     assert [line["val_acc"] for line in log_lines(out)] == [1, 1 / 2, 1 / 3]
     results = json.loads((out / "results.json").read_text())
     assert results["epoch"] == 0 and results["metrics"] == {"val_acc": 1, "test_acc": 1}
 
 
 def test_scoring_a_checkpoint(tmp_path: Path) -> None:
-    out = trained(tmp_path, "schedular.epochs=2", keeps="every")
+    out = trained(tmp_path, "schedular.epochs=2", keeps=every_epoch)
     before = (out / "config.json").read_bytes(), (out / "log.txt").read_text()
     trained(tmp_path, "--evaluate", "--checkpoint", str(out / "checkpoint_01.pth"), "schedular.epochs=2")
     assert (out / "config.json").read_bytes() == before[0] and (out / "config_evaluate.json").is_file()
@@ -227,7 +233,7 @@ class StopAt(L.Callback):
 def test_a_run_that_was_broken_at_any_step_goes_on_to_the_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    whole = trained(tmp_path / "whole", "save_every_n_steps=1", keeps="better")
+    whole = trained(tmp_path / "whole", "save_every_n_steps=1", keeps=better_epochs)
     build: Any = run_module.build_trainer
 
     def broken(*args: Any, **kwargs: Any) -> L.Trainer:
@@ -238,10 +244,10 @@ def test_a_run_that_was_broken_at_any_step_goes_on_to_the_bit(
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "build_trainer", broken)
         with pytest.raises(Stop):
-            trained(tmp_path / "cut", "save_every_n_steps=1", keeps="better")
+            trained(tmp_path / "cut", "save_every_n_steps=1", keeps=better_epochs)
     cut = tmp_path / "cut/out"
     assert read_run(cut / "checkpoints/last.ckpt")["global_step"] == stop
-    trained(tmp_path / "cut", "save_every_n_steps=1", "resume_from=auto", keeps="better")
+    trained(tmp_path / "cut", "save_every_n_steps=1", "resume_from=auto", keeps=better_epochs)
     first, second = (read_checkpoint(out / "checkpoints/last.ckpt") for out in (whole, cut))
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "ranks", "global_step", "epoch", "SmallData"):
         assert same(first[part], second[part]), part
@@ -281,7 +287,7 @@ def test_an_evaluation_without_the_metric_that_selects_ends_in_a_line(
 ) -> None:
     monkeypatch.setattr(SmallModel, "evaluation_results", lambda self, split: {})
     with pytest.raises(SystemExit, match="error: the evaluation of val has no acc, which picks the best epoch"):
-        trained(tmp_path, keeps="best")
+        trained(tmp_path, keeps=best_epoch)
 
 
 def test_max_steps_cuts_a_run_and_may_grow(tmp_path: Path) -> None:
