@@ -2,17 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from vlp.checkpoint.folder import check_folder
-from vlp.checkpoint.weights import WeightsError
+from vlp.checkpoint.layout import State
+from vlp.checkpoint.recognition import KNOWN_EXTRAS
+from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.hub import HubError, hub_access, is_path
+
+log = logging.getLogger(__name__)
+
+
+class Found(NamedTuple):
+    """Tensors by name, where they come from, and their SHA-256."""
+
+    state: dict[str, Tensor]
+    source: str
+    digest: str
+
+    @classmethod
+    def in_file(cls, path: str | Path) -> Found:
+        """Those of a file.
+
+        Raises:
+            WeightsError: see :func:`read_state_dict`.
+        """
+        return cls(read_state_dict(path), str(path), sha256_of_file(path))
+
+    @classmethod
+    def of_hub(cls, state: dict[str, Tensor], name: str) -> Found:
+        """Those of a library, by its name for them."""
+        return cls(state, name, f"of its tensors {sha256_of_tensors(state)}")
+
+
+def vision_file(source: str, instead: str) -> Found:
+    """The file of ``init.vision``.
+
+    Args:
+        instead: what a user can give.
+
+    Raises:
+        WeightsError: no such file, or none of weights.
+    """
+    if not Path(source).is_file():
+        raise WeightsError(f"init.vision={source}: no such file; {instead}")
+    return Found.in_file(source)
+
+
+def fill_encoder(
+    encoder: nn.Module,
+    tower: str,
+    found: Found,
+    key: str,
+    may_lack: Callable[[str], bool] = lambda name: False,
+    resized: Callable[[State, State], dict[str, Tensor]] = lambda state, expected: dict(state),
+) -> None:
+    """Load into an encoder what it has of the tensors found.
+
+    Args:
+        tower: "vision" or "text", for the log.
+        key: of the config, that gives the encoder's sizes.
+        may_lack: whether a tensor of the encoder may stay as built.
+        resized: (state, the encoder's) -> the state with the tables of another image size brought to the encoder's.
+
+    Raises:
+        WeightsError: tensors of another size, or too few.
+    """
+    expected = {name: t for name, t in encoder.state_dict().items() if not name.endswith(KNOWN_EXTRAS)}
+    try:
+        state = resized({name: t.float() for name, t in found.state.items() if name in expected}, expected)
+    except ValueError as error:
+        raise WeightsError(f"{found.source}: {error}") from error
+    check_shapes(found.source, state, expected, f"Check {key}")
+    missing = [name for name in expected if name not in state and not may_lack(name)]
+    if missing:
+        raise WeightsError(f"{found.source} lacks {missing[:3]} ({len(missing)} tensors) of {key}'s {tower} encoder")
+    encoder.load_state_dict(state, strict=False)
+    log.info("[init] %s: %s, %d tensors, sha256 %s", tower, found.source, len(state), found.digest)
 
 
 def resolve_init(init: str | Mapping[str, str]) -> dict[str, str]:
@@ -28,6 +101,24 @@ def resolve_init(init: str | Mapping[str, str]) -> dict[str, str]:
             )
         return {"vision": init, "text": init}
     return dict(init)
+
+
+def towers_start(config: Mapping[str, Any], pretraining: bool) -> dict[str, str]:
+    """What the towers of a model with image-text pre-training start from: "random" where a checkpoint brings them.
+
+    Raises:
+        ValueError: ``init`` is neither of its words; or a downstream model has no checkpoint and ``init`` does not say
+            what it starts from instead: a random image encoder is hardly meant.
+    """
+    init = resolve_init(config["init"])
+    if config["resume_from"] or config["checkpoint"]:
+        return dict.fromkeys(init, "random")
+    if not pretraining and init["vision"] == "pretrained":
+        raise ValueError(
+            "checkpoint: none is given, and this task starts from a pre-trained one: give --checkpoint FILE, or say "
+            "what to start from instead, such as init=random"
+        )
+    return init
 
 
 def pretrained_text(auto_class: Any, source: str, instead: str) -> tuple[PreTrainedModel, list[str]]:

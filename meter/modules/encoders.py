@@ -23,12 +23,13 @@ from transformers import (
 from meter.modules.checkpoints import resized_positions
 from meter.modules.clip_model import ClipVisualTower, clip_key
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
-from meter.modules.swin_transformer import SwinTower, swin_key
+from meter.modules.swin_transformer import SwinTower
 from meter.modules.vision_tower import VisionTower
 from vlp.checkpoint.forms import SUFFIXES
 from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.hub import HubError, hub_access, is_path
 from vlp.initial_weights import pretrained_text, resolve_init, timm_weights
+from vlp.nn.official_names import swin_key
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,18 +10,13 @@ from torch import Tensor, nn
 
 from meter.modules.sizes import SwinSize
 from meter.modules.vision_tower import VisionTower
-from vlp.nn.official_names import use_official_names
+from vlp.nn.official_names import swin_key, use_official_names
 
 # Where the official Swin registers its parts in another order than timm.
 _ORDER = (
     *("patch_embed", "layers", "blocks", "downsample", "attn_mask", "norm1", "attn", "norm2", "mlp"),
     *("relative_position_bias_table", "relative_position_index", "qkv", "reduction", "proj", "norm"),
 )
-
-
-def swin_key(timm_key: str) -> str:
-    """timm's key -> the official one: timm holds a stage's downsampling at the start of the NEXT stage."""
-    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) - 1}.downsample.", timm_key)
 
 
 class SwinTower(VisionTower):

@@ -41,7 +41,10 @@ class TextEmbeddings(nn.Module):
     def forward(self, ids: Tensor, layout: PaddedLayout) -> Tensor:
         """ids (R, n) -> states, stored as the layout says."""
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        ids, places = (layout.unpad(each[..., None]).squeeze(-1) for each in (ids, places))
+        return self.embed(*(layout.unpad(each[..., None]).squeeze(-1) for each in (ids, places)))
+
+    def embed(self, ids: Tensor, places: Tensor) -> Tensor:
+        """Tokens (…) at places (…) of their sentences -> (…, d)."""
         states = self.word_embeddings(ids) + self.token_type_embeddings.weight[0] + self.position_embeddings(places)
         return self.dropout(self.LayerNorm(states))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -48,3 +49,8 @@ def use_official_names(
 
     module.register_state_dict_post_hook(on_save)
     module.register_load_state_dict_pre_hook(on_load)
+
+
+def swin_key(timm_key: str) -> str:
+    """timm's key -> the official one: timm holds a stage's downsampling at the start of the NEXT stage."""
+    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda m: f"layers.{int(m[1]) - 1}.downsample.", timm_key)

@@ -19,13 +19,13 @@ from torch import nn
 from meter.modules.clip_model import clip_key
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
-from meter.modules.swin_transformer import swin_key
 from tests.parity import golden
 from tests.parity.fixture import FIXTURES, check_keys
 from tests.unit.meter.small import resolved
 from tests.unit.small_parts import optimised
 from vlp.checkpoint.loading import freeze_itm_head
 from vlp.nn.attention import AttentionProjections
+from vlp.nn.official_names import swin_key
 
 PRETRAIN = "task_mlm_itm_clip_bert"
 RETRIEVAL = "task_finetune_irtr_f30k_clip_bert"

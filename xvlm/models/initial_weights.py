@@ -1,0 +1,86 @@
+"""The weights that X-VLM's models are built with: Swin's and BERT's in pre-training, a checkpoint's downstream.
+
+``init`` decides, per tower: ``pretrained`` (default: the file ``vision_config.ckpt``, where it is missing the same
+weights of timm's hub; the BERT of ``text_encoder``, a hub name or local folder), ``random``, or a file or folder of
+one's own. Cross-attention has no pre-trained weights.
+
+Source: docs/official/xvlm.md §4.2, §4.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vlp.initial_bert import load_bert
+from vlp.initial_weights import Found, fill_encoder, timm_weights, towers_start, vision_file
+from vlp.nn.official_names import swin_key
+from xvlm.models.checkpoints import interpolated
+
+SWIN = "swin_base_patch4_window7_224.ms_in22k"  # timm's name of what vision_config.ckpt holds
+
+
+def load_initial_weights(model: nn.Module, pretraining: bool = False) -> None:
+    """Fill the encoders of ``model`` as its config's ``init`` says, unless a checkpoint will bring them.
+
+    Raises:
+        ValueError: see :func:`towers_start`.
+        HubError: a hub name whose weights cannot be had.
+        WeightsError: weights that cannot be read or do not fit.
+    """
+    config: Mapping[str, Any] = model.config  # type: ignore[assignment]
+    init = towers_start(config, pretraining)
+    if init["vision"] != "random":
+        load_vision(model.vision_encoder, init["vision"], config["vision_config"])  # type: ignore[arg-type]
+    for name in ("text_encoder", "text_decoder") if init["text"] != "random" else ():
+        if hasattr(model, name):
+            load_text(getattr(model, name), init["text"], config)
+
+
+def load_vision(encoder: nn.Module, source: str, sizes: Mapping[str, Any]) -> None:
+    """Fill a Swin from a local file or, for "pretrained", from that of ``vision_config`` or timm's hub.
+
+    Tables of another window are interpolated.
+
+    Args:
+        sizes: ``vision_config``.
+
+    Raises:
+        HubError: the hub's cannot be had.
+        WeightsError: no such weights, or weights of another size.
+    """
+    official = sizes["ckpt"]
+    instead = f"put Swin's file at vision_config.ckpt={official}, give init.vision=FILE, or init=random"
+    if source == "pretrained" and not Path(official).is_file():
+        state = timm_weights(SWIN, instead)
+        found = Found.of_hub({swin_key(name): tensor for name, tensor in state.items()}, SWIN)
+    else:
+        found = vision_file(official if source == "pretrained" else source, instead)
+    fill_encoder(encoder, "vision", found, "vision_config", resized=interpolated)
+
+
+def load_text(encoder: Any, source: str, config: Mapping[str, Any]) -> None:
+    """Fill all but the cross-attention of a text encoder or decoder; "pretrained" is the BERT of ``text_encoder``.
+
+    With ``load_bertL_by_sep`` the fusion layers start from every second one of the BERT's upper layers: from 13, 15, …,
+    23 of BERT-large below a text encoder of 12 layers.
+
+    Raises:
+        HubError: the hub's cannot be had.
+        WeightsError: no BERT, or one of another size.
+    """
+    first = config["text_config"]["fusion_layer"]
+
+    def every_second(layer: int) -> int:
+        return layer if layer < first else first + 1 + 2 * (layer - first)
+
+    load_bert(
+        encoder,
+        config["text_encoder"] if source == "pretrained" else source,
+        "text_config",
+        config["text_config"]["num_hidden_layers"],
+        every_second if config.get("load_bertL_by_sep") else None,
+    )
