@@ -12,8 +12,9 @@ from vlp.data.samplers import ResumableDistributedSampler
 class RunDataModule(L.LightningDataModule):
     """The data of a run, as the engine sees it.
 
-    A subclass builds its loaders, the training loader with the sampler that :meth:`resumed_train_sampler` gives.
-    Checkpoints hold the position under the subclass's name.
+    A subclass builds its loaders, the training loader with the sampler that :meth:`resumed_train_sampler` gives; one
+    without a sampler says by the other methods where it stands. Checkpoints hold the position under the subclass's
+    name.
     """
 
     has_validation: bool
@@ -38,6 +39,21 @@ class RunDataModule(L.LightningDataModule):
             self.train_sampler.load_state_dict(self._resumed)
         return self.train_sampler
 
+    def consumed(self, batch: Any) -> None:
+        """Record that training has used a batch of the training loader."""
+        assert self.train_sampler is not None
+        self.train_sampler.consumed(self.samples_in(batch))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Go to the start of ``epoch``, once the one before is complete."""
+        assert self.train_sampler is not None
+        self.train_sampler.set_epoch(epoch)
+
+    def batches_done(self, loader: Any) -> int:
+        """How many batches of the training loader make what has been used of this epoch; 0 between two epochs."""
+        assert self.train_sampler is not None
+        return -(-self.train_sampler.position // loader.batch_size)
+
     def state_dict(self) -> dict[str, Any]:
         """The position in the training set, saved in every checkpoint."""
         return self.train_sampler.state_dict() if self.train_sampler else {}
@@ -53,3 +69,11 @@ class RunDataModule(L.LightningDataModule):
             ValueError: naming what differs.
         """
         self.new_train_sampler(processes, rank=0).load_state_dict(state_dict)
+
+    def _processes(self) -> tuple[int, int]:
+        """How many processes there are, and which one this is."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
+    def _on_gpu(self) -> bool:
+        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
