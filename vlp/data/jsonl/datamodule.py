@@ -17,7 +17,7 @@ from vlp.data.json.coverage import REPORT
 from vlp.data.jsonl.batches import Reader, RowBatches
 from vlp.data.jsonl.lanes import Position
 from vlp.data.jsonl.lines import JsonLines
-from vlp.data.jsonl.mixed import REGIONS, MixedLoader, Stream
+from vlp.data.jsonl.mixed import REGIONS, MixedLoader, Stream, steps_of_epoch
 from vlp.distributed import gathered
 from vlp.files import write_json
 
@@ -93,7 +93,7 @@ class StreamDataModule(RunDataModule):
 
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""
-        return -(-self.config["train_dataset_size"] // (self.batch_size * processes))
+        return steps_of_epoch(self.config["train_dataset_size"], self.batch_size, processes)
 
     def train_dataloader(self) -> MixedLoader:
         """The one training loader, at the position that the run goes on from."""

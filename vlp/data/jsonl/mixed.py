@@ -33,6 +33,11 @@ def region_iterations(seed: int, epoch: int, steps: int, iter_perc: float) -> np
     return chosen
 
 
+def steps_of_epoch(rows: int, batch_size: int, processes: int) -> int:
+    """Iterations of an epoch of ``rows`` texts, the last batch rounded up."""
+    return -(-rows // (batch_size * processes))
+
+
 class Turn(NamedTuple):
     """An optimiser step of an epoch: the stream of its batch, its iteration, and whether it is that one's last."""
 

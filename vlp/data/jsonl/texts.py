@@ -21,7 +21,7 @@ from vlp.data.span_masking import SpanMasker
 
 
 class RowText(NamedTuple):
-    """A text: as it was cleaned, its ids, and their masking, -100 where nothing is selected."""
+    """A text: as it was cleaned, its ids, and what masking makes of them, empty where nothing masks."""
 
     text: str
     ids: list[int]
@@ -39,14 +39,14 @@ class TextReader:
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,
-        masker: SpanMasker,
+        masker: SpanMasker | None,
         *,
         max_words: int,
         max_tokens: int,
         tokenized: bool = False,
         eos: bool = False,
     ) -> None:
-        """``tokenizer`` is BERT's."""
+        """``tokenizer`` is BERT's; without ``masker`` nothing is masked."""
         self.tokenizer, self.masker = tokenizer, masker
         self.max_words, self.max_tokens, self.tokenized, self.eos = max_words, max_tokens, tokenized, eos
 
@@ -57,8 +57,7 @@ class TextReader:
             RowError: no piece is left of it.
         """
         text, ids = self.encode(caption)
-        masked, labels = self.masker(ids, key.rng(purpose))
-        return RowText(text, ids, masked, labels)
+        return RowText(text, ids, *(self.masker(ids, key.rng(purpose)) if self.masker else ([], [])))
 
     def encode(self, caption: str) -> tuple[str, list[int]]:
         """The cleaned text, and its ids.
@@ -93,15 +92,18 @@ def text_batch(texts: Sequence[RowText], pad: int) -> Batch:
     """Texts of one batch, padded to the longest.
 
     Returns:
-        ``text``: list; ``text_ids``, ``text_masks`` (1 = token), ``text_ids_mlm``, ``text_labels_mlm``: int64 (B, n).
+        ``text``: list; ``text_ids``, ``text_masks`` (1 = token): int64 (B, n); of masked texts also ``text_ids_mlm``
+        and ``text_labels_mlm``, -100 where nothing is selected.
     """
-    return {
+    batch = {
         "text": [text.text for text in texts],
         "text_ids": _padded([text.ids for text in texts], pad),
         "text_masks": _padded([[1] * len(text.ids) for text in texts], 0),
-        "text_ids_mlm": _padded([text.ids_mlm for text in texts], pad),
-        "text_labels_mlm": _padded([text.labels_mlm for text in texts], IGNORED),
     }
+    if texts[0].ids_mlm:
+        batch["text_ids_mlm"] = _padded([text.ids_mlm for text in texts], pad)
+        batch["text_labels_mlm"] = _padded([text.labels_mlm for text in texts], IGNORED)
+    return batch
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int) -> Tensor:
