@@ -33,8 +33,10 @@ class ReadGuard:
         min_reads: int = 1000,
         max_consecutive: int = 20,
         advice: str = ARROW_ADVICE,
+        what: str = "image",
     ) -> None:
-        self.name, self.strict, self.advice = name, strict, advice
+        """``what`` is read, for messages."""
+        self.name, self.strict, self.advice, self.what = name, strict, advice, what
         self.max_share, self.min_reads, self.max_consecutive = max_share, min_reads, max_consecutive
         self._consecutive = 0
         # Reads and failures, a slot per worker: shared with the workers, and no two of them write the same slot.
@@ -64,7 +66,7 @@ class ReadGuard:
         slot = self._slot()
         slot += 1
         self._consecutive += 1
-        text = f"dataset {self.name}: cannot read the image at {where}: {error}"
+        text = f"dataset {self.name}: cannot read the {self.what} at {where}: {error}"
         if self.strict:
             raise DataError(f"{text}; an evaluation must see every sample: {self.advice}") from error
         count = int(slot[1])
@@ -73,10 +75,10 @@ class ReadGuard:
         reads, failures = self.reads, self.failures
         if self._consecutive >= self.max_consecutive:
             raise DataError(
-                f"{text}; {self._consecutive} images in a row failed: the data is broken, {self.advice}"
+                f"{text}; {self._consecutive} {self.what}s in a row failed: the data is broken, {self.advice}"
             ) from error
         if reads >= self.min_reads and failures > self.max_share * reads:
-            share = f"{failures} of {reads} images failed (limit {self.max_share:.1%})"
+            share = f"{failures} of {reads} {self.what}s failed (limit {self.max_share:.1%})"
             raise DataError(f"{text}; {share}: {self.advice}") from error
 
     def _slot(self) -> torch.Tensor:

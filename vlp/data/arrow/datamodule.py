@@ -116,14 +116,6 @@ class ArrowDataModule(RunDataModule):
         self.sets["test"].refuse_empty()
         return self._loader("test", self._sampler("test", False, *self._processes()))
 
-    def _on_gpu(self) -> bool:
-        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
-    def _processes(self) -> tuple[int, int]:
-        """How many processes there are, and which one this is."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-
     def _sampler(self, split: Split, shuffle: bool, processes: int, rank: int) -> ResumableDistributedSampler:
         return ResumableDistributedSampler(
             self.sets[split], num_replicas=processes, rank=rank, shuffle=shuffle, seed=self.config["seed"]

@@ -6,7 +6,7 @@ Source: docs/official/albef.md §3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,8 +17,6 @@ from vlp.data.collate import Batch, Plan
 from vlp.data.json.dataset import Sample
 from vlp.data.json.text import encode_cls
 from vlp.data.masking import TokenMasker
-
-_TENSORS = ("image_id", "image_index", "labels")
 
 
 class JsonCollator:
@@ -32,8 +30,13 @@ class JsonCollator:
     * ``image_id``, ``image_index``, ``labels``: int64 (B,)
     * ``dataset``, ``index`` and all others: lists
 
+    * ``target_bbox``: float32 (B, 4), (cx, cy, w, h) as shares of the image
+
     Last, each of ``plans`` adds its keys to a batch with texts: see :class:`vlp.data.collate.Collator`.
     """
+
+    # Keys of samples whose values make a tensor.
+    tensors: ClassVar[tuple[str, ...]] = ("image_id", "image_index", "labels", "target_bbox")
 
     def __init__(
         self,
@@ -57,7 +60,7 @@ class JsonCollator:
         batch: Batch = {"image": stack([sample["images"] for sample in samples])}
         for key in (key for key in samples[0] if key not in taken):
             values = [sample[key] for sample in samples]
-            batch[key] = torch.tensor(values) if key in _TENSORS else values
+            batch[key] = torch.tensor(values) if key in self.tensors else values
         if "text" in batch:
             batch |= self._texts(samples)
         if weighted:

@@ -109,14 +109,6 @@ class JsonDataModule(RunDataModule):
         processes, rank = self._processes() if part.sharded else (1, 0)
         return ResumableDistributedSampler(part.dataset, num_replicas=processes, rank=rank, shuffle=False)
 
-    def _processes(self) -> tuple[int, int]:
-        """How many processes there are, and which one this is."""
-        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-
-    def _on_gpu(self) -> bool:
-        """Whether batches go on to a GPU: only pinned memory is copied there while the host goes on."""
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
     def _loader(self, part: Part, sampler: ResumableDistributedSampler) -> DataLoader[Any]:
         return DataLoader(
             part.dataset,

@@ -6,12 +6,12 @@ Source: docs/official/albef.md §3.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from PIL import Image
 from torch.utils.data import Dataset
 
 from vlp.data.draws import SampleKey
@@ -86,10 +86,10 @@ class JsonDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         key = self.key(index)
         rng = key.rng("draws")
-        index, row, images = self.read(index, rng)
+        index, row, seen = self.read(index, rng)
         place = self.rows.place(index)
         return {
-            "images": images,
+            **seen,
             **self.fields(index, row, rng),
             "dataset": place.dataset,
             "index": place.row,
@@ -122,11 +122,19 @@ class JsonDataset(Dataset[Sample]):
         """What a sample holds beside its images; random draws are taken from ``rng``."""
         raise NotImplementedError
 
-    def read(self, index: int, rng: random.Random) -> tuple[int, Row, list[Tensor]]:
+    def view(self, row: Row, images: Iterable[Image.Image], rng: random.Random) -> Sample:
+        """What a sample shows of a row's decoded images: ``images``, and what depends on how they are shown.
+
+        Raises:
+            ImageError: an image does not serve.
+        """
+        return {"images": [self.transform(image, rng) for image in images]}
+
+    def read(self, index: int, rng: random.Random) -> tuple[int, Row, Sample]:
         """Read the images of row ``index``.
 
         Returns:
-            The row that was read (``index``, or a later one if its image is broken), its content and its images.
+            The row that was read (``index``, or a later one if its image is broken), its content and its :meth:`view`.
 
         Raises:
             DataError: see :class:`ReadGuard`, or an image lies outside of its root.
@@ -136,13 +144,13 @@ class JsonDataset(Dataset[Sample]):
             guard = self.guards[self.rows.place(index).dataset]
             root = self.roots[self.rows.list_of(index)][self.root_key(row)]
             try:
-                images = [self.transform(root.read(name, where), rng) for name in self.names(row)]
+                seen = self.view(row, (root.read(name, where) for name in self.names(row)), rng)
             except ImageError as error:
                 guard.failure(where, error)
                 index = (index + 1) % len(self)
             else:
                 guard.success()
-                return index, row, images
+                return index, row, seen
         raise DataError(f"no image of {', '.join(map(str, self.rows.paths))} can be read")
 
     def _names_outside(self, number: int, row: Row) -> str | None:

@@ -52,7 +52,7 @@ class JsonRows(Sequence[Row]):
         """
         if not paths:
             raise DataError(f"no list of {kind.name} rows is given: name at least one JSON file")
-        self.paths, self.names = [Path(path) for path in paths], _names(paths)
+        self.paths, self.names = [Path(path) for path in paths], names_of(paths)
         self._text, self._ends = bytearray(), array("q", [0])
         self._starts = []  # of each list
         seen: dict[Hashable, int] = {}
@@ -107,7 +107,8 @@ class JsonRows(Sequence[Row]):
         return f"{self.paths[self.list_of(index)]}: row {self.place(index).row}"
 
 
-def _names(paths: Sequence[str | Path]) -> list[str]:
+def names_of(paths: Sequence[str | Path]) -> list[str]:
+    """The stem of each path; of two with one stem the second is ``stem#2``."""
     times: Counter[str] = Counter()
     names = []
     for stem in (Path(path).stem for path in paths):

@@ -1,6 +1,6 @@
 """What ALBEF and X-VLM do to a decoded image before the model sees it.
 
-Source: docs/official/albef.md §3.
+Source: docs/official/albef.md §3, docs/official/xvlm.md §3.8.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from vlp.data.transforms import CLIP_MEAN, CLIP_STD
 
 _BICUBIC = Image.Resampling.BICUBIC
 _TRIES = 10
+_IN_PLACE = ("Identity", "AutoContrast", "Equalize", "Brightness", "Sharpness")
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 
 
@@ -42,19 +43,31 @@ class TrainTransform:
     """Random crop, flip in half of the cases, :class:`RandomAugment`.
 
     The crop has ``scale`` of the image's area and a width between 3/4 and 4/3 of its height, as
-    ``torchvision.transforms.RandomResizedCrop`` draws it. Without ``scale`` (grounding) the whole image is resized.
+    ``torchvision.transforms.RandomResizedCrop`` draws it. Without ``scale`` (grounding) the whole image is resized;
+    without ``flip`` none is flipped here.
     """
 
-    def __init__(self, res: int, scale: tuple[float, float] | None) -> None:
-        self.res, self.scale = res, scale
+    def __init__(self, res: int, scale: tuple[float, float] | None, flip: bool = True) -> None:
+        self.res, self.scale, self.flip = res, scale, flip
         self.augment = RandomAugment()
 
     def __call__(self, image: Image.Image, rng: random.Random) -> Tensor:
         if self.scale is not None:
             image = image.crop(random_box(*image.size, self.scale, rng))
         image = image.resize((self.res, self.res), _BICUBIC)
-        if rng.random() < 0.5:
+        if self.flip and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        draws = np.random.RandomState(rng.getrandbits(32))
+        return to_tensor(self.augment(np.array(image), draws))
+
+
+class BoxTransform:
+    """:class:`RandomAugment` without what would move a box; the image has its size already."""
+
+    def __init__(self) -> None:
+        self.augment = RandomAugment(names=_IN_PLACE)
+
+    def __call__(self, image: Image.Image, rng: random.Random) -> Tensor:
         draws = np.random.RandomState(rng.getrandbits(32))
         return to_tensor(self.augment(np.array(image), draws))
 
