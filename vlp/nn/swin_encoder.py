@@ -104,7 +104,7 @@ class SwinEncoder(nn.Module):
     def set_grad_checkpointing(self) -> None:
         """Compute the blocks again in the backward pass."""
         for stage in self.layers:
-            stage.gradient_checkpointing = True  # type: ignore[union-attr]
+            stage.gradient_checkpointing = True  # type: ignore[assignment]
 
 
 def check_windows(image_size: int, sizes: Mapping[str, Any]) -> None:
