@@ -39,6 +39,15 @@ def gathered_rows(rows: Tensor) -> Tensor:
     return torch.cat(of_rank)
 
 
+def gathered_features(rows: Tensor) -> Tensor:
+    """:func:`gathered_rows` with the gradient of this rank's own rows: the others take theirs on their ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return rows
+    of_rank = list(gathered_rows(rows).split(len(rows)))
+    of_rank[dist.get_rank()] = rows
+    return torch.cat(of_rank)
+
+
 def gathered(value: Any) -> list[Any]:
     """``value`` of every rank, in rank order, on every rank; every rank must call it."""
     if not (dist.is_available() and dist.is_initialized()):

@@ -136,7 +136,12 @@ class Fixture:
         return block
 
     def fill(
-        self, state: Mapping[str, Tensor], *, checkpoint: bool = False, prefixes: Sequence[str] = ("",)
+        self,
+        state: Mapping[str, Tensor],
+        *,
+        checkpoint: bool = False,
+        prefixes: Sequence[str] = ("",),
+        name: str = "{key}",
     ) -> dict[str, Tensor]:
         """A model's state dict with its float tensors filled by golden.py's rule.
 
@@ -144,6 +149,7 @@ class Fixture:
             state: what the model built, under official keys: exactly the key table (keys, order, shapes, types).
             checkpoint: fill the model that the checkpoint is made from, not the fixture's own.
             prefixes: only keys that start with one of these (`then_fill` of a checkpoint); default all.
+            name: what the rule is applied to instead of the bare key (`then_fill_name`).
 
         Returns:
             A new dict in official order; what the rule or `weights.skip` leaves out is `state`'s own tensor.
@@ -160,7 +166,7 @@ class Fixture:
         for key, (shape, dtype) in table.items():
             wanted = dtype.startswith("float") and shape and key.startswith(tuple(prefixes))
             if wanted and not any(fnmatchcase(key, pattern) for pattern in weights["skip"]):
-                filled[key] = torch.from_numpy(golden.tensor(key, shape))
+                filled[key] = torch.from_numpy(golden.tensor(name.format(key=key), shape))
         for alias, source in self._tied(weights).items():
             filled[alias] = filled[source]
         return filled

@@ -11,8 +11,7 @@ def draw_negatives(similarities: Tensor, matches: Tensor) -> Tensor:
     """One candidate of each row, with the probability of its similarity among those that do not match.
 
     Officially the matches are zeroed after the softmax, whose other weights may all have become 0 by then; excluded
-    before it, the rest has the same proportions and never vanishes. The draw is a race of exponentials: the largest
-    p / E with E ~ Exp(1). ``torch.multinomial`` runs the same one, but has a GPU's host wait for checks of p.
+    before it, the rest has the same proportions and never vanishes.
 
     Args:
         similarities: (B, C), the larger the likelier.
@@ -21,5 +20,13 @@ def draw_negatives(similarities: Tensor, matches: Tensor) -> Tensor:
     Returns:
         (B,) int64.
     """
-    weights = similarities.float().masked_fill(matches, -torch.inf).softmax(dim=1)
+    return draw(similarities.float().masked_fill(matches, -torch.inf).softmax(dim=1))
+
+
+def draw(weights: Tensor) -> Tensor:
+    """One of each row's C candidates by its weights (B, C), of any scale; the first if all are 0 -> (B,) int64.
+
+    A race of exponentials: the largest p / E with E ~ Exp(1). ``torch.multinomial`` runs the same one, but has a GPU's
+    host wait for checks of p.
+    """
     return (weights / torch.empty_like(weights).exponential_()).argmax(dim=1)

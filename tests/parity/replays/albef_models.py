@@ -13,14 +13,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from albef.models.checkpoints import load_checkpoint
-from albef.models.contrastive_model import ContrastiveModel
-from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
-from vlp.nn.cross_attention import Seen
+from tests.parity.replays import TRAINING_PATH, Fixture
 from vlp.nn.fusion_passes import Negatives
-from vlp.nn.padding import PaddedLayout
 
 Batch = dict[str, Any]
 Model = TypeVar("Model", bound=nn.Module)
@@ -88,17 +84,3 @@ def negatives_of(fixture: Fixture, step: int) -> Negatives:
 def weights(similarities: Tensor, matches: Tensor) -> Tensor:
     """Of the official draw of negatives: similarities (B, B + Q), matches (B, B) bool -> (B, B)."""
     return similarities[:, : len(matches)].softmax(dim=1) * ~matches
-
-
-def plain_matching(model: ContrastiveModel, image: Tensor, text: Tensor, batch: Batch, negatives: Negatives) -> Outputs:
-    """Matching as officially: positives, then both kinds of negatives, padding and all positions included."""
-    mask, fuse = batch["text_masks"].bool(), model.bert.fuse
-    positive = fuse(text, PaddedLayout(mask), image, Seen())
-    texts, masks = torch.cat([text, text[negatives.texts]]), torch.cat([mask, mask[negatives.texts]])
-    negative = fuse(texts, PaddedLayout(masks), torch.cat([image[negatives.images], image]), Seen())
-    logits = model.itm_head(torch.cat([positive[:, 0], negative[:, 0]]))
-    labels = torch.cat([torch.ones(len(image)), torch.zeros(2 * len(image))]).long()
-    yield "fusion_pos", positive
-    yield "fusion_neg", negative
-    yield "itm_logits", logits
-    yield "loss_itm", F.cross_entropy(logits, labels)

@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 from albef.models.contrastive_model import Momentum
 from albef.models.model_pretrain import ALBEF
-from epic_common.saliency import log_saliency, saliency_scores
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from epic_common.saliency import saliency_scores
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, fusion_passes, replay
 from tests.parity.replays.albef_models import (
     Batch,
     model_of,
     negatives_of,
-    plain_matching,
     pretraining_batch,
     tensor,
     weights,
 )
+from tests.parity.replays.fusion_passes import Shown
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.cross_attention import Seen
-from vlp.nn.fusion_passes import Negatives, encoder_of
+from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import PaddedLayout
 
@@ -70,7 +70,7 @@ def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> 
         ("text_feat", model.text_feat(text, layout)),
         ("image_feat_m", F.normalize(model.vision_proj_m(image_m[:, 0]), dim=-1)),
         ("text_feat_m", F.normalize(model.text_proj_m(layout.first(text_m)[:, 0]), dim=-1)),
-        ("saliency_alpha", _alpha(saliency_scores(q, k), batch)),
+        ("saliency_alpha", fusion_passes.alpha(saliency_scores(q, k), batch["text_masks"].bool())),
     ]
 
 
@@ -78,7 +78,8 @@ def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> 
 
 
 def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
-    layout = PaddedLayout(batch["text_masks"].bool())
+    words = batch["text_masks"].bool()
+    layout = PaddedLayout(words)
     model.temp.clamp_(0.001, 0.5)
     image = model.visual_encoder(batch["image"])
     momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
@@ -88,8 +89,9 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
     own = torch.eye(size, size + model.image_queue.shape[1])
     outputs, similar = model.contrast(*features, momentum, own, alpha)
     model.enqueue_features(momentum)
-    matching = dict(plain_matching(model, image, text, batch, negatives))
+    matching = dict(fusion_passes.matching(model.bert, model.itm_head, Shown(image), text, words, negatives))
     masked = dict(_masked(model, image, momentum, batch, alpha))
+    eq8 = fusion_passes.saliency(model.bert, Shown(image), text, words)
     return [
         ("image_embeds", image),
         ("image_embeds_m", momentum.image),
@@ -110,7 +112,10 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
         ),
         *matching.items(),
         *masked.items(),
-        *_saliency(model, image, text, layout, batch),
+        ("pen_q", eq8.q),
+        ("pen_k", eq8.k),
+        ("saliency_score", eq8.scores),
+        ("saliency_alpha", eq8.alpha),
     ]
 
 
@@ -124,23 +129,3 @@ def _masked(model: ALBEF, image: Tensor, momentum: Momentum, batch: Batch, alpha
     yield "mlm_logits", logits
     yield "mlm_logits_m", logits_m
     yield "loss_mlm", distilled_cross_entropy(logits[chosen], labels[chosen], logits_m[chosen], alpha)
-
-
-def _saliency(model: ALBEF, image: Tensor, text: Tensor, layout: PaddedLayout, batch: Batch) -> Outputs:
-    bert = encoder_of(model.text_encoder)
-    layer: Any = bert.layers[-2]
-    states = bert.fuse(text, layout, image, Seen(), stop=len(bert.layers) - 2)
-    cross = layer.crossattention.self
-    q_of_text, k_of_image = cross.query(layer.attention(states, states, layout, layout)), cross.key(image)
-    heads = (cross.heads, -1)
-    scores = torch.einsum("bnhd,bhd->bn", q_of_text.unflatten(-1, heads), k_of_image[:, 0].unflatten(-1, heads))
-    yield "pen_q", q_of_text
-    yield "pen_k", k_of_image
-    yield "saliency_score", scores / cross.heads
-    yield "saliency_alpha", _alpha(scores / cross.heads, batch)
-
-
-def _alpha(scores: Tensor, batch: Batch) -> Tensor:
-    words = batch["text_masks"].bool().clone()
-    words[:, 0] = False
-    return log_saliency(scores, words).exp()

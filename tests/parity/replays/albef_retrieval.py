@@ -9,7 +9,8 @@ from torch.nn import functional as F
 from albef.models.model_grounding import ALBEF
 from albef.models.model_retrieval import same_image
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.albef_models import Batch, model_of, negatives_of, plain_matching, task_batch, tensor, weights
+from tests.parity.replays.albef_models import Batch, model_of, negatives_of, task_batch, tensor, weights
+from tests.parity.replays.fusion_passes import Shown, matching
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextLayout, TextPlan
@@ -85,5 +86,5 @@ def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> li
         ("loss_ita", outputs["ita_loss"]),
         ("weights_t2i", weights(similar.text_to_image, matches)),
         ("weights_i2t", weights(similar.image_to_text, matches)),
-        *plain_matching(model, image, text, batch, negatives),
+        *matching(model.bert, model.itm_head, Shown(image), text, batch["text_masks"].bool(), negatives),
     ]
