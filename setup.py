@@ -1,4 +1,4 @@
-"""Install the EPIC monorepo: ``pip install -e .[meter,vilt,albef,xvlm]`` to pre-train, with ``test``, too, to develop."""
+"""Install the EPIC monorepo: ``pip install -e .[meter,vilt,albef,xvlm]`` to pre-train, with ``test`` to develop."""
 
 from setuptools import find_packages, setup
 

@@ -214,8 +214,8 @@ class StageKeys(XvlmKeys):
     load_bertL_by_sep: Switch = key(False, "BERT-large: its layers 13, 15 … 23 start the fusion layers")
     # Ours
     image_root: Text = key("", "folder of relative image paths; empty: the working directory, as officially")
-    num_workers: Annotated[int, Ge(0), Le(1024)] | None = key(None, "of both streams; None: what their blocks say")
-    precision: Precision | None = key(None, "32, bf16, or 16 with loss scaling; None: accelerator.FP16_OPT_LEVEL")
+    num_workers: Annotated[int, Ge(0), Le(1024)] | None = key(None, "of both streams; None: what their blocks say")  # type: ignore[assignment]
+    precision: Precision | None = key(None, "32, bf16, or 16 with loss scaling; None: accelerator.FP16_OPT_LEVEL")  # type: ignore[assignment]
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
