@@ -10,12 +10,12 @@ $(VENV)/.installed: setup.py
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 10) else None'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip "setuptools<81" wheel
-	$(BIN)/python -m pip install -e '.[meter,vilt,albef]'
+	$(BIN)/python -m pip install -e '.[meter,vilt,albef,xvlm]'
 	touch $@
 
 setup-test: $(VENV)/.installed-test
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/python -m pip install -e '.[meter,vilt,albef,test]'
+	$(BIN)/python -m pip install -e '.[meter,vilt,albef,xvlm,test]'
 	touch $@
 
 demo: setup

@@ -1,4 +1,4 @@
-"""Install the EPIC monorepo: ``pip install -e .[meter,vilt,albef]`` to pre-train, with ``test``, too, to develop."""
+"""Install the EPIC monorepo: ``pip install -e .[meter,vilt,albef,xvlm]`` to pre-train, with ``test`` to develop."""
 
 from setuptools import find_packages, setup
 
@@ -46,12 +46,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(
         include=[
-            *("epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "albef*"),
+            *("epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "albef*", "xvlm*"),
             *("scenes*", "demo*", "patches*", "benchmarks*"),
         ]
     ),
     package_data={
         "albef": ["configs/*", "configs/tiny/*"],
+        "xvlm": ["configs/*", "configs/*/*"],
         "demo": ["templates/*"],
         "patches": ["*.patch"],
         "benchmarks": ["*.json", "measured/*.json"],

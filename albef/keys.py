@@ -84,9 +84,9 @@ class QueueKeys(Schema):
         c: Any = self
         if c.vision_width != c.vision_config.width:
             yield f"vision_width={c.vision_width}, but vision_config.width={c.vision_config.width}"
-        batch, processes = getattr(c, c.batch_keys[0]), c.world_size
+        batch, processes = c.train_batch, c.world_size
         if c.queue_size % (processes * batch):
             yield (
-                f"queue_size={c.queue_size} is not a multiple of {processes} process(es) x {c.batch_keys[0]}={batch}: "
+                f"queue_size={c.queue_size} is not a multiple of {processes} process(es) x {c.batch_key}={batch}: "
                 "the queues take whole batches"
             )

@@ -37,7 +37,8 @@ def _wrong_value(name: str, field: FieldInfo, value: Any, errors: Errors) -> str
     """A union's members complain one by one: the one that knows the key inside says it best."""
     inner = _inner_fields(field)
     for found in errors if isinstance(value, Mapping) else ():
-        last = str(found["loc"][-1])
+        path = [str(part) for part in found["loc"]]
+        last = next((part for part in reversed(path) if part in inner), path[-1])  # a union's members come behind it
         if found["type"] == "extra_forbidden":
             return f"unknown config key {f'{name}.{last}'!r}{did_you_mean(last, inner, f'{name}.')}"
         if last in inner and last in value:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le, Lt, MinLen
@@ -133,7 +134,7 @@ class Init(Schema):
 class YamlKeys(EngineKeys):
     """What every script reads; a baseline adds ``vision_config``, its text model and ``schedular``."""
 
-    batch_keys: ClassVar[tuple[str, ...]] = ("batch_size",)  # of the training batch of a GPU, then of others
+    batch_key: ClassVar[str] = "batch_size"  # training samples of a GPU; a dot leads into a block
     least_batch: ClassVar[int] = 1
 
     # Flags
@@ -163,9 +164,16 @@ class YamlKeys(EngineKeys):
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
-        batch = getattr(self, self.batch_keys[0])
-        if batch < self.least_batch:
-            yield f"{self.batch_keys[0]}={batch}: its objectives need at least {self.least_batch} samples of a GPU"
+        if self.train_batch < self.least_batch:
+            yield (
+                f"{self.batch_key}={self.train_batch}: its objectives need at least {self.least_batch} samples of a GPU"
+            )
+
+    @property
+    def train_batch(self) -> int:
+        """Training samples of a GPU's step."""
+        size: int = reduce(getattr, self.batch_key.split("."), self)  # type: ignore[assignment]
+        return size
 
     @classmethod
     def settled(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +201,7 @@ class ImageRootKeys(Schema):
 class TrainTestBatchKeys(Schema):
     """Of the scripts with two batch sizes."""
 
-    batch_keys: ClassVar[tuple[str, ...]] = ("batch_size_train", "batch_size_test")
+    batch_key: ClassVar[str] = "batch_size_train"
 
     batch_size_train: Positive = key(32, "training samples of a GPU")
     batch_size_test: Positive = key(64, "evaluated samples of a GPU")

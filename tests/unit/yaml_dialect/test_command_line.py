@@ -118,7 +118,7 @@ def test_a_block_keeps_the_keys_that_are_not_given() -> None:
         (["checkpoint=absent.pth"], "checkpoint=absent.pth: no such file"),
         (
             ["checkpoint=hdfs://a/b.pth"],
-            r"^checkpoint=hdfs://a/b.pth: HDFS is not read or written: mount it .* or copy",
+            r"^checkpoint=hdfs://a/b.pth: HDFS is not read or written: mount it",
         ),
         (["--config", "hdfs://a/b.yaml"], "^--config=hdfs://a/b.yaml: HDFS is not read"),
         (["bert_config=absent.json"], "bert_config=absent.json: no such file, here or beside the YAML file"),
