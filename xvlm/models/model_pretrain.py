@@ -35,6 +35,8 @@ class XVLM(XvlmBase):
 
     text_encoder: FusionMaskedLM
     pretraining: ClassVar = True
+    since_start: ClassVar = True
+    region_meters: ClassVar = ("loss_bbox", "loss_giou")
     meters: ClassVar = {
         "loss_itc": "itc_loss",
         "loss_itm": "itm_loss",

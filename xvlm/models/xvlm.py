@@ -23,13 +23,13 @@ from vlp.nn.recompute import recompute_layers
 from vlp.nn.swin_encoder import SwinEncoder
 from vlp.training.compile import compile_layers
 from vlp.training.param_groups import parameter_groups
-from vlp.yaml_dialect.epoch_module import EpochModule
 from xvlm.models.initial_weights import load_initial_weights
+from xvlm.models.xvlm_module import XvlmModule
 
 NEGATIVE_FLOOR = 1e-5  # added to the weights of hard negatives, so that each can be drawn
 
 
-class XvlmBase(EpochModule):
+class XvlmBase(XvlmModule):
     """A model without its step; attribute names are the official checkpoint keys."""
 
     # Whether it starts from an image and a text encoder, and not from a checkpoint of both.

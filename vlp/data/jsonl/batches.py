@@ -78,7 +78,7 @@ class RowBatches(IterableDataset[Batch]):
                 lane = Lane(self.lines, self.seed, rank * len(self.positions) + which, shares, self.positions[which])
                 lanes[which] = lane, iter(lane)
             lane, lines = lanes[which]
-            samples = []
+            samples: list[Sample] = []
             while len(samples) < self.size:
                 sample = self._sample(*next(lines))
                 samples += [sample] if sample is not None else []
