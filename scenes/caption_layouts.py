@@ -1,4 +1,4 @@
-"""Writes drawn scenes in the raw layouts of Flickr30k, Visual Genome (regions, questions), CC3M, SBU and CC12M.
+"""Writes drawn scenes in the raw layouts of Flickr30k, Visual Genome, CC3M, SBU and CC12M.
 
 Those that models are pre-trained on hold training images alone. Source: docs/official/meter.md §3.9.
 """
@@ -14,6 +14,7 @@ from scenes.coco_layout import karpathy_image
 from scenes.draw import pixel_box
 from scenes.layout_files import TRAINING, Record, copy, image_file, write_text
 from scenes.model import Box
+from scenes.region_layouts import write_vg_objects
 
 # A training image is in one of the web collections: number modulo 8 -> split of CC3M, or all of the others.
 _GCC, _SBU, _CC12M = {"train": (0, 1, 2), "val": (3,)}, {"train": (4, 5)}, {"train": (6, 7)}
@@ -34,7 +35,7 @@ def write_f30k(scenes: Path, records: list[Record], root: Path) -> None:
 
 
 def write_vg(scenes: Path, records: list[Record], root: Path) -> None:
-    """Visual Genome: boxes in pixels with their phrases; answers are written as sentences ("Red.")."""
+    """Visual Genome: regions, objects and questions; boxes in pixels; answers are written as sentences ("Red.")."""
     regions, questions = [], []
     for number, record in enumerate(_training(records)):
         image_id, source = record["cocoid"], image_file(scenes, record)
@@ -54,6 +55,7 @@ def write_vg(scenes: Path, records: list[Record], root: Path) -> None:
         questions.append({"id": image_id, "qas": asked})
     write_text(root / "annotations/region_descriptions.json", json.dumps(regions))
     write_text(root / "annotations/question_answers.json", json.dumps(questions))
+    write_vg_objects(scenes, _training(records), root)
 
 
 def write_gcc(scenes: Path, records: list[Record], root: Path) -> None:

@@ -1,6 +1,7 @@
 """Writes what is asked and said of drawn scenes in the official raw layouts, from a folder that ``coco_layout`` wrote.
 
-Here are ``vqa`` (VQA v2), ``nlvr2`` and ``snli`` (SNLI-VE); the others are in ``caption_layouts``, ``refcoco_layout``.
+Here are ``vqa`` (VQA v2), ``nlvr2`` and ``snli`` (SNLI-VE); the others are in ``caption_layouts``, ``refcoco_layout``,
+``region_layouts``.
 
 Source: docs/official/meter.md §3.9.
 """
@@ -17,6 +18,7 @@ from scenes.caption_layouts import write_cc12m, write_f30k, write_gcc, write_sbu
 from scenes.coco_layout import TRUTH_FILE, new_directory
 from scenes.layout_files import Record, copy, image_file, json_lines, write_text
 from scenes.refcoco_layout import write_refcoco
+from scenes.region_layouts import write_coco_objects, write_objects365, write_openimages
 
 # COCO's split -> each task's; VQA's goes by the folder, as officially.
 _VQA = {"train": "train2014", "restval": "val2014", "val": "val2014", "test": "test2015"}
@@ -105,4 +107,7 @@ LAYOUTS: dict[str, Callable[[Path, list[Record], Path], None]] = {
     "sbu": write_sbu,
     "cc12m": write_cc12m,
     "refcoco+": write_refcoco,
+    "coco_objs": write_coco_objects,
+    "obj365": write_objects365,
+    "openimages": write_openimages,
 }

@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -35,16 +39,38 @@ def decode_image(data: bytes, mode: str | None) -> Image.Image:
     """
     if not data:
         raise ImageError("zero bytes")
+    with _opened(io.BytesIO(data)) as image:
+        image.load()
+        wanted = mode or ("RGBA" if image.has_transparency_data else "RGB")
+        decoded = _to_8_bits(image)
+        return decoded if decoded.mode == wanted else decoded.convert(wanted)
+
+
+def image_size(file: Path | BinaryIO) -> tuple[int, int]:
+    """Width and height in pixels, from the header alone.
+
+    Raises:
+        ImageError: as :func:`decode_image`, as far as the header shows it.
+    """
+    with _opened(file) as image:
+        return image.size
+
+
+def check_image(data: bytes) -> None:
+    """Decode ``data`` completely; raise :class:`ImageError` if it cannot be."""
+    decode_image(data, "RGB")
+
+
+@contextmanager
+def _opened(file: Path | BinaryIO) -> Iterator[Image.Image]:
+    """The image of a file whose header has been read; what Pillow says against it becomes an ImageError."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if max(image.size) > MAX_ASPECT * min(image.size):
                 raise ImageError(
                     f"{image.width} x {image.height} pixels: more than {MAX_ASPECT} times as long as wide is no photo"
                 )
-            image.load()
-            wanted = mode or ("RGBA" if image.has_transparency_data else "RGB")
-            decoded = _to_8_bits(image)
-            return decoded if decoded.mode == wanted else decoded.convert(wanted)
+            yield image
     except ImageError:
         raise
     except UnidentifiedImageError as error:
@@ -53,11 +79,6 @@ def decode_image(data: bytes, mode: str | None) -> Image.Image:
         raise ImageError(f"too large: {error}") from error
     except _BROKEN as error:
         raise ImageError(f"{type(error).__name__}: {error}") from error
-
-
-def check_image(data: bytes) -> None:
-    """Decode ``data`` completely; raise :class:`ImageError` if it cannot be."""
-    decode_image(data, "RGB")
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

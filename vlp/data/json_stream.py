@@ -1,10 +1,11 @@
-"""JSON files that hold one long list, read element by element."""
+"""JSON files that hold one long list, or an object of long lists, read element by element."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -14,7 +15,7 @@ _CHUNK = 1 << 20
 _LONGEST = 1 << 26  # characters of one element: a list that is cut or broken must not fill the memory
 _SPACE = re.compile(r"[ \t\r\n]*")
 _COMMA = re.compile(r"[ \t\r\n]*,[ \t\r\n]*")
-_ENDS = frozenset(",] \t\r\n")  # what may stand behind a value
+_ENDS = frozenset(",]}: \t\r\n")  # what may stand behind a value
 _DECODER = json.JSONDecoder()
 
 
@@ -30,11 +31,29 @@ def iter_json_list(path: Path, longest: int = _LONGEST) -> Iterator[Any]:
 
 def iter_json_elements(path: Path, longest: int = _LONGEST) -> Iterator[tuple[Any, str]]:
     """As :func:`iter_json_list`, each element with its text in the file."""
+    with _window(path, longest) as window:
+        yield from window.elements()
+
+
+def iter_json_members(path: Path, wanted: Collection[str], longest: int = _LONGEST) -> Iterator[tuple[str, Any]]:
+    """Yield (name, element) for the lists ``wanted`` of a JSON file that holds one object, such as COCO's annotations.
+
+    They come in the order of the file. A member that is no list, or is not wanted, is passed over.
+
+    Raises:
+        DataError: as :func:`iter_json_list`; or the file does not hold a JSON object.
+    """
+    with _window(path, longest) as window:
+        yield from window.members(wanted)
+
+
+@contextmanager
+def _window(path: Path, longest: int) -> Iterator[_Window]:
     if not path.is_file():
         raise DataError(f"{path} {'is not a regular file' if path.exists() else 'not found'}; give the path of a list")
     try:
         with open(path, encoding="utf-8-sig") as handle:
-            yield from _Window(handle, path, longest).elements()
+            yield _Window(handle, path, longest)
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}; write it again") from error
 
@@ -44,12 +63,46 @@ class _Window:
 
     def __init__(self, handle: TextIO, path: Path, longest: int) -> None:
         self._handle, self._path, self._longest = handle, path, longest
-        self._text, self._at, self._row = handle.read(_CHUNK), 0, 0
+        self._text, self._at, self._row, self._list = handle.read(_CHUNK), 0, 0, ""
 
     def elements(self) -> Iterator[tuple[Any, str]]:
         """The elements of the list and their texts."""
         if (first := self._next()) != "[":
             raise DataError(f"{self._path} does not hold a JSON list: it begins with {first!r} where '[' is expected")
+        yield from self._elements()
+        if self._next():
+            raise DataError(f"{self._path}: text behind the end of the list of {self._row} rows; mend the file")
+
+    def members(self, wanted: Collection[str]) -> Iterator[tuple[str, Any]]:
+        """The elements of an object's lists, each with the name of its list."""
+        if (first := self._next()) != "{":
+            raise DataError(
+                f"{self._path} does not hold a JSON object: it begins with {first!r} where '{{' is expected"
+            )
+        self._at += 1
+        more = self._next() != "}"
+        while more:
+            name = self._member()
+            if self._next() == "[":
+                yield from ((name, value) for value, _ in self._elements(f"{name}, ") if name in wanted)
+            else:
+                self._element()
+            more = self._comma("}")
+        self._at += 1
+        if self._next():
+            raise DataError(f"{self._path}: text behind the end of the object; mend the file")
+
+    def _member(self) -> str:
+        """Pass the name of a member and the colon behind it."""
+        name, _ = self._element()
+        if not isinstance(name, str) or self._next() != ":":
+            raise self._error("is followed by no name of a list with ':' behind it")
+        self._at += 1
+        return name
+
+    def _elements(self, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The elements of the list that begins here, which messages call ``name``."""
+        self._row, self._list = 0, name
         self._at += 1
         more = self._next() != "]"
         while more:
@@ -57,8 +110,6 @@ class _Window:
             more = self._comma()
             self._row += 1
         self._at += 1
-        if self._next():
-            raise DataError(f"{self._path}: text behind the end of the list of {self._row} rows; mend the file")
 
     def _element(self) -> tuple[Any, str]:
         while True:
@@ -76,16 +127,16 @@ class _Window:
                 source, self._at = self._text[self._at : end], end
                 return value, source
 
-    def _comma(self) -> bool:
-        """Pass what stands between two elements; False at the end of the list."""
+    def _comma(self, end: str = "]") -> bool:
+        """Pass what stands between two elements; False at ``end``, that of the list."""
         match = _COMMA.match(self._text, self._at)
         if match and match.end() < len(self._text):
             self._at = match.end()
             return True
         mark = self._next()
-        if mark not in (",", "]"):
-            raise self._error("is not followed by ',' or ']'")
-        if mark == "]":
+        if mark not in (",", end):
+            raise self._error(f"is not followed by ',' or {end!r}")
+        if mark == end:
             return False
         self._at += 1
         self._next()
@@ -109,4 +160,5 @@ class _Window:
     def _error(self, complaint: str) -> DataError:
         near = self._text[self._at : self._at + 60]
         shown = f" near {near!r}" if near else ": the file ends there"
-        return DataError(f"{self._path}: row {self._row} {complaint}{shown}; write the list again or mend it")
+        where = f"{self._path}: {self._list}row {self._row}"
+        return DataError(f"{where} {complaint}{shown}; write the list again or mend it")

@@ -16,6 +16,8 @@ from scenes.refcoco_layout import DISTRACTORS, OVERLAP, overlap
 from scenes.task_layouts import LAYOUTS, write_tasks
 from scenes.words import NOUNS, PATTERNS, SIZES
 from vlp.data.json.convert import convert
+from vlp.data.json.plans import PLANS
+from vlp.data.jsonl.convert import convert as convert_regions
 
 TRAINING = ("train", "restval")
 
@@ -140,9 +142,30 @@ def test_the_same_scenes_give_the_same_bytes(root: Path, raw: Path, tmp_path: Pa
 
 def test_the_command_writes_every_layout_for_its_converter(root: Path, tmp_path: Path) -> None:
     main(["tasks", "--scenes", str(root), "--output", str(tmp_path / "raw"), "--layouts", *LAYOUTS])
-    for name, layout in (*((layout, layout) for layout in LAYOUTS), ("vg_qa", "vg")):
+    for name, layout in (*((layout, layout) for layout in LAYOUTS if layout in PLANS), ("vg_qa", "vg")):
         manifest = convert(name, tmp_path / "raw" / layout, tmp_path / "lists", quiet=True)
         assert manifest.lists and not manifest.not_written and not manifest.all_skips(), name
         for path in (tmp_path / "lists" / made for made in manifest.lists):
             rows = json.loads(path.read_text())
             assert rows and len(rows) == manifest.lists[path.name].rows, path
+    for name, layout in (*((layout, layout) for layout in LAYOUTS if layout not in PLANS), ("vg_objs", "vg")):
+        regions = convert_regions(name, tmp_path / "raw" / layout, tmp_path / "files", quiet=True)
+        assert regions.total().boxes and not regions.not_written and not regions.all_skips(), name
+
+
+def test_objects_lie_where_they_were_drawn_and_no_test_image_is_pretrained_on(
+    root: Path, raw: Path, truth: list[dict[str, Any]]
+) -> None:
+    paths = (root / record["filepath"] / record["filename"] for record in truth if record["split"] in TRAINING)
+    training = {hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    assert hashes(raw / "obj365") == hashes(raw / "openimages") == training < hashes(raw / "coco_objs")
+    things = {record["cocoid"]: record["scene"]["things"] for record in truth}
+    content = json.loads((raw / "coco_objs/annotations/instances_train2014.json").read_text())
+    classes = {category["id"]: category["name"] for category in content["categories"]}
+    for image in content["images"]:
+        drawn = [(thing["kind"], box) for thing in things[image["id"]] for box in thing["boxes"]]
+        written = [entry for entry in content["annotations"] if entry["image_id"] == image["id"]]
+        assert [classes[entry["category_id"]] for entry in written] == [kind for kind, _ in drawn]
+        for entry, (_, box) in zip(written, drawn, strict=True):
+            x, y, width, height = entry["bbox"]
+            assert (x, y, x + width, y + height) == pytest.approx([64 * share for share in box], abs=0.51)

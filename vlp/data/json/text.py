@@ -1,11 +1,10 @@
-"""Texts of ALBEF and X-VLM: cleaning, and the ids ``[CLS] X`` without a closing ``[SEP]``.
+"""Texts of ALBEF and X-VLM: the ids ``[CLS] X`` without a closing ``[SEP]``.
 
 Source: docs/official/albef.md §3.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,22 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from vlp.data.json.cleaning import pre_caption as pre_caption
+from vlp.data.json.cleaning import pre_question as pre_question
 from vlp.data.tokenizers import load_tokenizer
-
-_DELETED = str.maketrans("-/", "  ", ",.'!?\"()*#:;~")
-_SPACES = re.compile(r"\s{2,}")
-
-
-def pre_caption(caption: str, max_words: int = 30) -> str:
-    """A caption as the official code cleans it, its first ``max_words`` words."""
-    cleaned = caption.lower().translate(_DELETED).replace("<person>", "person")
-    cleaned = _SPACES.sub(" ", cleaned).rstrip("\n").strip(" ")
-    return " ".join(cleaned.split(" ")[:max_words])
-
-
-def pre_question(question: str, max_words: int = 30) -> str:
-    """A question as the official code cleans it: inner and leading spaces stay, and the words between them count."""
-    return " ".join(question.lower().translate(_DELETED).rstrip(" ").split(" ")[:max_words])
 
 
 class Encoded(NamedTuple):

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from vlp.data.conversion.image_files import file_problem
+from vlp.data.conversion.image_files import Problem, image_problem, looked_at, name_below
 from vlp.data.conversion.skips import Skips
-from vlp.data.errors import DataError
-from vlp.data.images import ImageError, check_image
 from vlp.data.json.items import Item
 from vlp.data.json.plans import JsonList, image_paths
 from vlp.files import atomic_open
-
-_THREADS, _BATCH = 8, 256
-_Problem = tuple[str, str]  # reason, example
 
 
 @dataclass
@@ -76,52 +67,18 @@ def _items(
     advance: Callable[[int], None],
 ) -> Iterator[Item]:
     records = (entry for part in made.parts for entry in part.read(skips))
-    for entry, problem in _looked_at(records, verify):
+
+    def look(entry: Any) -> Problem | None:
+        return next(filter(None, (image_problem(path, verify) for path in image_paths(entry))), None)
+
+    for entry, problem in looked_at(records, look):
         advance(1)
         if problem is not None:
             skips.add(*problem)
             continue
         paths = image_paths(entry)
         record.images += len(paths)
-        yield from made.items(entry, [_name(path, image_root) for path in paths])
-
-
-def _looked_at(records: Iterator[Any], verify: bool) -> Iterator[tuple[Any, _Problem | None]]:
-    """Look at the image files of coming records in threads (a network disk answers slowly), in order."""
-
-    def look(batch: list[Any]) -> list[tuple[Any, _Problem | None]]:
-        return [(record, _problem(image_paths(record), verify)) for record in batch]
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        pending: deque[Future[list[tuple[Any, _Problem | None]]]] = deque()
-        while batch := list(islice(records, _BATCH)):
-            pending.append(pool.submit(look, batch))
-            if len(pending) > 2 * _THREADS:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
-
-
-def _problem(paths: Iterable[Path], verify: bool) -> _Problem | None:
-    for path in paths:
-        if problem := file_problem(path):
-            return problem
-        if verify:
-            try:
-                check_image(path.read_bytes())
-            except ImageError as error:
-                return "image does not decode", f"{path}: {error}"
-            except OSError as error:
-                return "image cannot be read", f"{path}: {error.strerror or error}"
-    return None
-
-
-def _name(path: Path, image_root: Path) -> str:
-    """Return the path of an image below ``image_root``, with ``/`` between its parts."""
-    name = os.path.relpath(path, image_root)
-    if name.split(os.sep)[0] == os.pardir:
-        raise DataError(f"{path} does not lie in --image-root {image_root}: name a folder that holds all images")
-    return name.replace(os.sep, "/")
+        yield from made.items(entry, [name_below(path, image_root) for path in paths])
 
 
 def _texts(item: Item) -> int:

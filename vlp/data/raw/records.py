@@ -100,7 +100,10 @@ class EntailmentImage:
 
 @dataclass(frozen=True, slots=True)
 class ReferredObject:
-    """An object of an image and the expressions that mean it alone; the box is (left, upper edge, width, height)."""
+    """An object of an image and the expressions that mean it alone.
+
+    The box is (left, upper edge, width, height), in pixels of an image of ``frame`` = (width, height).
+    """
 
     path: Path
     image_id: int
@@ -108,3 +111,26 @@ class ReferredObject:
     split: str
     expressions: Sequence[str]
     box: tuple[float, float, float, float]
+    frame: tuple[int, int]
+
+
+class LabelledBox(NamedTuple):
+    """A box (left and upper edge, width, height), what it shows in one or several wordings, and attributes of that."""
+
+    captions: tuple[str, ...]
+    box: tuple[float, float, float, float]
+    attributes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedImage:
+    """An image with its labelled boxes, and captions of the whole of it where there are any.
+
+    Boxes are as annotated, in an image of ``frame`` = (width, height); (1, 1): they are shares; None: in the file's own
+    pixels. Some may reach beyond the image.
+    """
+
+    path: Path
+    elements: Sequence[LabelledBox]
+    frame: tuple[int, int] | None = None
+    captions: Sequence[str] = ()

@@ -1,23 +1,27 @@
-"""RefCOCO+: expressions that refer to objects of COCO's training images (the files of the ``refer`` toolkit).
+"""RefCOCO+ and its sisters: expressions that refer to objects of COCO's training images (``refer``'s files).
 
 ``refcoco+/refs(unc).p`` says which annotation an expression means, ``refcoco+/instances.json`` where that is.
-Source: docs/official/albef.md §3.
+Source: docs/official/albef.md §3; docs/official/xvlm.md §3.2.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.raw.lazy import LazyRecords
 from vlp.data.raw.plain_pickle import read_plain_pickle
-from vlp.data.raw.records import ReferredObject
+from vlp.data.raw.records import BoxedImage, LabelledBox, ReferredObject
 from vlp.data.raw.source import Source, read_json
 
 REFS, INSTANCES, DETECTIONS = "refcoco+/refs(unc).p", "refcoco+/instances.json", "refcoco+/dets.json"
 SPLITS = ("train", "val", "testA", "testB")
+# RefCOCO, RefCOCO+ and RefCOCOg: folder and file of the references; in each folder lies an instances.json.
+FAMILY = {"refcoco": "refs(unc).p", "refcoco+": "refs(unc).p", "refcocog": "refs(umd).p"}
 _IMAGES = "train2014"
 
 Box = tuple[float, float, float, float]
@@ -34,23 +38,67 @@ class Instances:
 
 def read_refcoco(source: Source) -> dict[str, LazyRecords[ReferredObject]]:
     """Read train, val, testA, testB -> the objects that are referred to, in shuffled order."""
-    instances = read_instances(source.root / INSTANCES)
     by_split: dict[str, list[ReferredObject]] = {split: [] for split in SPLITS}
-    path = source.root / REFS
-    for number, ref in enumerate(read_refs(path)):
-        try:
-            found = _record(source, ref, instances)
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise DataError(f"{path}, element {number} is not in refer's format: {error!r}") from error
+    for found in _objects(source, REFS, INSTANCES):
         if found.split not in by_split:
             source.skips.add(f"split {found.split!r} is not one of {' '.join(SPLITS)}", f"ref {found.ref_id}")
-        elif not found.expressions:
-            source.skips.add("object with empty expressions only", f"ref {found.ref_id}")
         else:
             by_split[found.split].append(found)
-    _refuse_mixed_images(path, by_split)
+    _refuse_mixed_images(source.root / REFS, by_split)
     source.found["objects"] = sum(map(len, by_split.values()))
     return {split: _records(source.shuffled(objects)) for split, objects in by_split.items()}
+
+
+def read_referred_images(source: Source) -> LazyRecords[BoxedImage]:
+    """Read the training images of RefCOCO, RefCOCO+ and RefCOCOg, as many as are there: objects with expressions.
+
+    An image that one of them evaluates on is left out, whatever the others do with it.
+    """
+    trained: dict[int, list[ReferredObject]] = {}
+    evaluated: set[int] = set()
+    for folder, refs in FAMILY.items():
+        if source.optional(folder, f"{folder}/{refs}", f"{folder}/instances.json"):
+            for found in _objects(source, f"{folder}/{refs}", f"{folder}/instances.json"):
+                if found.split == "train":
+                    trained.setdefault(found.image_id, []).append(found)
+                else:
+                    evaluated.add(found.image_id)
+    if not trained:
+        raise DataError(
+            f"no objects to train on under {source.root}: expected refcoco/refs(unc).p with instances.json, and the "
+            "same of refcoco+ and refcocog (refs(umd).p); see docs/data.md for the raw layout"
+        )
+    for image in sorted(set(trained) & evaluated):
+        source.skips.add("training image that another split evaluates on", trained.pop(image)[0].path.name)
+    source.found["objects"] = sum(map(len, trained.values()))
+    images = source.shuffled(list(trained.values()))
+
+    def build(number: int, _: Skips) -> BoxedImage:
+        return BoxedImage(images[number][0].path, tuple(_merged(images[number])), images[number][0].frame)
+
+    return LazyRecords(range(len(images)), build)
+
+
+def _merged(objects: list[ReferredObject]) -> list[LabelledBox]:
+    """One box for all expressions of one object, which the three data sets may share."""
+    expressions: dict[Box, list[str]] = {}
+    for found in objects:
+        expressions.setdefault(found.box, []).extend(found.expressions)
+    return [LabelledBox(tuple(dict.fromkeys(texts)), box) for box, texts in expressions.items()]
+
+
+def _objects(source: Source, refs: str, instances_file: str) -> Iterator[ReferredObject]:
+    """Yield the objects of a file of references that an expression means, in its order."""
+    instances, path = read_instances(source.root / instances_file), source.root / refs
+    for number, ref in enumerate(read_refs(path)):
+        try:
+            found = _record(source, ref, instances, instances_file)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise DataError(f"{path}, element {number} is not in refer's format: {error!r}") from error
+        if found.expressions:
+            yield found
+        else:
+            source.skips.add("object with empty expressions only", f"ref {found.ref_id}")
 
 
 def read_refs(path: Path) -> list[dict[str, Any]]:
@@ -109,20 +157,21 @@ def read_detections(path: Path) -> dict[int, list[Box]]:
     return result
 
 
-def _record(source: Source, ref: dict[str, Any], instances: Instances) -> ReferredObject:
+def _record(source: Source, ref: dict[str, Any], instances: Instances, instances_file: str) -> ReferredObject:
     ref_id, image_id = int(ref["ref_id"]), int(ref["image_id"])
     where = f"ref {ref_id}"
     if image_id not in instances.names:
-        raise ValueError(f"image {image_id} is not among the images of {INSTANCES}")
+        raise ValueError(f"image {image_id} is not among the images of {instances_file}")
     if (annotation := int(ref["ann_id"])) not in instances.boxes:
-        raise ValueError(f"annotation {annotation} is not among those of {INSTANCES}")
+        raise ValueError(f"annotation {annotation} is not among those of {instances_file}")
     texts = [source.text(sentence["sent"], where) for sentence in ref["sentences"]]
     expressions = tuple(text for text in texts if text.strip())
     if len(expressions) < len(texts):
         source.skips.add("empty expression", where, len(texts) - len(expressions))
     path = source.path(_IMAGES, source.text(instances.names[image_id], where))
     split = source.text(ref["split"], where)
-    return ReferredObject(path, image_id, ref_id, split, expressions, instances.boxes[annotation])
+    box, frame = instances.boxes[annotation], instances.sizes[image_id]
+    return ReferredObject(path, image_id, ref_id, split, expressions, box, frame)
 
 
 def _refuse_mixed_images(path: Path, by_split: dict[str, list[ReferredObject]]) -> None:

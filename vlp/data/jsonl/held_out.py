@@ -1,0 +1,68 @@
+"""Images that pre-training must not see, because a task is evaluated on them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from vlp.data.conversion.skips import Skips
+from vlp.data.errors import DataError
+from vlp.data.json_stream import iter_json_list
+from vlp.data.raw.lazy import LazyRecords
+
+_COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_(\d{12})")
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Names of image files without folder and extension, and the ids of those among them that are COCO's.
+
+    COCO's images are known by their ids, whatever folder a data set has them in. ``coco_ids`` says which of Visual
+    Genome's images are COCO's.
+    """
+
+    names: frozenset[str] = frozenset()
+    coco: frozenset[int] = frozenset()
+    coco_ids: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of_lists(cls, paths: Iterable[Path]) -> HeldOut:
+        """Read the images that JSON lists name (``image``, or ``images``).
+
+        Raises:
+            DataError: a file is no list of rows with images.
+        """
+        names = frozenset(name for path in paths for name in _names(path))
+        matches = filter(None, map(_COCO.fullmatch, names))
+        return cls(names, frozenset(int(match[1]) for match in matches))
+
+    def __contains__(self, path: Path) -> bool:
+        match = _COCO.fullmatch(path.stem)
+        image = int(match[1]) if match else self.coco_ids.get(path.stem)
+        return path.stem in self.names or image in self.coco
+
+    def taken_from(self, records: LazyRecords[Record]) -> LazyRecords[Record]:
+        """Return the records, which have a ``path``, without those of these images."""
+        if not self.names:
+            return records
+
+        def build(number: int, skips: Skips) -> Record | None:
+            record: Any = records.build(number, skips)
+            if record is not None and record.path in self:
+                skips.add("image to be kept out (--exclude)", record.path.name)
+                return None
+            return record
+
+        return replace(records, build=build)
+
+
+def _names(path: Path) -> Iterable[str]:
+    for number, row in enumerate(iter_json_list(path)):
+        images = row.get("images", [row.get("image")]) if isinstance(row, dict) else None
+        if not isinstance(images, list) or not all(isinstance(image, str) and image for image in images):
+            raise DataError(f"--exclude {path}: row {number} names no image; give lists such as refcoco+_test.json")
+        yield from (PurePosixPath(image).stem for image in images)
