@@ -62,7 +62,7 @@ class RowBatches(IterableDataset[Batch]):
         self.guards = {name: ReadGuard(name, strict=False, advice=_ADVICE, what="row") for name in groups}
         # Official annotations have boxes that leave their image: far more of them than broken rows are let pass.
         self.guards |= {
-            _boxes(name): ReadGuard(name, False, max_share=0.5, max_consecutive=100, advice=_ADVICE, what="box")
+            _boxes(name): ReadGuard(name, False, max_share=0.5, max_consecutive=100, advice=_ADVICE, what="region")
             for name in groups
         }
 
