@@ -6,7 +6,6 @@ Source: docs/official/xvlm.md §3.5, §3.9, §3.10, §7.4, §7.5.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from vlp.data.json.datasets import QuestionTestDataset, QuestionTrainDataset
 from vlp.data.json.fields import Row, RowKind, file_name, one_of, text, text_or_texts, whole_number
 from vlp.data.json.text import pre_caption
 from vlp.data.json.transforms import BoxTransform
+from vlp.data.raw.karpathy import image_number
 from vlp.data.raw.refcoco import INSTANCES, REFS, read_instances, read_refs
 
 SOURCES = ("vqa", "vg", "gqa")
 GQA = "the working directory, for images of gqa"  # which has no key
-_NUMBER = re.compile(r"\d+")
 
 
 def _of_source(row: Row) -> str | None:
@@ -182,9 +181,8 @@ class CaptionTestDataset(JsonDataset):
 
 def image_id(row: Row) -> int | str:
     """By which the annotations of captions know an image."""
-    stem = Path(row["image"]).stem
-    number = stem.rsplit("_", 1)[-1]
-    found: Any = int(number) if _NUMBER.fullmatch(number) else row.get("image_id", stem)
+    number = image_number(row["image"])
+    found: Any = row.get("image_id", Path(row["image"]).stem) if number is None else number
     return found
 
 

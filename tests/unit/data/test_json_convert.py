@@ -29,6 +29,7 @@ Item = dict[str, Any]
 TRAINING = ("train", "restval")
 FILES = {
     "coco": "coco coco_train coco_val coco_test",
+    "coco_karpathy": "coco_karpathy_train coco_karpathy_val coco_karpathy_test",
     "f30k": "flickr30k_train flickr30k_val flickr30k_test",
     "vg": "vg",
     "sbu": "sbu",
@@ -49,6 +50,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_coco(folder / "scenes", Request(train=40, val=6, test=8, captions=2, image_size=48, seed=3))
     write_tasks(folder / "scenes", folder / "all", tuple(LAYOUTS))
     (folder / "all/coco").symlink_to(folder / "scenes")
+    (folder / "all/coco_karpathy").symlink_to(folder / "scenes")
     (folder / "all/vg_qa").symlink_to(folder / "all/vg")
     return folder / "all"
 
@@ -71,7 +73,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def lists(data: Path, manifests: dict[str, ListsManifest]) -> dict[str, list[Item]]:
     """Every list by its name without .json."""
-    return {path.stem: json.loads(path.read_bytes()) for path in data.glob("*.json") if "manifest" not in path.name}
+    paths = [path for path in data.glob("*.json") if "manifest" not in path.name]
+    return {path.stem: json.loads(path.read_bytes()) for path in (*paths, *data.glob("coco_karpathy/*.json"))}
 
 
 def of(truth: list[dict[str, Any]], *splits: str) -> Iterator[dict[str, Any]]:
@@ -97,7 +100,7 @@ def test_every_data_set_gives_its_lists(
             content = (data / made).read_bytes()
             assert record.rows == len(lists[Path(made).stem]) > 0 and record.bytes == len(content)
             assert record.sha256 == hashlib.sha256(content).hexdigest() == saved["lists"][made]["sha256"]
-    assert {path.name for path in data.iterdir() if path.is_dir()} == {"refcoco+"}
+    assert {path.name for path in data.iterdir() if path.is_dir()} == {"coco_karpathy", "refcoco+"}
 
 
 def test_every_image_is_below_the_root_that_the_manifest_names(
@@ -215,8 +218,7 @@ def test_expressions(lists: dict[str, list[Item]], raw: Path, data: Path) -> Non
     refs = pickle.loads((raw / "refcoco+/refcoco+/refs(unc).p").read_bytes())
     for name, splits in {"train": ("train",), "val": ("val",), "test": ("testA", "testB")}.items():
         expected = [
-            {"image": f"train2014/{ref['file_name']}", "text": sentence["sent"]}
-            | ({} if name == "train" else {"ref_id": ref["ref_id"]})
+            {"image": f"train2014/{ref['file_name']}", "text": sentence["sent"], "ref_id": ref["ref_id"]}
             for ref in refs
             if ref["split"] in splits
             for sentence in ref["sentences"]
@@ -314,6 +316,27 @@ def test_nothing_is_written_over_where_not_one_item_is_left(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"not one item could be written from .*zero-byte image \(20\)"):
         tiny(tmp_path)
     assert (tmp_path / "data/coco.json").read_bytes() == before
+
+
+def test_captioning_has_its_captions_in_the_form_that_they_are_scored_by(
+    lists: dict[str, list[Any]], truth: list[dict[str, Any]]
+) -> None:
+    named = {record["cocoid"]: record for record in truth}
+    training = [(item["image_id"], item["caption"]) for item in lists["coco_karpathy_train"]]
+    said = [(record["cocoid"], caption) for record in of(truth, *TRAINING) for caption in captions(record)]
+    assert in_order(training) == in_order(said)
+    for split in ("val", "test"):
+        items: list[Item] = lists[f"coco_karpathy_{split}"]
+        references: Any = lists[f"coco_karpathy_{split}_gt"]
+        assert {item["image_id"] for item in items} == {record["cocoid"] for record in of(truth, split)}
+        assert [image["id"] for image in references["images"]] == [item["image_id"] for item in items]
+        scored = [(entry["image_id"], entry["caption"]) for entry in references["annotations"]]
+        assert scored == [(item["image_id"], caption) for item in items for caption in item["caption"]]
+        for item in items:
+            record = named[item["image_id"]]
+            assert item["image"] == f"{record['filepath']}/{record['filename']}"
+            assert item["caption"] == captions(record)
+        assert len({entry["id"] for entry in references["annotations"]}) == len(scored)
 
 
 def test_given_candidates(tmp_path: Path, raw: Path) -> None:

@@ -1,7 +1,7 @@
 """Convert and check.
 
 python -m vlp.data.json convert coco --root RAW --output data
-    # also f30k, vg, sbu, gcc, cc12m, vqa, vg_qa, nlvr2, snli, refcoco+
+    # also coco_karpathy, f30k, vg, sbu, gcc, cc12m, vqa, vg_qa, nlvr2, snli, refcoco+
 python -m vlp.data.json check --lists data/coco.json data/vg.json --image-root IMAGES
 python -m vlp.data.json check --config configs/VQA.yaml
 """
@@ -67,7 +67,7 @@ def _check(options: argparse.Namespace) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m vlp.data.json", description="ALBEF's JSON lists, made and checked."
+        prog="python -m vlp.data.json", description="JSON lists of ALBEF and X-VLM, made and checked."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="convert|check")
     command = commands.add_parser("convert", help="make the lists of a data set")

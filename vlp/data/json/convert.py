@@ -20,8 +20,9 @@ from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
 from vlp.data.errors import DataError
 from vlp.data.json.answers import read_answers
-from vlp.data.json.plans import PLANS, Plan
+from vlp.data.json.plans import PLANS, JsonList, Plan
 from vlp.data.json.writer import ListRecord, write_list
+from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.source import Source
 from vlp.files import atomic_open, write_json
 
@@ -47,6 +48,7 @@ class ListsManifest:
     lists: dict[str, ListRecord] = field(default_factory=dict)
     answers: int | None = None
     copies: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
     def all_skips(self) -> Skips:
         """Return what was left out while the annotations were read and while each list was written."""
@@ -64,7 +66,7 @@ def convert(
     verify_images: bool = False,
     quiet: bool = False,
 ) -> ListsManifest:
-    """Convert the raw download of data set ``name`` under ``root`` into ALBEF's JSON lists under ``output``.
+    """Convert the raw download of data set ``name`` under ``root`` into JSON lists under ``output``.
 
     The same files and seed give the same bytes. All lists of a data set appear together when the last is complete;
     until then older ones stay as they are.
@@ -108,6 +110,8 @@ def convert(
             manifest.skipped = dict(source.skips)
             _refuse_empty(manifest)
             _write_answers(fresh, plan, given, manifest)
+            references = [_write_references(fresh, made) for made in plan.lists if made.references is not None]
+            manifest.references = tuple(references)
             for copied in plan.copies:
                 _copy(source.root / copied, fresh / copied)
             write_json(fresh / f"{name}.manifest.json", asdict(manifest))
@@ -122,6 +126,7 @@ def make_lists(name: str, root: str | Path, output: str | Path, **options: Any) 
     also = [
         *([f"{ANSWERS} ({manifest.answers:,} candidates)"] if manifest.answers is not None else []),
         *manifest.copies,
+        *manifest.references,
     ]
     if also:
         console.print(escape(f"{name}, also written: {', '.join(also)}"), highlight=False, soft_wrap=True)
@@ -151,6 +156,20 @@ def _write_answers(folder: Path, plan: Plan, given: list[str] | None, manifest: 
     with atomic_open(folder / ANSWERS) as handle:
         handle.write(json.dumps(answers, ensure_ascii=False, indent=0).encode() + b"\n")
     manifest.answers = len(answers)
+
+
+def _write_references(folder: Path, made: JsonList) -> str:
+    """Write the captions of a list's images in COCO's form; return the file's name."""
+    assert made.references is not None
+    images, annotations = [], list[dict[str, Any]]()
+    for item in iter_json_list(folder / made.name):
+        images.append({"id": item["image_id"], "file_name": item["image"]})
+        for caption in item["caption"]:
+            annotations.append({"id": len(annotations), "image_id": item["image_id"], "caption": caption})
+    with atomic_open(folder / made.references) as handle:
+        content = {"images": images, "annotations": annotations}
+        handle.write(json.dumps(content, ensure_ascii=False).encode() + b"\n")
+    return made.references
 
 
 def _copy(source: Path, target: Path) -> None:

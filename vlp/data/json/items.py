@@ -1,15 +1,16 @@
-"""Neutral records -> items of ALBEF's lists. ``names`` are the record's images as the list names them.
+"""Neutral records -> items of ALBEF's and X-VLM's lists. ``names`` are the record's images as the list names them.
 
-Source: docs/official/albef.md §3.
+Source: docs/official/albef.md §3; docs/official/xvlm.md §3.9.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from os.path import splitext
+from os.path import basename, splitext
 from typing import Any
 
 from vlp.data.raw.answers import normalize_word
+from vlp.data.raw.karpathy import image_number
 from vlp.data.raw.records import (
     CaptionedImage,
     EntailmentImage,
@@ -45,6 +46,17 @@ def retrieval_evaluation_items(image: CaptionedImage, names: Names) -> Iterator[
     yield {"image": names[0], "caption": list(image.captions)}
 
 
+def caption_training_items(image: CaptionedImage, names: Names) -> Iterator[Item]:
+    """COCO for captioning: one item per caption, the image known by its id in COCO."""
+    for caption in image.captions:
+        yield {"image": names[0], "caption": caption, "image_id": _image_id(names[0])}
+
+
+def caption_evaluation_items(image: CaptionedImage, names: Names) -> Iterator[Item]:
+    """COCO for captioning: one item per image with all its captions."""
+    yield {"image": names[0], "caption": list(image.captions), "image_id": _image_id(names[0])}
+
+
 def question_items(image: QuestionedImage, names: Names) -> Iterator[Item]:
     """VQA v2: one item per question, with the ten annotators' answers where they are published."""
     for question in image.questions:
@@ -72,15 +84,19 @@ def entailment_items(image: EntailmentImage, names: Names) -> Iterator[Item]:
 
 
 def expression_training_items(found: ReferredObject, names: Names) -> Iterator[Item]:
-    """RefCOCO+: one item per expression."""
-    for expression in found.expressions:
-        yield {"image": names[0], "text": expression}
+    """RefCOCO+: one item per expression, with the id by which training on boxes (X-VLM's) finds its box."""
+    yield from expression_evaluation_items(found, names)
 
 
 def expression_evaluation_items(found: ReferredObject, names: Names) -> Iterator[Item]:
     """RefCOCO+: one item per expression, with the id by which evaluation finds split and box."""
     for expression in found.expressions:
         yield {"image": names[0], "text": expression, "ref_id": found.ref_id}
+
+
+def _image_id(name: str) -> int | str:
+    number = image_number(name)
+    return splitext(basename(name))[0] if number is None else number
 
 
 def _question(dataset: str, image: str, text: str, question_id: int) -> Item:

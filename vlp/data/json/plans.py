@@ -1,4 +1,7 @@
-"""Which lists each data set is converted to; names and fields are official (docs/official/albef.md §3)."""
+"""Which lists each data set is converted to; names and fields are official.
+
+Source: docs/official/albef.md §3; docs/official/xvlm.md §3.9.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 from vlp.data.json.items import (
     Item,
     Names,
+    caption_evaluation_items,
+    caption_training_items,
     entailment_items,
     expression_evaluation_items,
     expression_training_items,
@@ -45,11 +50,15 @@ from vlp.data.raw.web import read_cc12m, read_gcc, read_sbu
 
 @dataclass(frozen=True)
 class JsonList:
-    """A list to write: the records of its ``parts`` one after the other, each as the ``items`` it becomes."""
+    """A list to write: the records of its ``parts`` one after the other, each as the ``items`` it becomes.
+
+    ``references`` is a file of its captions in COCO's form, by which generated ones are scored.
+    """
 
     name: str
     items: Callable[[Any, Names], Iterator[Item]]
     parts: tuple[LazyRecords[Any], ...]
+    references: str | None = None
 
     @property
     def total(self) -> int:
@@ -91,6 +100,16 @@ def _coco(source: Source) -> Plan:
             ),
         ]
     )
+
+
+def _coco_karpathy(source: Source) -> Plan:
+    splits, name = read_coco(source), "coco_karpathy/coco_karpathy_{}.json"
+    training = JsonList(name.format("train"), caption_training_items, (splits["train"], splits["restval"]))
+    evaluation = [
+        JsonList(name.format(split), caption_evaluation_items, (splits[split],), name.format(f"{split}_gt"))
+        for split in ("val", "test")
+    ]
+    return Plan([training, *evaluation])
 
 
 def _f30k(source: Source) -> Plan:
@@ -168,6 +187,7 @@ def _refcoco(source: Source) -> Plan:
 
 PLANS: dict[str, Callable[[Source], Plan]] = {
     "coco": _coco,
+    "coco_karpathy": _coco_karpathy,
     "f30k": _f30k,
     "vg": lambda source: Plan([JsonList("vg.json", region_items, (read_vg(source),))]),
     "sbu": _web(read_sbu, "sbu.json"),

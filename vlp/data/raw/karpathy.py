@@ -30,6 +30,15 @@ class _Annotation:
 _Annotations = Mapping[str, Mapping[str, _Annotation]]  # file name -> folder ("" where the file names none)
 
 
+def image_number(path: str | Path) -> int | None:
+    """The number behind the last ``_`` of the name of a COCO image, its id there; None if there is none.
+
+    Source: docs/official/xvlm.md §7.5.
+    """
+    number = Path(path).stem.rsplit("_", 1)[-1]
+    return int(number) if number.isascii() and number.isdigit() else None
+
+
 def read_coco(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
     """Read ``karpathy/dataset_coco.json``: train, val, restval, test -> images in shuffled order."""
     return _read(source, "karpathy/dataset_coco.json", ("train2014", "val2014"), "train val restval test")
