@@ -13,9 +13,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from xvlm.baseline import BASELINE
 
-from tests.unit.xvlm.small_runs import ITERATIONS, STEPS, WITH_REGIONS, built, config_of, trained, write_data
+from tests.unit.xvlm.small_runs import BASELINE, ITERATIONS, STEPS, WITH_REGIONS, built, config_of, trained, write_data
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.training.optim import AdamW
 from vlp.training.run import train
@@ -41,7 +40,7 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.steps: list[dict[str, Any]] = []
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Any) -> None:
         rates = [group["lr"] for group in optimizer.param_groups]
         self.steps.append({"rates": rates, "unclipped": norm(pl_module), "losses": dict(pl_module.step_losses)})
 
@@ -77,7 +76,11 @@ def official_rate(t: int, warmup: int, total: int) -> float:
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Run:
     """Three epochs."""
-    changes = {"schedular": {"epochs": EPOCHS}, "ckpt_frequent": 2, "accelerator": {"CLIP_GRAD_NORM": LIMIT}}
+    changes: dict[str, Any] = {
+        "schedular": {"epochs": EPOCHS},
+        "ckpt_frequent": 2,
+        "accelerator": {"CLIP_GRAD_NORM": LIMIT},
+    }
     config = config_of(folder, output_dir=str(folder / "whole"), **changes)
     made, recorder = built(config), Recorder()
     made.run.trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
@@ -89,7 +92,11 @@ def run(folder: Path) -> Run:
 @pytest.fixture(scope="module")
 def without_regions(folder: Path) -> Run:
     """One epoch; nothing is clipped."""
-    changes = {"schedular": {"epochs": 1}, "train_file_regions": [], "accelerator": {"CLIP_GRAD_NORM": 0.0}}
+    changes: dict[str, Any] = {
+        "schedular": {"epochs": 1},
+        "train_file_regions": [],
+        "accelerator": {"CLIP_GRAD_NORM": 0.0},
+    }
     config = config_of(folder, output_dir=str(folder / "images"), **changes)
     made, recorder = built(config), Recorder()
     made.run.trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
