@@ -56,6 +56,8 @@ class XvlmModule(EpochModule):
     def count_step(self, batch: dict[str, Any], outputs: Mapping[str, Any]) -> None:
         """Regions count for the boxes alone; an iteration without them counts :data:`NO_REGIONS` there."""
         self._iteration_ends = ends = batch.get("ends_iteration", True)
+        if self.region_meters:
+            self._log_this_step_alone()
         tag = "train" if ends else "train/regions"
         for meter, key in self.meters.items():
             if key in outputs:
@@ -67,3 +69,8 @@ class XvlmModule(EpochModule):
             counted = getattr(self, f"train_{meter}").weight
             filler = torch.full((), NO_REGIONS, device=self.device)
             self.count(meter, filler, weight=batch["iteration"] + 1 - counted)
+
+    def _log_this_step_alone(self) -> None:
+        """Lightning would go on logging what the last batch of the other stream gave."""
+        for key, value in (self.trainer._results or {}).items():
+            value.has_reset = value.has_reset or key.startswith("training_step.")
