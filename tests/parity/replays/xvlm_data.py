@@ -23,7 +23,8 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
-from tests.parity.replays import Fixture, Outputs, replay
+from tests.parity.replays import PLAIN, Fixture, Outputs, replay
+from tests.parity.replays.xvlm_models import built
 from tests.tokenizers import folder_of_vocabulary
 from vlp.data.boxes import Box, View
 from vlp.data.draws import SampleKey
@@ -172,7 +173,7 @@ class _Pieces:
         return np.array([Box(*box).patches(case["image_res"], patch) for box in self.inputs[case["boxes"]].tolist()])
 
     def region(self, case: str, what: str) -> np.ndarray:
-        _, regions = self._region(int(case))
+        _, regions = self._regions[int(case)]
         if what == "texts":
             return np.array([" ".join(self.tokenizer.tokenize(region.text.text)) for region in regions])
         field = {"target_bbox": "target", "is_image": "is_image", "image_atts": "atts"}[what]
@@ -180,8 +181,11 @@ class _Pieces:
         return values.astype(np.float32) if what == "target_bbox" else values
 
     def region_flip(self) -> np.ndarray:
-        cases = range(len(self.inputs["region_rows"]["careful_hflip"]))
-        return np.array([int(self._region(case)[0].flip) for case in cases])
+        return np.array([int(view.flip) for view, _ in self._regions])
+
+    @cached_property
+    def _regions(self) -> list[tuple[View, list[Region]]]:
+        return [self._region(case) for case in range(len(self.inputs["region_rows"]["careful_hflip"]))]
 
     def _region(self, case: int) -> tuple[View, list[Region]]:
         given = self.inputs["region_rows"]
@@ -189,14 +193,24 @@ class _Pieces:
         block = {**config["regions"], "careful_hflip": given["careful_hflip"][case], "caption_key": "caption"}
         full = {**config, "regions": block, "image_res": self.fixture.arch["image_res"]}
         full["patch_size"] = self.fixture.arch["patch_size"]
-        texts = streams.texts(self.tokenizer, self.masker(), config, tokenized=False)
+        texts = streams.texts(self.tokenizer, None, config, tokenized=False)
         reader = streams.regions(full, texts, RowImages("", None))
         draws = _Chosen(self.choices, case, row["elems"])
         view = reader.view(row, row["elems"], tuple(given["image_size_WH"]), draws)
         return view, list(reader.regions(row, row["elems"], view, draws, _NO_KEY))
 
     def collated(self, case: str, what: str) -> np.ndarray:
-        given = self.inputs["collate"][int(case)]
+        image, batch = self._collations[case]
+        if what == "images":
+            return image
+        return batch["idx_to_group_img" if what == "idx_to_group_img" else "is_image"].numpy()
+
+    @cached_property
+    def _collations(self) -> dict[str, tuple[np.ndarray, dict[str, Any]]]:
+        return {str(case): self._collation(case) for case in range(len(self.inputs["collate"]))}
+
+    def _collation(self, case: int) -> tuple[np.ndarray, dict[str, Any]]:
+        given = self.inputs["collate"][case]
         rows = iter(range(sum(given["elems_per_image"])))
         samples = [
             {"image": torch.full((3, 1, 1), float(number)), "regions": [_region(next(rows)) for _ in range(count)]}
@@ -205,9 +219,7 @@ class _Pieces:
         picks = self.choices[f"collate_{case}_picks"].tolist()
         collate = RegionCollator(given["batch_size"], pad=0)
         batch = collate([{**sample, "_key": _Picking(0, 0, "", 0).of(picks)} for sample in samples])
-        if what == "images":
-            return batch["image"][:, 0, 0, 0].long().numpy()
-        return batch["idx_to_group_img"].numpy() if what == "idx_to_group_img" else batch["is_image"].numpy()
+        return batch["image"][:, 0, 0, 0].long().numpy(), batch
 
     # Training
 
@@ -228,6 +240,13 @@ class _Pieces:
         case = self.case("interpolate", array=f"interp_{name}")
         rows = (2 * case["window_size"] - 1) ** 2
         return interpolate_bias_table(torch.from_numpy(self.inputs[case["source"]]), rows)
+
+    def group_sizes(self) -> np.ndarray:
+        given = {key: value for key, value in self.inputs["optimiser_groups"].items() if key != "table"}
+        with torch.device("meta"):
+            model = built(self.fixture.arch, self.fixture.config, PLAIN, optimizer={"opt": "adamW", **given})
+        groups = model.parameter_groups()
+        return np.array([(group["lr"] / given["lr"], group["weight_decay"], len(group["params"])) for group in groups])
 
     # Evaluation
 
@@ -308,6 +327,7 @@ PIECES: dict[str, Callable[..., Any]] = {
     r"lr_(\w+)_counts": _Pieces.counts,
     r"lr_(\w+)": _Pieces.learning_rate,
     r"interp_(\w+)": _Pieces.bias_table,
+    r"optimiser_group_sizes": _Pieces.group_sizes,
     r"itm_eval": _Pieces.metrics,
     r"computeIoU": _Pieces.iou,
 }
