@@ -125,7 +125,10 @@ DATA_ROOMS = {  # what each may import of vlp, beside itself and the files in vl
         *("vlp.data.conversion", "vlp.data.raw", "vlp.files"),
         *("vlp.config.schema", "vlp.yaml_dialect.yaml_file"),  # a recipe, whose lists are checked
     ),
-    "jsonl": ("vlp.data.conversion", "vlp.data.raw", "vlp.data.json", "vlp.files", "vlp.distributed"),
+    "jsonl": (
+        *("vlp.data.conversion", "vlp.data.raw", "vlp.data.json", "vlp.files", "vlp.distributed"),
+        *("vlp.config.schema", "vlp.yaml_dialect.yaml_file"),  # a recipe, whose files are checked
+    ),
     "tokenizers": ("vlp.checkpoint.folder", "vlp.hub"),  # a folder of theirs holds weights, too
 }
 

@@ -40,7 +40,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tasks(folder / "scenes", folder / "raw", tuple(LAYOUTS))
     (folder / "scenes").rename(folder / "raw/coco")
     for name in PLANS:
-        convert(name, folder / "raw" / ("vg" if name == "vg_qa" else name), folder / "data", quiet=True)
+        layout = {"vg_qa": "vg", "coco_karpathy": "coco"}.get(name, name)
+        convert(name, folder / "raw" / layout, folder / "data", quiet=True)
     return folder
 
 

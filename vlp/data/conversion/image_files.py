@@ -50,15 +50,20 @@ def image_problem(path: Path, verify: bool) -> Problem | None:
     return None
 
 
-def looked_at(records: Iterator[Record], look: Callable[[Record], Seen]) -> Iterator[tuple[Record, Seen]]:
-    """Yield each record with what ``look`` says of its files; threads look ahead, for a network disk answers slowly."""
+def looked_at(
+    records: Iterator[Record], look: Callable[[Record], Seen], size: int = _BATCH
+) -> Iterator[tuple[Record, Seen]]:
+    """Yield each record with what ``look`` says of its files.
+
+    Threads look ahead, for a network disk answers slowly; each takes ``size`` records at once.
+    """
 
     def look_at_all(batch: list[Record]) -> list[tuple[Record, Seen]]:
         return [(record, look(record)) for record in batch]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         pending: deque[Future[list[tuple[Record, Seen]]]] = deque()
-        while batch := list(islice(records, _BATCH)):
+        while batch := list(islice(records, size)):
             pending.append(pool.submit(look_at_all, batch))
             if len(pending) > 2 * _THREADS:
                 yield from pending.popleft().result()

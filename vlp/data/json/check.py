@@ -76,11 +76,16 @@ def check_list(path: Path, roots: Roots, evaluates: bool = False, finetunes: boo
     return report
 
 
-def print_check(reports: Sequence[ListReport], console: Console, report_file: Path | None = None) -> bool:
-    """Print what was found, write it as JSON if ``report_file`` is given; return whether all is well."""
-    grid = Grid(title="lists", title_justify="left")
-    for column in ("list", "kind", "rows", "malformed", "images", "missing", "there"):
-        grid.add_column(column, justify="left" if column in ("list", "kind") else "right")
+def print_check(
+    reports: Sequence[ListReport], console: Console, report_file: Path | None = None, what: str = "lists"
+) -> bool:
+    """Print what was found, write it as JSON if ``report_file`` is given; return whether all is well.
+
+    ``what`` the reports are of, for the head of the table.
+    """
+    grid = Grid(title=what, title_justify="left")
+    for column in (what.removesuffix("s"), "kind", "rows", "malformed", "images", "missing", "there"):
+        grid.add_column(column, justify="left" if column in (what.removesuffix("s"), "kind") else "right")
     for report in reports:
         images = report.images
         counts = (f"{n:,}" for n in (report.rows, report.malformed, images.looked_at, images.missing))
@@ -95,7 +100,7 @@ def print_check(reports: Sequence[ListReport], console: Console, report_file: Pa
         if more > 0:
             console.print(escape(f"{report.path}: and {more:,} more"), highlight=False, soft_wrap=True)
     if report_file is not None:
-        write_json(report_file, {"lists": [{**asdict(r), "share": r.images.share} for r in reports]})
+        write_json(report_file, {what: [{**asdict(r), "share": r.images.share} for r in reports]})
     well = all(report.well for report in reports)
     console.print("all rows are well formed and all images are there" if well else "not all is well")
     return well
@@ -188,8 +193,9 @@ def kind_of_row(row: Any, evaluates: bool, finetunes: bool) -> RowKind | None:
     if "sentence" in row:
         return STATEMENTS if "images" in row else ENTAILMENTS
     if "text" in row:
-        return GROUNDING_TEST if evaluates or "ref_id" in row else GROUNDING_TRAIN
+        return GROUNDING_TEST if evaluates or ("ref_id" in row and not finetunes) else GROUNDING_TRAIN
     if "caption" in row:
+        evaluates = evaluates or ("image_id" in row and isinstance(row["caption"], list))  # captioning's val and test
         return RETRIEVAL_EVAL if evaluates else RETRIEVAL_TRAIN if finetunes or "image_id" in row else CAPTIONS
     return None
 

@@ -1,14 +1,20 @@
-"""Convert.
+"""Convert and check.
 
 python -m vlp.data.jsonl convert coco --root RAW/coco --image-root RAW --output data
     # also vg, sbu, cc3m, cc12m; regions: coco_objs, vg_objs, vg_regions, refcoco_rm_leak, obj365, openimages
+python -m vlp.data.jsonl check --files data/coco data/vg_regions --image-root RAW
+python -m vlp.data.jsonl check --config configs/Pretrain_XVLM_base_4m.yaml
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields
+from pathlib import Path
 
+from vlp.config.schema import ConfigError
+from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
 from vlp.data.jsonl.plans import PLANS
@@ -16,17 +22,35 @@ from vlp.data.jsonl.plans import PLANS
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
-    given = vars(_parser().parse_args(arguments))
-    given.pop("command")
+    options = _parser().parse_args(arguments)
     try:
-        make_files(given.pop("dataset"), given.pop("root"), given.pop("output"), Options(**given))
-    except (DataError, OSError) as error:
+        if options.command == "check":
+            return 0 if _check(options) else 1
+        given = {field.name: getattr(options, field.name) for field in fields(Options)}
+        make_files(options.dataset, options.root, options.output, Options(**given))
+    except (DataError, ConfigError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; finished files are kept: run the same command with --resume", file=sys.stderr)
         return 130
     return 0
+
+
+def _check(options: argparse.Namespace) -> bool:
+    # Not above: it needs torch, which takes longer to import than most conversions take.
+    from vlp.data.json.check import print_check
+    from vlp.data.json.images import ImageRoot
+    from vlp.data.jsonl.check import check_config, check_files, fields_of
+    from vlp.yaml_dialect.yaml_file import read_yaml
+
+    if options.config is not None:
+        reports = check_config(read_yaml(options.config))
+    else:
+        given = options.image_root
+        root = None if given is None else ImageRoot(given, "--image-root", options.allow_outside_root)
+        reports = [check_files(path, fields_of(path, root, options.caption_key)) for path in options.files]
+    return print_check(reports, stdout_console(), options.report, "files")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +74,14 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="seed of the order of the rows (default 0)")
     command.add_argument("--verify-images", action="store_true", help="decode every image, leave out broken ones")
     command.add_argument("--resume", action="store_true", help="keep the files that an interrupted run has finished")
+    command = commands.add_parser("check", help="list what files hold, which rows are malformed, which images missing")
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--files", nargs="+", metavar="PATH", help="files of JSON lines, or folders of them")
+    what.add_argument("--config", metavar="YAML", help="a recipe: its files of captions and regions")
+    command.add_argument("--image-root", help="of --files: folder that image names start from")
+    command.add_argument("--caption-key", default="caption", help="of --files: the field of a text (default caption)")
+    command.add_argument("--allow-outside-root", action="store_true", help="of --files: images may lie elsewhere")
+    command.add_argument("--report", type=Path, metavar="JSON", help="write what was found into this file, too")
     return parser
 
 
