@@ -162,6 +162,11 @@ class EpochModule(L.LightningModule):
         self.on_validation_epoch_end()
 
     @property
+    def scored_epoch(self) -> int:
+        """Whose weights are scored: during training the present epoch's index, afterwards the last one's, else 0."""
+        return self.current_epoch if self.trainer.state.fn == "fit" else max(self.current_epoch - 1, 0)
+
+    @property
     def _splits(self) -> tuple[str, ...]:
         return self.trainer.datamodule.eval_splits  # type: ignore[attr-defined]
 

@@ -6,11 +6,13 @@ Source: docs/official/xvlm.md §3.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
+from vlp.data.collate import Plan
 from vlp.data.datamodule import RunDataModule
 from vlp.data.json.answers import read_answers
 from vlp.data.json.collate import JsonCollator
@@ -25,7 +27,7 @@ from vlp.data.json.datasets import (
     StatementTrainDataset,
 )
 from vlp.data.json.transforms import EvalTransform, TrainTransform
-from vlp.nn.step_plan import step_plan
+from vlp.nn.step_plan import caption_plan, step_plan
 from xvlm.dataset.finetuning import (
     GQA,
     BoxTrainDataset,
@@ -41,7 +43,7 @@ from xvlm.dataset.streams import (
     NlvrPretrainData,
     PretrainData,
 )
-from xvlm.dataset.tokenizers import cls_tokenizer, plain_tokenizer
+from xvlm.dataset.tokenizers import cls_tokenizer, plain_tokenizer, prompt_ids
 
 Config = Mapping[str, Any]
 
@@ -77,7 +79,7 @@ class FinetuningData(JsonDataModule):
             parts[TRAIN] = Part(
                 self.new_train_set(config, roots),
                 config.get("batch_size") or config["batch_size_train"],
-                JsonCollator(tokenizer, longest, positions, plans=[step_plan]),
+                JsonCollator(tokenizer, longest, positions, plans=[self.new_plan(config, tokenizer)]),
             )
         for split in self.eval_splits:
             parts[split] = Part(
@@ -93,6 +95,10 @@ class FinetuningData(JsonDataModule):
     def new_tokenizer(self, config: Config) -> PreTrainedTokenizerBase:
         """The tokenizer of the script."""
         return cls_tokenizer(config)
+
+    def new_plan(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> Plan:
+        """What works out a training step where its batch is made."""
+        return step_plan
 
     def new_train_set(self, config: Config, roots: Roots) -> JsonDataset:
         """The training set."""
@@ -165,6 +171,9 @@ class CaptioningData(FinetuningData):
 
     def new_tokenizer(self, config: Config) -> PreTrainedTokenizerBase:
         return plain_tokenizer(config)
+
+    def new_plan(self, config: Config, tokenizer: PreTrainedTokenizerBase) -> Plan:
+        return partial(caption_plan, prompt_length=len(prompt_ids(tokenizer, config["prompt"])))
 
     def new_train_set(self, config: Config, roots: Roots) -> JsonDataset:
         captions = super().new_train_set(config, roots)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
+from vlp.data.collate import Plan
 from vlp.data.json.images import ImageRoot
 from vlp.data.json.transforms import EvalTransform, TrainTransform
 from vlp.data.jsonl.datamodule import Source, StreamDataModule
@@ -21,7 +22,7 @@ from vlp.data.jsonl.regions import RegionReader
 from vlp.data.jsonl.rows import RowImages
 from vlp.data.jsonl.texts import TextReader, masker_of
 from vlp.data.span_masking import SpanMasker
-from vlp.nn.step_plan import step_plan
+from vlp.nn.step_plan import caption_plan, step_plan
 from xvlm.dataset.tokenizers import plain_tokenizer
 
 SCALE = (0.2, 1.0)  # of an image's area, that a random crop keeps
@@ -36,6 +37,7 @@ class XvlmStreams(StreamDataModule):
     """
 
     streams: ClassVar[tuple[str, ...]]
+    plans: ClassVar[tuple[Plan, ...]] = (step_plan,)
     mlm: ClassVar[bool] = False
     eos: ClassVar[bool] = False
 
@@ -50,7 +52,7 @@ class XvlmStreams(StreamDataModule):
         masking = masker(tokenizer, config) if self.mlm else None
         sources = {}
         if IMAGES in self.streams:
-            sources[IMAGES] = _images(config, tokenizer, masking, self.eos)
+            sources[IMAGES] = _images(config, tokenizer, masking, self.eos, self.plans)
         if REGIONS in self.streams and config["train_file_regions"]:
             sources[REGIONS] = _regions(config, tokenizer, masking)
         first = config[next(iter(sources))]
@@ -75,6 +77,7 @@ class CaptioningPretrainData(XvlmStreams):
     """Captioning_pretrain.py: pairs whose texts end in [SEP]."""
 
     streams, eos = (IMAGES,), True
+    plans = (caption_plan,)
 
 
 class GroundingBboxPretrainData(XvlmStreams):
@@ -118,7 +121,7 @@ def regions(config: Config, reader: TextReader, images: RowImages) -> RegionRead
     )
 
 
-def _images(config: Config, tokenizer: Any, masker: SpanMasker | None, eos: bool) -> Source:
+def _images(config: Config, tokenizer: Any, masker: SpanMasker | None, eos: bool, plans: tuple[Plan, ...]) -> Source:
     block, res = config[IMAGES], config["image_res"]
     reader = PairReader(
         _row_images(config, IMAGES),
@@ -126,7 +129,7 @@ def _images(config: Config, tokenizer: Any, masker: SpanMasker | None, eos: bool
         texts(tokenizer, masker, config, block["tokenized"], eos),
         EvalTransform(res) if config.get("fixed_views") else TrainTransform(res, SCALE),
     )
-    collate = PairCollator(tokenizer.pad_token_id, [step_plan])
+    collate = PairCollator(tokenizer.pad_token_id, plans)
     return Source(_lines(config, "train_file"), reader, collate, block["batch_size"], block["num_workers"])
 
 

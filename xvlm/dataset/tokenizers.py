@@ -33,6 +33,11 @@ def cls_tokenizer(config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     return _fitting(load_cls_tokenizer(config["text_encoder"]), config)
 
 
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """``[CLS]`` and the tokens of captioning's prompt."""
+    return [tokenizer.cls_token_id, *tokenizer.encode(prompt, add_special_tokens=False)]
+
+
 def _fitting(tokenizer: PreTrainedTokenizerBase, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     if len(tokenizer) > (size := config["text_config"]["vocab_size"]):
         raise ValueError(

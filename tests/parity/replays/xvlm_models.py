@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.parity.replays import TRAINING_PATH, Fixture
+from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
 from vlp.nn.fusion_passes import Negatives
 from xvlm.models.checkpoints import load_checkpoint
 
@@ -106,3 +106,18 @@ def in_official_order(fixture: Fixture, logits: Tensor) -> Tensor:
 def negatives_of(fixture: Fixture, prefix: str = "") -> Negatives:
     """The negatives that a call is forced to draw."""
     return Negatives(*(tensor(fixture.choices[f"{prefix}neg_{kind}"]) for kind in ("image", "text")))
+
+
+def task_batch(fixture: Fixture, **names: str) -> Batch:
+    """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
+    names |= {"image": "image", "text_ids": "text_ids", "text_masks": "text_atts"}
+    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+
+
+def loaded_sums(fixture: Fixture, model: nn.Module) -> Outputs:
+    """What a loaded model holds: sums of the parameters that the fixture names."""
+    if "param_names" in fixture.inputs:
+        state = model.state_dict()
+        loaded = [state[str(name)].double() for name in fixture.inputs["param_names"]]
+        yield "param_sum", torch.stack([each.sum() for each in loaded])
+        yield "param_abs_sum", torch.stack([each.abs().sum() for each in loaded])

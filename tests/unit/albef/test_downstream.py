@@ -169,7 +169,8 @@ def evaluating(tmp_path: Path, rank: int = 0) -> Any:
     model = task_model("vqa", output_dir=str(tmp_path))
     answers = SimpleNamespace(answer_list=ANSWERS)
     data = SimpleNamespace(sets={"test": answers}, tokenizer=tokenizer, eval_splits=("test",))
-    model._trainer = SimpleNamespace(datamodule=data, current_epoch=8, global_rank=rank)
+    state = SimpleNamespace(fn="test")
+    model._trainer = SimpleNamespace(datamodule=data, current_epoch=8, global_rank=rank, state=state)
     model.start_evaluation("test")
     return model
 
