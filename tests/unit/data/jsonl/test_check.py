@@ -104,7 +104,7 @@ def test_a_recipe_says_how_its_files_are_read(tmp_path: Path) -> None:
     }
     captions, regions = check_config(recipe)
     assert captions.well and captions.rows == 1
-    assert (regions.rows, regions.malformed) == (2, 1) and "not nothing" in regions.problems[0]
+    assert (regions.rows, regions.malformed) == (2, 1) and "lacks 'elems'" in regions.problems[0]
     gone = {**recipe, "train_file": [str(tmp_path / "none")]}
     assert "train_file: " in check_config(gone)[0].problems[0]
 

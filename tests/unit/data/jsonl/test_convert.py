@@ -17,7 +17,9 @@ import pytest
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import LAYOUTS, write_tasks
 from scenes.words import words_for
+from vlp.data.json.images import ImageRoot
 from vlp.data.jsonl.__main__ import main
+from vlp.data.jsonl.check import check_files, fields_of
 from vlp.data.jsonl.convert import FilesManifest, Options, convert
 from vlp.data.jsonl.plans import PLANS
 
@@ -33,7 +35,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("raw")
     write_coco(folder / "scenes", Request(train=30, val=6, test=8, captions=3, image_size=SIDE, seed=3))
     write_tasks(folder / "scenes", folder / "all", tuple(LAYOUTS))
-    (folder / "all/coco").symlink_to(folder / "scenes")
+    (folder / "scenes").rename(folder / "all/coco")
     return folder / "all"
 
 
@@ -95,6 +97,13 @@ def test_every_data_set_gives_its_files(manifests: dict[str, FilesManifest], dat
         assert manifest.kind == ("regions" if "elems" in rows[0] else "captions")
         assert manifest.total().boxes == sum(len(row.get("elems", [])) for row in rows)
         assert saved["image_root"] == manifest.image_root and not list(data.glob(".*"))
+
+
+def test_what_is_written_passes_the_check(manifests: dict[str, FilesManifest], data: Path, raw: Path) -> None:
+    for name, manifest in manifests.items():
+        folder = str(data / name)
+        report = check_files(folder, fields_of(folder, ImageRoot(raw, "image_root"), "caption"))
+        assert report.well and (report.kind, report.rows) == (manifest.kind, manifest.total().rows), name
 
 
 def test_coco_has_a_row_for_each_caption(
