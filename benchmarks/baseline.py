@@ -17,6 +17,8 @@ VARIANTS = {
     "epic": "EPIC as we do",
     "epic_cached": "EPIC as we do, saliency from the cache instead of the teacher",
     "epic_momentum": "EPIC as we do, saliency from the momentum model instead of the teacher",
+    "region_official": "a step of the region stream as the official code computes it",
+    "region": "a step of the region stream as we do; EPIC leaves it alone by default",
 }
 
 

@@ -30,10 +30,11 @@ from benchmarks.meter_step import MeterSteps
 from benchmarks.precision import PRECISIONS, computed_in, throughput
 from benchmarks.table import print_tables
 from benchmarks.vilt_step import ViltSteps
+from benchmarks.xvlm_step import XvlmSteps
 from vlp.arguments import whole
 from vlp.files import write_json
 
-BASELINES: dict[str, type[Steps]] = {"albef": AlbefSteps, "meter": MeterSteps, "vilt": ViltSteps}
+BASELINES: dict[str, type[Steps]] = {"albef": AlbefSteps, "meter": MeterSteps, "vilt": ViltSteps, "xvlm": XvlmSteps}
 PAIRS = 8
 CPU_PAIRS = 2  # of a timed step on a CPU, but of the tiny size
 TIME_BUDGET = 300.0  # seconds of repetitions; two cores run METER's official size five times in it, ViLT's ten times

@@ -170,14 +170,22 @@ class EpicConfig:
         try:
             return cls(**mapping)
         except ValidationError as error:
-            raise ValueError(in_words(EpicConfig, error, "epic.")) from None
+            raise ValueError(in_words(cls, error, "epic.")) from None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, JSON-ready; the inverse of :meth:`from_dict`."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-# Fields that older configs hold, with the one value that means what their absence means.
+@dataclass(frozen=True, config=STRICT)
+class RegionEpicConfig(EpicConfig):
+    """The settings of a baseline that also reads texts of image regions (X-VLM)."""
+
+    # True: rows of the region stream are corrupted and judged too, with their region in place of the image
+    on_regions: bool = False
+
+
+# Fields that older configs of baselines without regions hold, with the one value that means what their absence means.
 _RETIRED = (("on_regions", False),)
 
 

@@ -36,7 +36,8 @@ def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> N
         HubError: a language model that cannot be had.
         WeightsError: a teacher that does not fit, or a damaged file.
     """
-    config, tokenizer, settings = model.config, datamodule.tokenizer, settings_of(model.config)
+    config, tokenizer = model.config, datamodule.tokenizer
+    settings = settings_of(config, parts_of(baseline).settings)
     if not settings.enabled:
         return
     model.epic = build_epic(baseline, config, settings, tokenizer, rank)

@@ -24,7 +24,8 @@ def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:
             pre-training.
         ValueError, WeightsError: as :func:`check_files`.
     """
-    settings, parts = settings_of(config), parts_of(baseline)
+    parts = parts_of(baseline)
+    settings = settings_of(config, parts.settings)
     settings.check_baseline(
         baseline.title,
         image_encoder=parts.image_encoder,

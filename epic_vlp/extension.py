@@ -25,12 +25,12 @@ class EpicExtension(EpicParts):
 
     def odd_settings(self, config: Mapping[str, Any]) -> Iterator[str]:
         """:func:`odd_settings`."""
-        return odd_settings(config, self.switch)
+        return odd_settings(config, self.switch, self.settings)
 
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""
         attach_epic(baseline, model, datamodule, trainer.global_rank)
-        if settings_of(model.config).enabled:
+        if settings_of(model.config, self.settings).enabled:
             trainer.callbacks.append(EpicHooks())  # type: ignore[attr-defined]
 
 

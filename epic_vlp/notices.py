@@ -9,9 +9,12 @@ from epic_common.config import EpicConfig
 from epic_vlp.parts import settings_of
 
 
-def odd_settings(config: Mapping[str, Any], switch: str) -> Iterator[str]:
-    """A line for each of them in a resolved config; ``switch`` says how a command switches EPIC on."""
-    settings, default = settings_of(config), EpicConfig().to_dict()
+def odd_settings(config: Mapping[str, Any], switch: str, kind: type[EpicConfig] = EpicConfig) -> Iterator[str]:
+    """A line for each of them in a resolved config; ``switch`` says how a command switches EPIC on.
+
+    ``kind`` is that of the baseline's settings.
+    """
+    settings, default = settings_of(config, kind), kind().to_dict()
     if not settings.enabled:
         changed = [f"epic.{name}={value!r}" for name, value in settings.to_dict().items() if value != default[name]]
         given = [f"{key}={config[key]}" for key in ("teacher_path", "saliency_cache") if config.get(key)]

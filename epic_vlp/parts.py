@@ -37,6 +37,7 @@ class EpicParts:
         momentum_model: whether it has a momentum model that can be the teacher.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
         switch: how a command switches EPIC on.
+        settings: the class of its settings.
         teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
         teacher_layout: what the teacher is of its files, where it is not the whole model; None = that of the baseline.
     """
@@ -55,6 +56,7 @@ class EpicParts:
     momentum_model: bool
     fixed_views: tuple[str, ...]
     switch: str
+    settings: type[EpicConfig] = EpicConfig
     teacher_plan: TeacherPlan | None = None
     teacher_layout: CheckpointLayout | None = None
 
@@ -63,13 +65,13 @@ class EpicParts:
         return self.teacher_layout or baseline.layout
 
 
-def settings_of(config: Mapping[str, Any]) -> EpicConfig:
-    """EPIC's settings of a run; it is off where the run's script has no such keys.
+def settings_of(config: Mapping[str, Any], kind: type[EpicConfig] = EpicConfig) -> EpicConfig:
+    """EPIC's settings of a run, of the baseline's ``kind``; it is off where the run's script has no such keys.
 
     Raises:
         ValueError: naming ``epic.<field>``.
     """
-    return EpicConfig.from_dict(config.get("epic", {}))
+    return kind.from_dict(config.get("epic", {}))
 
 
 def parts_of(baseline: Baseline) -> EpicParts:

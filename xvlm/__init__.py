@@ -1,1 +1,1 @@
-"""X-VLM (Zeng et al., 2022), rebuilt; its models, its launcher and its EPIC patch."""
+"""X-VLM: its model, its data and its scripts."""

@@ -1,7 +1,8 @@
 """The official checkpoints that X-VLM's scripts leave (docs/official/xvlm.md §8.1).
 
-A file of weights holds ``model`` and ``config``, and EPIC's own weights apart; ``training_state_latest.th`` the
-optimiser and the epoch. Nothing goes on from them: ``checkpoints/last.ckpt`` is for that.
+A file of weights holds ``model`` and ``config``, and the weights of an added objective apart;
+``training_state_latest.th`` the optimiser and the epoch. Nothing goes on from them: ``checkpoints/last.ckpt`` is for
+that.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ from xvlm.keys import (
 )
 
 # EPIC >
-from epic_vlp.keys import with_epic_keys  # isort: skip
+from epic_vlp.keys import with_region_epic_keys  # isort: skip
 # < EPIC
 
 _PAIRS = [f"data/pretrain_4m/{name}.json" for name in ("coco", "vg", "sbu", "cc3m")]
@@ -58,7 +58,7 @@ class RegionKeys(Schema):
 
 
 # EPIC >
-@with_epic_keys
+@with_region_epic_keys
 # < EPIC
 @with_defaults(output_dir="output/pretrain", **optimisation(1e-4, 41, 2500))
 class PretrainKeys(RegionKeys, MaskingKeys, ContrastKeys, StageKeys):

@@ -16,6 +16,7 @@ from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass, Negatives, encode_together
 from vlp.nn.heads import classifier
 from vlp.nn.step_plan import plan_of
+from vlp.nn.swin_encoder import SwinEncoder
 from xvlm.models.xvlm import XvlmBase, contrast_parts, text_sizes
 
 TEMPERATURES = (0.001, 0.5)
@@ -28,6 +29,16 @@ class Shown(NamedTuple):
     image: Tensor  # (B, N, c) of each, of a region with its own token 0
     mask: Tensor | None  # (B, N) bool, True = a token that can be seen; None = all are
     whole: Tensor  # (I, N, c), every image once
+
+
+def shown_by(encoder: SwinEncoder, batch: dict[str, Any]) -> Shown:
+    """The images or regions of a batch, encoded; each image once."""
+    if "idx_to_group_img" not in batch:
+        image = encoder(batch["image"])
+        return Shown(image, None, image)
+    mask = batch["image_atts"].bool()
+    regions, whole = encoder.regions(batch["image"], batch["idx_to_group_img"], mask)
+    return Shown(regions, mask, whole)
 
 
 class XVLM(XvlmBase):
@@ -55,6 +66,9 @@ class XVLM(XvlmBase):
             itm_head=classifier(width, 2 * width, 2),
             bbox_head=classifier(width, 2 * width, 4),
         )
+        # EPIC >
+        self.epic: Any = None  # an XvlmEpic, set by attach_epic
+        # < EPIC
 
     def forward(self, batch: dict[str, Any], negatives: Negatives | None = None) -> dict[str, Any]:
         """The losses of one training batch: three of images and captions, five of regions (``idx_to_group_img``).
@@ -66,8 +80,12 @@ class XVLM(XvlmBase):
             self.temp.clamp_(*TEMPERATURES)
         plan = plan_of(batch)
         layout = self.text_layout(plan["text"])
-        shown = self.shown(batch)
+        shown = shown_by(self.vision_encoder, batch)
         passes = [self.mlm_pass(batch, plan)]
+        # EPIC >
+        if self.epic is not None:
+            passes += self.epic.passes(self, batch, layout, shown)
+        # < EPIC
         text, *of_passes = encode_together(self.bert, [batch["text_ids"], *(each.ids for each in passes)], layout)
 
         features = self.image_feat(shown.image), self.text_feat(text, layout)
@@ -75,19 +93,14 @@ class XVLM(XvlmBase):
         if negatives is None:
             negatives = self.hard_negatives(*features)
         outputs |= self.match(shown.image, text, layout, negatives, passes, of_passes, shown.mask)
+        # EPIC >
+        if self.epic is not None:
+            outputs |= self.epic.left_out(batch)
+        # < EPIC
         if "idx_to_group_img" in batch:
             coord = self.boxes(shown.whole, text, layout, batch["idx_to_group_img"])
             return outputs | self.box_losses(coord, batch)
         return outputs | self.no_boxes()
-
-    def shown(self, batch: dict[str, Any]) -> Shown:
-        """The images or regions of a batch, encoded; each image once."""
-        if "idx_to_group_img" not in batch:
-            image = self.vision_encoder(batch["image"])
-            return Shown(image, None, image)
-        mask = batch["image_atts"].bool()
-        regions, whole = self.vision_encoder.regions(batch["image"], batch["idx_to_group_img"], mask)
-        return Shown(regions, mask, whole)
 
     def mlm_pass(self, batch: dict[str, Any], plan: dict[str, Any]) -> FusionPass:
         """Masked sentences, asked for what is masked."""
@@ -117,6 +130,15 @@ class XVLM(XvlmBase):
 
     # Optimisation ----------------------------------------------------------------------------------------
 
+    # EPIC >
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        groups = super().parameter_groups()
+        if self.epic is not None:
+            settings = self.config["optimizer"]
+            groups = self.epic.own_groups(groups, settings["lr"], head_factor=settings["lr_mult"])
+        return groups
+
+    # < EPIC
     @property
     def reads_regions(self) -> bool:
         """Whether training has batches of regions."""

@@ -25,7 +25,7 @@ from tests.parity.replays.xvlm_models import (
 from vlp.nn.cross_attention import Seen
 from vlp.nn.packed_text import TextPlan
 from vlp.nn.padding import PaddedLayout
-from xvlm.models.model_pretrain import XVLM
+from xvlm.models.model_pretrain import XVLM, shown_by
 from xvlm.models.xvlm import negative_weights
 
 
@@ -49,7 +49,7 @@ def trained(fixture: Fixture, model: XVLM, batch: Batch) -> Outputs:
             yield f"loss_{name}", outputs[f"{name}_loss"]
     yield "itm_logits", outputs["itm_logits"]
     yield "mlm_logits_masked", in_official_order(fixture, outputs["mlm_logits"])
-    shown, layout = model.shown(batch), model.text_layout(TextPlan.of(batch["text_masks"]))
+    shown, layout = shown_by(model.vision_encoder, batch), model.text_layout(TextPlan.of(batch["text_masks"]))
     text = model.bert.text(batch["text_ids"], layout)
     yield from _features(model, shown.image, text, layout)
     scores = saliency_scores(*model.bert.query_key(text, layout, shown.image, Seen(mask=shown.mask)))

@@ -12,7 +12,7 @@ from tests.parity.replays.fusion_passes import Shown
 from tests.parity.replays.xvlm_models import Batch, model_of, pretraining_batch
 from tests.parity.replays.xvlm_pretrain import plain, trained
 from vlp.nn.padding import PaddedLayout
-from xvlm.models.model_pretrain import XVLM
+from xvlm.models.model_pretrain import XVLM, shown_by
 
 
 @replay("xvlm", "region", modes=(PLAIN, TRAINING_PATH))
@@ -31,7 +31,7 @@ def region(fixture: Fixture, mode: str) -> Outputs:
 
 
 def _plain(fixture: Fixture, model: XVLM, batch: Batch) -> Outputs:
-    shown = model.shown(batch)
+    shown = shown_by(model.vision_encoder, batch)
     whole = shown.whole[batch["idx_to_group_img"]]
     yield "region_pooled", shown.image
     yield "region_embeds", shown.image

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, dataclass, fields
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
+from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig, RegionEpicConfig
 
 
 def test_the_defaults_are_the_papers_values_switched_off() -> None:
@@ -160,18 +160,17 @@ def test_a_config_that_was_saved_with_a_field_of_x_vlm_alone_is_read() -> None:
     with pytest.raises(ValueError, match=r"epic\.on_regions is not a field of EpicConfig; the nearest is epic\."):
         EpicConfig.from_dict({"on_regions": True})
 
-    @dataclass(frozen=True)
-    class WithRegions(EpicConfig):
-        on_regions: bool = True
-
-    assert not WithRegions.from_dict(saved).on_regions
+    assert not RegionEpicConfig.from_dict(saved).on_regions
+    assert RegionEpicConfig.from_dict({**saved, "on_regions": True}).on_regions
+    with pytest.raises(ValueError, match=r"epic\.on_regions"):
+        RegionEpicConfig.from_dict({"on_regions": "yes"})
 
 
 def test_every_field_has_its_row_in_the_table_of_choices() -> None:
     table = (Path(__file__).parents[3] / "docs" / "choices.md").read_text(encoding="utf-8")
     rows = {line.split("|")[1].strip(): line for line in table.splitlines() if line.startswith("| `")}
-    for field in fields(EpicConfig):
+    for field in fields(RegionEpicConfig):
         default = json.dumps(field.default) if isinstance(field.default, str) else str(field.default)
         assert f"`epic.{field.name}`" in rows, field.name
         assert f"`{default}`" in rows[f"`epic.{field.name}`"].split("|")[2], field.name
-    assert {name for name in rows if "epic." in name} == {f"`epic.{field.name}`" for field in fields(EpicConfig)}
+    assert {name for name in rows if "epic." in name} == {f"`epic.{field.name}`" for field in fields(RegionEpicConfig)}
