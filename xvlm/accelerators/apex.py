@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -85,6 +85,15 @@ class ApexPrecision(Precision):
         with self.apex.amp.scale_loss(tensor, optimizer) as scaled:
             super().backward(scaled, model, optimizer, *args, **kwargs)
 
+    def optimizer_step(  # type: ignore[override]
+        self, optimizer: Any, model: Any, closure: Callable[[], Any], **kwargs: Any
+    ) -> Any:
+        """The backward pass first: after an overflow it has replaced ``optimizer.step`` by one that does nothing."""
+        result = closure()
+        self._after_closure(model, optimizer)
+        optimizer.step(**kwargs)
+        return result
+
     def main_params(self, optimizer: Optimizer) -> Iterator[nn.Parameter]:
         """Those whose gradients are clipped."""
         masters: Iterator[nn.Parameter] = self.apex.amp.master_params(optimizer)
@@ -93,7 +102,7 @@ class ApexPrecision(Precision):
     def state_dict(self) -> dict[str, Any]:
         """The loss scale; at O2 also the float32 weights, of which the model has float16 copies."""
         state = {"amp": self.apex.amp.state_dict()}
-        return {**state, "masters": [p.detach().cpu() for p in self._masters()]} if self.opt_level == "O2" else state
+        return {**state, "masters": [p.detach().clone() for p in self._masters()]} if self.opt_level == "O2" else state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.apex.amp.load_state_dict(state_dict["amp"])

@@ -10,12 +10,12 @@ LEAST, MOST = 1.0, 1024.0
 
 
 class BoundedScaler(torch.amp.GradScaler):
-    """torch's scaler of a GPU, whose factor starts at its upper bound and never leaves its bounds."""
+    """torch's scaler, whose factor starts at its upper bound and never leaves its bounds."""
 
-    def __init__(self, scale: Literal["dynamic"] | float) -> None:
+    def __init__(self, scale: Literal["dynamic"] | float, device: str = "cuda") -> None:
         """``scale``: a number stays as it is."""
         self.bounds = (LEAST, MOST) if scale == "dynamic" else (float(scale), float(scale))
-        super().__init__("cuda", init_scale=self.bounds[1])
+        super().__init__(device, init_scale=self.bounds[1])
 
     def update(self, new_scale: float | torch.Tensor | None = None) -> None:
         """After a step: lower where gradients overflowed, higher after many steps that did not."""

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 class SharedSeed(Callback):
     """Seeds Python, NumPy and torch with ``accelerator.RNG_SEED``, the same on every rank, once the model is built.
 
-    So every rank drops out the same places and draws hard negatives by the same numbers, of other samples.
+    So every rank begins with the same draws; they part where texts of other lengths take more of them.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:

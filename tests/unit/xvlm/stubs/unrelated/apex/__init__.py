@@ -1,0 +1,1 @@
+"""PyPI's apex, another project: none of NVIDIA's parts are here."""
