@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from transformers import PreTrainedTokenizerBase
 
 from vlp.data.collate import Plan
-from vlp.data.datamodule import RunDataModule
 from vlp.data.json.answers import read_answers
 from vlp.data.json.collate import JsonCollator
 from vlp.data.json.datamodule import TRAIN, JsonDataModule, Part
@@ -42,6 +41,7 @@ from xvlm.dataset.streams import (
     GroundingBboxPretrainData,
     NlvrPretrainData,
     PretrainData,
+    XvlmStreams,
 )
 from xvlm.dataset.tokenizers import cls_tokenizer, plain_tokenizer, prompt_ids
 
@@ -183,7 +183,7 @@ class CaptioningData(FinetuningData):
 
 
 # By the name of the script.
-DATA: dict[str, type[RunDataModule]] = {
+DATA: dict[str, type[FinetuningData] | type[XvlmStreams]] = {
     "Pretrain": PretrainData,
     "Retrieval": RetrievalData,
     "VQA": VqaData,

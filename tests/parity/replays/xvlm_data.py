@@ -14,6 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -66,8 +67,8 @@ class _Pieces:
 
     def case(self, call: str, **names: str) -> dict[str, Any]:
         """The case of a list of cases that has these values."""
-        (found,) = (case for case in self.inputs[call] if names.items() <= case.items())
-        return found
+        found: list[dict[str, Any]] = [case for case in self.inputs[call] if names.items() <= case.items()]
+        return found[0]
 
     # Images
 
@@ -218,7 +219,7 @@ class _Pieces:
         ]
         picks = self.choices[f"collate_{case}_picks"].tolist()
         collate = RegionCollator(given["batch_size"], pad=0)
-        batch = collate([{**sample, "_key": _Picking(0, 0, "", 0).of(picks)} for sample in samples])
+        batch = collate([{**sample, "_key": _PickingKey(0, 0, "", 0, picks)} for sample in samples])
         return batch["image"][:, 0, 0, 0].long().numpy(), batch
 
     # Training
@@ -269,7 +270,7 @@ class _Chosen(random.Random):
         self._of = {name.removeprefix("region_"): choices[name][case].tolist() for name in choices if "region" in name}
         self._crop, self._elements = iter(self._of["crop_xyxy"]), elements
 
-    def randrange(self, *_: Any) -> int:  # type: ignore[override]
+    def randrange(self, *_: Any) -> int:
         return self._of["drawn_elem"]
 
     def randint(self, a: int, b: int) -> int:
@@ -280,29 +281,38 @@ class _Chosen(random.Random):
     def random(self) -> float:
         return 0.0 if self._of["coin_flip"] else 0.9
 
-    def sample(self, population: Any, k: int, **_: Any) -> list[Any]:  # type: ignore[override]
+    def sample(self, population: Any, k: int, **_: Any) -> list[Any]:
         return [list(population)[number] for number in self._of["elem_order"]]
 
     def choice(self, seq: Any) -> Any:
         for field, chosen in (("caption", "caption_index"), ("attributes", "attribute_index")):
             for number, element in enumerate(self._elements):
-                if element.get(field) is seq:
+                if field in element and element[field] is seq:
                     return seq[self._of[chosen][number]]
         assert len(seq) == 1  # the caption of the whole image
         return seq[0]
 
 
-class _Picking(SampleKey):
+class _Picks(random.Random):
+    """A source whose samples are given."""
+
+    def __init__(self, picks: list[int]) -> None:
+        super().__init__()
+        self._picks = picks
+
+    def sample(self, population: Any, k: int, **_: Any) -> list[Any]:
+        assert len(self._picks) == k
+        return self._picks
+
+
+@dataclass(frozen=True)
+class _PickingKey(SampleKey):
     """A key whose draws of rows are given."""
 
-    def of(self, picks: list[int]) -> _Picking:
-        object.__setattr__(self, "picks", picks)
-        return self
+    picks: list[int]
 
     def rng(self, purpose: str) -> random.Random:
-        draws = random.Random()
-        draws.sample = lambda population, k: self.picks  # type: ignore[method-assign, assignment, attr-defined]
-        return draws
+        return _Picks(self.picks)
 
 
 def _region(number: int) -> Region:

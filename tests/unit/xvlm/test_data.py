@@ -171,7 +171,7 @@ def test_boxes_follow_their_crop(tmp_path: Path, vocabulary: str) -> None:
     Image.fromarray(pixels).save(tmp_path / "3.png")
     row = {"image": "3.png", "text": "a box", "bbox": BOX}
     values["train_file"] = [str(write_list(tmp_path / "l.json", [row]))]
-    train = DATA["Grounding_bbox"](values).sets["train"]  # type: ignore[attr-defined]
+    train: Any = DATA["Grounding_bbox"](values).sets["train"]
     train.transform = lambda image, rng: torch.from_numpy(np.asarray(image)[:, :, 0] > 127)
     targets = set()
     for epoch in range(40):
@@ -196,7 +196,7 @@ def test_a_phrase_of_a_side_is_flipped_only_without_care(
     Image.fromarray(pixels).save(tmp_path / "3.png")
     row = {"image": "3.png", "text": text, "bbox": [0, 0, 40, 30]}
     values["train_file"] = [str(write_list(tmp_path / "l.json", [row]))]
-    train = DATA["Grounding_bbox"](values).sets["train"]  # type: ignore[attr-defined]
+    train: Any = DATA["Grounding_bbox"](values).sets["train"]
     train.transform = lambda image, rng: to_tensor(image)
     lefts = set()
     for epoch in range(30):
@@ -226,7 +226,7 @@ def test_a_box_outside_of_its_image_is_left_out(tmp_path: Path, vocabulary: str)
     values = config("Grounding_bbox", tmp_path, vocabulary)
     rows = [{"image": "1.jpg", "text": f"{i}", "bbox": box} for i, box in enumerate(([0, 0, 99, 9], BOX, [0, 0, 0, 9]))]
     values["train_file"] = [str(write_list(tmp_path / "l.json", rows))]
-    train = DATA["Grounding_bbox"](values).sets["train"]  # type: ignore[attr-defined]
+    train: Any = DATA["Grounding_bbox"](values).sets["train"]
     assert [train[i]["text"] for i in range(3)] == ["1"] * 3 and train.guards["l"].failures == 3
 
 
@@ -276,7 +276,8 @@ def test_without_region_files_there_is_one_stream(tmp_path: Path, vocabulary: st
 def test_fixed_views_are_the_same_in_every_pass(tmp_path: Path, vocabulary: str) -> None:
     for fixed in (True, False):
         data: Any = DATA["NLVR_pretrain"](streams("NLVR_pretrain", tmp_path, vocabulary, fixed_views=fixed))
-        loader, seen = data.train_dataloader(), {}
+        loader = data.train_dataloader()
+        seen: dict[int, list[torch.Tensor]] = {}
         for _ in range(4):
             for batch in loader:
                 data.consumed(batch)

@@ -6,7 +6,7 @@ Source: docs/official/xvlm.md §3.2, §3.11.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import Any
 
 from torch.utils.data import IterableDataset, get_worker_info
@@ -90,22 +90,20 @@ class RowBatches(IterableDataset[Batch]):
         Raises:
             DataError: none does; says what is wrong with the first one.
         """
-        for file, group in enumerate(self.lines.groups):
-            if file and group == self.lines.groups[file - 1]:
-                continue
-            lines = self.lines.first(file, _TRIED)
+        for group in dict.fromkeys(self.lines.groups):
+            files = [number for number, name in enumerate(self.lines.groups) if name == group]
             reasons = []
-            for line in lines:
+            for line in islice((line for file in files for line in self.lines.first(file, _TRIED)), _TRIED):
                 try:
                     self.read(parsed(line), self._key(0, line), self.lines.describe(line))
                     break
                 except (RowError, ImageError, BoxError) as error:
                     reasons.append(f"{self.lines.describe(line)}: {error}")
             else:
-                if reasons:
-                    raise DataError(
-                        f"{reasons[0]}; not one of the first {len(lines)} rows of {self.lines.files[file]} serves"
-                    )
+                where = self.lines.files[files[0]]
+                if not reasons:
+                    raise DataError(f"{self.lines.key}: {where} holds no row")
+                raise DataError(f"{reasons[0]}; not one of the first {len(reasons)} rows of {where} serves")
 
     def _sample(self, turn: int, line: Line) -> Sample | None:
         group, where = self.lines.groups[line.file], self.lines.describe(line)

@@ -165,17 +165,12 @@ def test_a_row_draws_the_same_whatever_was_read_before(tmp_path: Path) -> None:
     read = reader()
     read.transform = TrainTransform(16, (0.2, 1.0))
     path = pairs(tmp_path / "a", 6)
-    seen = {}
+    seen: dict[int, list[Any]] = {}
     for size in (1, 2, 3):
-        stream = RowBatches(JsonLines([path]), read, list, size, seed=0)
-        for batch in islice(_samples(stream), 6):
-            seen.setdefault(batch["_key"].index, []).append(batch)
+        stream = RowBatches(JsonLines([path]), read, lambda samples: {"samples": samples}, size, seed=0)
+        for sample in islice((sample for batch in stream for sample in batch["samples"]), 6):
+            seen.setdefault(sample["_key"].index, []).append(sample)
     for samples in seen.values():
         assert len(samples) == 3
         assert all(torch.equal(sample["image"], samples[0]["image"]) for sample in samples)
         assert all(sample["text"] == samples[0]["text"] for sample in samples)
-
-
-def _samples(stream: RowBatches) -> Any:
-    stream.collate = lambda samples: {"samples": samples}  # type: ignore[assignment]
-    return (sample for batch in stream for sample in batch["samples"])
