@@ -13,9 +13,7 @@ from torch import Tensor
 from albef.models.finetuned_model import FineTunedModel, classifier
 from vlp.evaluation.classified_model import ClassifiedModel
 from vlp.losses.distillation import distilled_cross_entropy
-from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.padding import Queries, QuerySubset
 from vlp.nn.step_plan import plan_of
 
 
@@ -46,9 +44,7 @@ class ClassifierModel(ClassifiedModel, FineTunedModel):
     def class_logits(self, batch: dict[str, Any], momentum: bool = False) -> Tensor:
         """(B, classes), of the trained models or of their momentum copies."""
         layout = self.text_layout(plan_of(batch)["text"])
-        assert layout.mask is not None
         images = self.seen_images(self.part("visual_encoder", momentum)(batch["image"]))
-        first = QuerySubset(layout, Queries.first(layout.mask))
-        states = self.part("text_encoder", momentum)(batch["text_ids"], layout, images, Seen(), first)
+        states = self.part("text_encoder", momentum).first_states(batch["text_ids"], layout, images)
         logits: Tensor = self.part("cls_head", momentum)(states)
         return logits

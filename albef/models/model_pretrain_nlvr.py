@@ -12,8 +12,6 @@ from albef.models.albef_module import AlbefModule
 from albef.models.initial_weights import load_initial_weights
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.losses.text_assignment import TEMPERATURE, Assignment, check_batch, draw_assignment
-from vlp.nn.cross_attention import Seen
-from vlp.nn.padding import Queries, QuerySubset
 from vlp.nn.paired_encoder import paired_encoder
 from vlp.nn.recompute import recompute_layers
 from vlp.nn.step_plan import plan_of
@@ -60,10 +58,8 @@ class ALBEF(AlbefModule):
         check_batch(len(images))
         shown = draw_assignment(self.similarities(images)) if assignment is None else assignment
         layout = self.text_layout(plan_of(batch)["text"])
-        assert layout.mask is not None
-        first = QuerySubset(layout, Queries.first(layout.mask))
         pair = [images[shown.first], images[shown.second]]
-        logits = self.ta_head(self.text_encoder(batch["text_ids"], layout, pair, Seen(), first))
+        logits = self.ta_head(self.text_encoder.first_states(batch["text_ids"], layout, pair))
         return {"ta_loss": mean_cross_entropy(logits, shown.labels), "logits": logits}
 
     @torch.no_grad()

@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.parity.replays import TRAINING_PATH, Fixture
+from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
 from vlp.nn.fusion_passes import Negatives
 from xvlm.models.checkpoints import load_checkpoint
 
 Batch = dict[str, Any]
 
 
-def model_of(fixture: Fixture, mode: str, **ours: Any) -> Any:
-    """The fixture's model without dropout, filled or loaded as the fixture says; ``ours`` are further keys."""
-    model, checkpoint = built(fixture.arch, fixture.config, mode, **ours), fixture.checkpoint
+def model_of(fixture: Fixture, mode: str, model_class: Any = None, **ours: Any) -> Any:
+    """The fixture's model without dropout, filled or loaded as the fixture says.
+
+    Args:
+        model_class: one of the same state dict as the class that ``arch`` names, by default that.
+        ours: further keys.
+    """
+    model, checkpoint = built(fixture.arch, fixture.config, mode, model_class, **ours), fixture.checkpoint
     if checkpoint is None:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
@@ -39,9 +44,9 @@ def model_of(fixture: Fixture, mode: str, **ours: Any) -> Any:
     return model
 
 
-def built(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **ours: Any) -> Any:
-    """The model class that ``arch`` names, in evaluation mode."""
-    model_class = import_module(f"xvlm.models.model_{arch['model']}").XVLM
+def built(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, model_class: Any = None, **ours: Any) -> Any:
+    """A model of ``model_class``, by default the one that ``arch`` names, in evaluation mode."""
+    model_class = model_class or import_module(f"xvlm.models.model_{arch['model']}").XVLM
     return model_class(config_of(arch, config, mode, **ours)).eval()
 
 
@@ -106,3 +111,18 @@ def in_official_order(fixture: Fixture, logits: Tensor) -> Tensor:
 def negatives_of(fixture: Fixture, prefix: str = "") -> Negatives:
     """The negatives that a call is forced to draw."""
     return Negatives(*(tensor(fixture.choices[f"{prefix}neg_{kind}"]) for kind in ("image", "text")))
+
+
+def task_batch(fixture: Fixture, **names: str) -> Batch:
+    """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
+    names |= {"image": "image", "text_ids": "text_ids", "text_masks": "text_atts"}
+    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+
+
+def loaded_sums(fixture: Fixture, model: nn.Module) -> Outputs:
+    """What a loaded model holds: sums of the parameters that the fixture names."""
+    if "param_names" in fixture.inputs:
+        state = model.state_dict()
+        loaded = [state[str(name)].double() for name in fixture.inputs["param_names"]]
+        yield "param_sum", torch.stack([each.sum() for each in loaded])
+        yield "param_abs_sum", torch.stack([each.abs().sum() for each in loaded])
