@@ -18,6 +18,7 @@ from xvlm.models.xvlm import XvlmBase, text_sizes
 class XVLM(XvlmBase):
     """The official model class of this stage; it has no evaluation."""
 
+    since_start: ClassVar = True
     meters: ClassVar = {"loss_bbox": "bbox_loss", "loss_giou": "giou_loss"}
 
     def __init__(self, config: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlp.evaluation.classified_model import ClassifiedModel
 from vlp.losses.cross_entropy import mean_cross_entropy
@@ -21,6 +21,7 @@ class XVLM(ClassifiedModel, XvlmBase):
     """
 
     meters: ClassVar = {"loss": "nlvr_loss"}
+    cls_head: nn.Sequential
 
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""

@@ -18,6 +18,8 @@ from xvlm.models.xvlm import XvlmBase, text_sizes
 class XVLM(XvlmBase):
     """The official model class of NLVR2's text assignment; it starts from a checkpoint of pre-training."""
 
+    since_start: ClassVar = True
+    ta_head: nn.Linear
     meters: ClassVar = {"loss": "ta_loss"}
 
     def __init__(self, config: dict[str, Any]) -> None:
