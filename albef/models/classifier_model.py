@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 
 from albef.models.finetuned_model import FineTunedModel, classifier
-from vlp.evaluation.accuracy import Accuracy
+from vlp.evaluation.classified_model import ClassifiedModel
 from vlp.losses.distillation import distilled_cross_entropy
-from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
-from vlp.nn.padding import Queries, QuerySubset
 from vlp.nn.step_plan import plan_of
 
 
-class ClassifierModel(FineTunedModel):
+class ClassifierModel(ClassifiedModel, FineTunedModel):
     """A subclass says which loss it is, and which images a text sees."""
 
     loss_name: str
@@ -27,7 +25,6 @@ class ClassifierModel(FineTunedModel):
     def __init__(self, config: dict[str, Any], text_encoder: FusionEncoder, classes: int) -> None:
         head = classifier(config["bert_config"]["hidden_size"], classes)
         super().__init__(config, text_encoder=text_encoder, cls_head=head)
-        self.accuracy = Accuracy()
 
     def seen_images(self, images: Tensor) -> Tensor | list[Tensor]:
         """What the fusion layers attend to, of all encoded images (…, N, d)."""
@@ -47,19 +44,7 @@ class ClassifierModel(FineTunedModel):
     def class_logits(self, batch: dict[str, Any], momentum: bool = False) -> Tensor:
         """(B, classes), of the trained models or of their momentum copies."""
         layout = self.text_layout(plan_of(batch)["text"])
-        assert layout.mask is not None
         images = self.seen_images(self.part("visual_encoder", momentum)(batch["image"]))
-        first = QuerySubset(layout, Queries.first(layout.mask))
-        states = self.part("text_encoder", momentum)(batch["text_ids"], layout, images, Seen(), first)
+        states = self.part("text_encoder", momentum).first_states(batch["text_ids"], layout, images)
         logits: Tensor = self.part("cls_head", momentum)(states)
         return logits
-
-    def start_evaluation(self, split: str) -> None:
-        self.accuracy = Accuracy()
-
-    def evaluation_step(self, batch: dict[str, Any], split: str) -> None:
-        items = zip(batch["dataset"], batch["index"], strict=True)
-        self.accuracy.add(items, self.class_logits(batch), batch["labels"])
-
-    def evaluation_results(self, split: str) -> dict[str, float]:
-        return {"acc": self.accuracy.result()}

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from albef.models.classifier_model import ClassifierModel
-from albef.models.paired_encoder import left_and_right, paired_encoder
+from vlp.nn.paired_encoder import left_and_right, paired_encoder
 
 
 class ALBEF(ClassifierModel):

@@ -11,15 +11,9 @@ import torch
 from torch import Tensor
 
 from albef.models.contrastive_model import ContrastiveModel
-from vlp.data.tokenizers import encode
-from vlp.evaluation.reranked_retrieval import (
-    TEXTS_PER_BATCH,
-    RerankedRetrieval,
-    RerankedScores,
-    check_k_test,
-    fused_first_tokens,
-    official_metrics,
-)
+from vlp.evaluation.reranked_model import RerankedModel
+from vlp.evaluation.reranked_retrieval import fused_first_tokens
+from vlp.losses.matching import same_image
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.fusion_passes import Negatives, match
 from vlp.nn.padding import PaddedLayout, UnpaddedLayout
@@ -28,7 +22,7 @@ from vlp.nn.step_plan import plan_of
 MAX_TEXT_LENGTH = 30  # tokens of an evaluated text
 
 
-class ALBEF(ContrastiveModel):
+class ALBEF(RerankedModel, ContrastiveModel):
     """The official model class of retrieval and grounding."""
 
     text_encoder: FusionEncoder
@@ -38,7 +32,6 @@ class ALBEF(ContrastiveModel):
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""
         super().__init__(config, FusionEncoder(config["bert_config"]), image_ids=True)
-        self._evaluation: RerankedRetrieval | None = None
 
     # Training --------------------------------------------------------------------------------------------
 
@@ -72,49 +65,17 @@ class ALBEF(ContrastiveModel):
 
     # Evaluation ------------------------------------------------------------------------------------------
 
+    @property
+    def most_text_tokens(self) -> int:
+        return MAX_TEXT_LENGTH
+
     def text_states(self, ids: Tensor, layout: PaddedLayout) -> tuple[Tensor, Tensor]:
-        """ids (C, n) -> states below the fusion layers, stored as the layout says, and features (C, embed_dim)."""
         states = self.bert.text(ids, layout)
         return states, self.text_feat(states, layout)
 
     def image_states(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B, 3, S, S) -> (B, N, d), features (B, embed_dim)."""
         states = self.visual_encoder(images)
         return states, self.image_feat(states)
 
     def match_scores(self, states: Tensor, layout: UnpaddedLayout, image: Tensor) -> Tensor:
-        """P texts, states stored as the layout says, all with one image, states (1, N, d) -> match logits (P,)."""
         return self.itm_head(fused_first_tokens(self.bert, states, layout, image))[:, 1]
-
-    def check_data(self, datamodule: Any) -> None:
-        """Refuse a ``k_test`` that an evaluation cannot have."""
-        for split in datamodule.eval_splits:
-            images = datamodule.sets[split]
-            check_k_test(self.config["k_test"], len(images), len(images.text), split)
-
-    def start_evaluation(self, split: str) -> None:
-        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        texts, images = datamodule.sets[split].text, len(datamodule.sets[split])
-        k_test, rank, world = self.config["k_test"], self.global_rank, self.trainer.world_size
-        self._evaluation = RerankedRetrieval(self, images, len(texts), k_test, split, rank, world)
-        for start in range(0, len(texts), TEXTS_PER_BATCH):
-            encoded = encode(datamodule.tokenizer, texts[start : start + TEXTS_PER_BATCH], MAX_TEXT_LENGTH)
-            self._evaluation.add_texts(*map(torch.tensor, encoded))
-
-    def evaluation_step(self, batch: dict[str, Any], split: str) -> None:
-        assert self._evaluation is not None
-        self._evaluation.add_images(batch["image"], batch["image_index"])
-
-    def evaluation_results(self, split: str) -> dict[str, float]:
-        """``txt_r1`` … ``r_mean``; the states of the evaluation are dropped."""
-        assert self._evaluation is not None
-        evaluation, self._evaluation = self._evaluation, None
-        image_of: Any = self.trainer.datamodule.sets[split].txt2img  # type: ignore[attr-defined]
-        with self.trainer.precision_plugin.val_step_context():  # which an epoch's end is not in
-            scores = RerankedScores(*(matrix.cpu() for matrix in evaluation.scores()))
-        return official_metrics(scores, torch.tensor([image_of[text] for text in range(evaluation.texts)]))
-
-
-def same_image(image_id: Tensor) -> Tensor:
-    """(B,) -> (B, B) bool."""
-    return image_id[:, None] == image_id[None]

@@ -1,6 +1,6 @@
-"""Weakly supervised grounding: Grad-CAM maps of an image-text score, and the detector's boxes that they choose.
+"""Grounding: Grad-CAM maps of an image-text score, the detector's boxes that they choose, and how boxes are judged.
 
-Source: docs/official/albef.md §7.
+Source: docs/official/albef.md §7, docs/official/xvlm.md §7.4.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ Expression = tuple[str, int]  # the data set's name, the row in it
 
 AREA_EXPONENT = 0.5  # of a box's area, by which its summed map is divided
 CORRECT_IOU = 0.5  # from which on a box counts as the object's
+VLUE = "vlue"  # the one split of a test set that brings its boxes along
 
 
 class Referent(NamedTuple):
     """What a referring expression means, and what there is to choose from."""
 
-    split: str  # "val", "testA" or "testB"
+    split: str  # "val", "testA" or "testB", or VLUE
     box: Box  # of the object
     proposals: Sequence[Box]  # of the image, in the detector's order
     width: int  # of the image, pixels
@@ -95,11 +96,17 @@ def iou(a: Box, b: Box) -> float:
     return intersection / (a[2] * a[3] + b[2] * b[3] - intersection)
 
 
-class GroundingAccuracy:
-    """Share of expressions whose best box is the object's (IoU >= 0.5), by the split of the object.
+def pixel_box(box: Sequence[float], width: int, height: int) -> Box:
+    """Centre, width and height, relative to the image -> a box in its pixels."""
+    x, y, w, h = box
+    return (x - w / 2) * width, (y - h / 2) * height, w * width, h * height
 
-    An expression without a positive box counts as wrong. Every expression counts once, also where the sampler's
-    padding gave it to two ranks.
+
+class GroundingAccuracy:
+    """Share of expressions whose box is the object's (IoU >= 0.5), by the split of the object.
+
+    The box is predicted, or the best one of a map, where an expression without a positive one counts as wrong. Every
+    expression counts once, also where the sampler's padding gave it to two ranks.
     """
 
     def __init__(self, referents: Mapping[int, Referent]) -> None:
@@ -118,21 +125,44 @@ class GroundingAccuracy:
             DataError: a reference is not known.
         """
         for expression, ref_id, grounding_map in zip(expressions, ref_ids, maps, strict=True):
-            referent = self.referents.get(ref_id)
-            if referent is None:
-                name, row = expression
-                raise DataError(f"{name}, row {row}: ref_id {ref_id} is not in refs(unc).p; are both of one data set?")
+            referent = self._referent(expression, ref_id)
             box = best_box(grounding_map, referent.proposals, referent.width, referent.height)
-            self._correct[expression] = (referent.split, box is not None and iou(referent.box, box) >= CORRECT_IOU)
+            self._judge(expression, referent, box)
+
+    def add_boxes(self, expressions: Sequence[Expression], ref_ids: Sequence[int], boxes: Tensor) -> None:
+        """Judge the predicted boxes (B, 4) of B expressions: centre, width and height, relative to the image.
+
+        Raises:
+            DataError: a reference is not known.
+        """
+        for expression, ref_id, box in zip(expressions, ref_ids, boxes.tolist(), strict=True):
+            referent = self._referent(expression, ref_id)
+            self._judge(expression, referent, pixel_box(box, referent.width, referent.height))
+
+    def _referent(self, expression: Expression, ref_id: int) -> Referent:
+        if ref_id not in self.referents:
+            name, row = expression
+            raise DataError(f"{name}, row {row}: ref_id {ref_id} is not in refs(unc).p; are both of one data set?")
+        return self.referents[ref_id]
+
+    def _judge(self, expression: Expression, referent: Referent, box: Box | None) -> None:
+        self._correct[expression] = (referent.split, box is not None and iou(referent.box, box) >= CORRECT_IOU)
 
     def results(self) -> dict[str, float]:
-        """``val_d``, ``testA_d``, ``testB_d`` over all ranks, each if it has expressions; every rank calls it."""
+        """``val_d``, ``testA_d``, ``testB_d`` over all ranks, each if it has expressions; every rank calls it.
+
+        VLUE's is ``score``.
+        """
         verdicts = {key: verdict for part in gathered(self._correct) for key, verdict in part.items()}
         total = Counter(split for split, _ in verdicts.values())
         right = Counter(split for split, correct in verdicts.values() if correct)
-        return {f"{split}_d": right[split] / total[split] for split in sorted(total, key=_official_order)}
+        return {_metric(split): right[split] / total[split] for split in sorted(total, key=_official_order)}
 
 
 def _official_order(split: str) -> tuple[int, str]:
     order = ("val", "testA", "testB")
     return (order.index(split) if split in order else len(order), split)
+
+
+def _metric(split: str) -> str:
+    return "score" if split == VLUE else f"{split}_d"

@@ -1,30 +1,33 @@
-"""RefCOCO+'s references for the evaluation: which box an expression means, and which boxes a detector proposes.
+"""References for the evaluation of grounding: which box an expression means, and which boxes a detector proposes.
 
-Source: docs/official/albef.md §3, §7.
+Source: docs/official/albef.md §3, §7, docs/official/xvlm.md §7.4.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vlp.data.errors import DataError
 from vlp.data.raw.refcoco import INSTANCES, REFS, SPLITS, read_detections, read_instances, read_refs
-from vlp.evaluation.grounding import Referent
+from vlp.data.raw.source import read_json
+from vlp.evaluation.grounding import VLUE, Box, Referent
 
 EVALUATED = frozenset(SPLITS[1:])
 
 
-def read_referents(folder: Path, det_file: Path) -> dict[int, Referent]:
-    """Reference id -> :class:`Referent`, of the splits that are evaluated.
+def read_referents(folder: Path, det_file: Path | None) -> dict[int, Referent]:
+    """RefCOCO+'s references: id -> :class:`Referent`, of the splits that are evaluated.
 
     Args:
         folder: holds ``refcoco+/refs(unc).p`` and ``refcoco+/instances.json``; the config's ``refcoco_data``.
-        det_file: the detector's boxes.
+        det_file: the detector's boxes; None where there is nothing to choose from.
 
     Raises:
         DataError: a file is missing or of another format, or what a reference needs is in none.
     """
-    instances, detections = read_instances(folder / INSTANCES), read_detections(det_file)
+    instances = read_instances(folder / INSTANCES)
+    detections = None if det_file is None else read_detections(det_file)
     path, referents = folder / REFS, {}
     for number, ref in enumerate(read_refs(path)):
         try:
@@ -37,10 +40,38 @@ def read_referents(folder: Path, det_file: Path) -> dict[int, Referent]:
         for known, name, wanted in (
             (image_id in instances.sizes, INSTANCES, f"image {image_id}"),
             (annotation in instances.boxes, INSTANCES, f"annotation {annotation}"),
-            (image_id in detections, det_file, f"image {image_id}"),
+            (detections is None or image_id in detections, det_file, f"image {image_id}"),
         ):
             if not known:
                 raise DataError(f"{path}, ref {ref_id}: {wanted} is not in {name}; are the files of one data set?")
         width, height = instances.sizes[image_id]
-        referents[ref_id] = Referent(ref["split"], instances.boxes[annotation], detections[image_id], width, height)
+        proposals = () if detections is None else detections[image_id]
+        referents[ref_id] = Referent(ref["split"], instances.boxes[annotation], proposals, width, height)
     return referents
+
+
+def read_listed_referents(paths: Iterable[str | Path]) -> dict[int, Referent]:
+    """The references of VLUE's test lists, whose rows bring ``bbox``, ``dets``, ``width`` and ``height`` along.
+
+    Raises:
+        DataError: a file is missing or a row of another format; with the row.
+    """
+    referents: dict[int, Referent] = {}
+    for path in map(Path, paths):
+        rows, place = read_json(path), 0
+        try:
+            for place, row in enumerate(rows):  # noqa: B007 - the message names it
+                proposals = [_box(box) for box in row["dets"]]
+                sizes = int(row["width"]), int(row["height"])
+                referents[int(row["ref_id"])] = Referent(VLUE, _box(row["bbox"]), proposals, *sizes)
+        except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+            raise DataError(
+                f"{path}, row {place}: expected ref_id, bbox [x, y, width, height], dets (a list of such boxes), width "
+                f"and height: {error!r}"
+            ) from error
+    return referents
+
+
+def _box(values: Sequence[float]) -> Box:
+    x, y, width, height = map(float, values)
+    return x, y, width, height

@@ -30,3 +30,8 @@ def draw(weights: Tensor) -> Tensor:
     host wait for checks of p.
     """
     return (weights / torch.empty_like(weights).exponential_()).argmax(dim=1)
+
+
+def same_image(image_id: Tensor) -> Tensor:
+    """Which pairs match as their images are the same: (B,) -> (B, B) bool."""
+    return image_id[:, None] == image_id[None]

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from vlp.nn.attention import AttentionBlock, Intermediate, ResidualOutput, init_weights
 from vlp.nn.cross_attention import CrossAttentionBlock, CrossAttentionProjections, Seen
 from vlp.nn.heads import PredictionTransform
-from vlp.nn.padding import PaddedLayout, QuerySubset
+from vlp.nn.padding import PaddedLayout, Queries, QuerySubset
 
 BertSizes = Mapping[str, Any]  # the content of a ``bert_config`` file
 
@@ -153,6 +153,11 @@ class FusionEncoder(nn.Module):
     ) -> Tensor:
         """Text and fusion layers in one go ("multi_modal"): ids (R, n) -> what :meth:`fuse` gives."""
         return self.fuse(self.text(ids, layout), layout, images, seen, read)
+
+    def first_states(self, ids: Tensor, layout: PaddedLayout, images: Tensor | list[Tensor]) -> Tensor:
+        """What heads read: the last states of token 0 of R sentences, each with its own image, (R, d)."""
+        assert layout.mask is not None
+        return self(ids, layout, images, Seen(), QuerySubset(layout, Queries.first(layout.mask)))
 
     def query_key(
         self,

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from vlp.losses.boxes import box_losses
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass, Negatives, encode_together
@@ -112,12 +111,6 @@ class XVLM(XvlmBase):
             return {"mlm_loss": mean_cross_entropy(logits, labels), "mlm_logits": logits, "mlm_labels": labels}
 
         return FusionPass(batch["text_ids_mlm"], read, finish)
-
-    def box_losses(self, coord: Tensor, batch: dict[str, Any]) -> dict[str, Any]:
-        """Of predicted boxes (B, 4); sentences about a whole image count only with ``calc_image_bbox_loss``."""
-        counts = None if self.config["calc_image_bbox_loss"] else 1 - batch["is_image"]
-        distance, giou = box_losses(coord, batch["target_bbox"], counts)
-        return {"bbox_loss": distance, "giou_loss": giou, "box_coord": coord}
 
     def no_boxes(self) -> dict[str, Any]:
         """A batch of images alone: the box head gets a gradient of zeros, and moves on by momentum and decay.

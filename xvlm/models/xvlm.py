@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vlp.distributed import gathered_features, gathered_rows
+from vlp.losses.boxes import box_losses
 from vlp.losses.contrastive import contrastive_loss
-from vlp.losses.matching import draw
+from vlp.losses.matching import draw, same_image
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.fusion_passes import FusionPass, Negatives, encoder_of, feature, match
@@ -136,6 +137,15 @@ class XvlmBase(XvlmModule):
         first = self.bert.fuse(text, layout, image, seen, QuerySubset(layout, Queries.first(layout.mask)))
         return self.bbox_head(first).float().sigmoid()
 
+    def box_losses(self, coord: Tensor, batch: dict[str, Any]) -> dict[str, Any]:
+        """Of predicted boxes (B, 4); phrases about a whole image count only with ``calc_image_bbox_loss``.
+
+        A batch without ``is_image`` has none.
+        """
+        all_count = "is_image" not in batch or self.config["calc_image_bbox_loss"]
+        distance, giou = box_losses(coord, batch["target_bbox"], None if all_count else 1 - batch["is_image"])
+        return {"bbox_loss": distance, "giou_loss": giou, "box_coord": coord}
+
 
 def vision_encoder(config: Mapping[str, Any]) -> SwinEncoder:
     """The image encoder that a resolved config chooses."""
@@ -157,8 +167,3 @@ def contrast_parts(config: Mapping[str, Any]) -> dict[str, nn.Module | nn.Parame
 def negative_weights(similarities: Tensor, matches: Tensor) -> Tensor:
     """By which hard negatives are drawn: similarities (B, B), matches (B, B) bool, never drawn -> (B, B)."""
     return (similarities.softmax(dim=1) + NEGATIVE_FLOOR).masked_fill(matches, 0)
-
-
-def same_image(image_id: Tensor) -> Tensor:
-    """(B,) -> (B, B) bool."""
-    return image_id[:, None] == image_id[None]

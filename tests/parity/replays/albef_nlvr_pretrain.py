@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from albef.models.model_pretrain_nlvr import ALBEF, Assignment
+from albef.models.model_pretrain_nlvr import ALBEF
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.albef_models import model_of, task_batch, tensor
 from vlp.losses.cross_entropy import mean_cross_entropy
+from vlp.losses.text_assignment import Assignment
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.model_grounding import ALBEF
-from albef.models.model_retrieval import same_image
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.albef_models import Batch, model_of, negatives_of, task_batch, tensor, weights
 from tests.parity.replays.fusion_passes import Shown, matching
+from vlp.losses.matching import same_image
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextLayout, TextPlan

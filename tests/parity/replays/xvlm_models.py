@@ -21,9 +21,14 @@ from xvlm.models.checkpoints import load_checkpoint
 Batch = dict[str, Any]
 
 
-def model_of(fixture: Fixture, mode: str, **ours: Any) -> Any:
-    """The fixture's model without dropout, filled or loaded as the fixture says; ``ours`` are further keys."""
-    model, checkpoint = built(fixture.arch, fixture.config, mode, **ours), fixture.checkpoint
+def model_of(fixture: Fixture, mode: str, model_class: Any = None, **ours: Any) -> Any:
+    """The fixture's model without dropout, filled or loaded as the fixture says.
+
+    Args:
+        model_class: one of the same state dict as the class that ``arch`` names, by default that.
+        ours: further keys.
+    """
+    model, checkpoint = built(fixture.arch, fixture.config, mode, model_class, **ours), fixture.checkpoint
     if checkpoint is None:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
@@ -39,9 +44,9 @@ def model_of(fixture: Fixture, mode: str, **ours: Any) -> Any:
     return model
 
 
-def built(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **ours: Any) -> Any:
-    """The model class that ``arch`` names, in evaluation mode."""
-    model_class = import_module(f"xvlm.models.model_{arch['model']}").XVLM
+def built(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, model_class: Any = None, **ours: Any) -> Any:
+    """A model of ``model_class``, by default the one that ``arch`` names, in evaluation mode."""
+    model_class = model_class or import_module(f"xvlm.models.model_{arch['model']}").XVLM
     return model_class(config_of(arch, config, mode, **ours)).eval()
 
 

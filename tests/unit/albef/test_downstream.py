@@ -15,9 +15,9 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.nn import functional as F
 
-from albef.models.model_pretrain_nlvr import NEITHER, OWN_FIRST, OWN_SECOND, draw_assignment
 from benchmarks.host_waits import HostWaits
 from tests.unit.albef.small import CLS, PAD, SEP, task_batch, task_model
+from vlp.losses.text_assignment import NEITHER, OWN_FIRST, OWN_SECOND, draw_assignment
 from vlp.nn.step_plan import step_plan
 from vlp.training.ddp import unused_parameters
 

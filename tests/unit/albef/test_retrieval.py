@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.contrastive_model import Similarities
-from albef.models.model_retrieval import same_image
 from benchmarks.host_waits import HostWaits
 from epic_common.language_models.small import FAMILIES
 from tests.unit.albef.small import IMAGE, config_of, pretraining_batch
 from tests.unit.small_parts import Batch, stirred
 from vlp.data.errors import DataError
 from vlp.evaluation.reranked_retrieval import RerankedRetrieval, RerankedScores, official_metrics
+from vlp.losses.matching import same_image
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_passes import Negatives

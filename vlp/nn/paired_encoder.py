@@ -1,4 +1,7 @@
-"""NLVR2's text and fusion encoder, whose layers see two images by turns (docs/official/albef.md §4)."""
+"""NLVR2's text and fusion encoder, whose layers see two images by turns.
+
+Source: docs/official/albef.md §4, docs/official/xvlm.md §7.3.
+"""
 
 from __future__ import annotations
 
