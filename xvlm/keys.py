@@ -86,10 +86,10 @@ class Schedular(Schema):
 class Accelerator(Schema):
     """Precision and gradient clipping of the pre-training stages."""
 
-    SYNCBN: Switch = key(False, "official, without effect: there is no batch normalisation")
+    SYNCBN: Switch = key(False, "synchronise batch normalisation, of which there is none")
     FP16_OPT_LEVEL: Literal["O0", "O1", "O2"] = key("O1", "O0: float32; O1, O2: float16 with loss scaling")
     FP16_LOSS_SCALE: Literal["dynamic"] | PositiveAmount = key("dynamic", "factor of the loss in float16")
-    RNG_SEED: Count = key(42, "official, without effect: --seed counts")
+    RNG_SEED: Count = key(42, "of dropout and negatives, one for all ranks; --seed is of the rest")
     GRAD_ACCUMULATE_STEPS: Literal[1] = key(1, "official: nothing accumulates")
     CLIP_GRAD_NORM: Amount = key(1.0, "norm that gradients are clipped to; 0: none")
     backend: Literal["native", "apex"] = key("native", "ours: torch's own AMP and DDP, or NVIDIA's apex as officially")
