@@ -44,6 +44,12 @@ def test_a_run_that_was_cut_goes_on_at_its_step(xvlm: XvlmLauncher, vanilla: Run
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def run_py(*argv: str) -> subprocess.CompletedProcess[str]:
+    """``python3 run.py`` in its folder."""
+    command = [sys.executable, "run.py", *argv]
+    return subprocess.run(command, cwd=ROOT / "xvlm", env=ENVIRONMENT, capture_output=True, text=True, timeout=600)
+
+
 @pytest.mark.slow
 def test_run_py_starts_the_official_task(xvlm: XvlmLauncher, vanilla: Run) -> None:
     """``python3 run.py --task pretrain_4m_base --dist gpu0``, with the keys of a small model behind it."""
@@ -51,12 +57,8 @@ def test_run_py_starts_the_official_task(xvlm: XvlmLauncher, vanilla: Run) -> No
     script, _, config, _, _, *items = xvlm.arguments("Pretrain", output)
     assert script == "Pretrain.py"
     flags = ["--task", "pretrain_4m_base", "--dist", "gpu0", "--config", config, "--output_dir", str(output)]
-    done = subprocess.run(
-        [sys.executable, "run.py", *flags, *items],
-        **{"cwd": ROOT / "xvlm", "env": {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}, "timeout": 600},
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True},
-    )
-    assert done.returncode == 0, done.stdout
+    done = run_py(*flags, *items)
+    assert done.returncode == 0, done.stderr
     run = Run(0, done.stdout, output)
     assert run.metrics == vanilla.metrics and run.log == vanilla.log
 
@@ -64,11 +66,7 @@ def test_run_py_starts_the_official_task(xvlm: XvlmLauncher, vanilla: Run) -> No
 @pytest.mark.slow
 def test_run_py_passes_a_failure_on(xvlm: XvlmLauncher, tmp_path: Path) -> None:
     flags = ["--task", "pretrain_4m_base", "--dist", "gpu0", "--output_dir", str(tmp_path / "a" / "b")]
-    done = subprocess.run(
-        [sys.executable, "run.py", *flags, "imge_res=3"],
-        **{"cwd": ROOT / "xvlm", "env": {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}, "timeout": 600},
-        **{"capture_output": True, "text": True},
-    )
+    done = run_py(*flags, "imge_res=3")
     assert done.returncode == 1 and os.listdir(tmp_path / "a") == ["b"]
     assert "error: unknown config key 'imge_res'; did you mean 'image_res'?" in done.stderr
     assert done.stderr.splitlines()[-1] == "error: Pretrain.py ended with status 1"
