@@ -44,8 +44,8 @@ from xvlm.keys import (
 from epic_vlp.keys import with_region_epic_keys  # isort: skip
 # < EPIC
 
-_PAIRS = [f"data/pretrain_4m/{name}.json" for name in ("coco", "vg", "sbu", "cc3m")]
-_REGIONS = [f"data/pretrain_4m/{name}.json" for name in ("coco_objs", "vg_objs", "vg_regions")]
+_PAIRS = [f"data/pretrain_4m/{name}" for name in ("coco", "vg", "sbu", "cc3m")]
+_REGIONS = [f"data/pretrain_4m/{name}" for name in ("coco_objs", "vg_objs", "vg_regions")]
 _REFCOCO = ["data/finetune/refcoco+_val.json", "data/finetune/refcoco+_test.json"]
 
 
@@ -94,7 +94,7 @@ class NlvrPretrainKeys(MaskingKeys, StageKeys):
 @with_defaults(
     output_dir="output/bbox_pretrain",
     train_dataset_size=318547,
-    train_file_regions=["data/pretrain_4m/refcoco_rm_leak.json"],
+    train_file_regions=["data/pretrain_4m/refcoco_rm_leak"],
     regions=Regions(iter_perc=1.0, batch_size=24, max_images=9),
     **optimisation(3e-5, 2),
 )

@@ -23,9 +23,12 @@ READINGS: dict[str, Reading] = {
     **dict.fromkeys(("text_encoder", "text_decoder", "image_root", "vqa_root", "vg_root", "allow_outside_root")),
     # The number of processes is checked with the position in the training set.
     **dict.fromkeys(("world_size", "dist_url", "distributed", "device")),
-    **dict.fromkeys(("log_every_n_steps", "save_every_n_steps")),
+    **dict.fromkeys(("log_every_n_steps", "save_every_n_steps", "ckpt_frequent_step", "ckpt_frequent")),
+    # Flags of X-VLM: what bs and epochs change is compared, the others change nothing.
+    **dict.fromkeys(("bs", "epochs", "load_nlvr_pretrain", "load_bbox_pretrain", "load_capt_pretrain")),
     # The same numbers, up to rounding, in another way; compile and matmul_precision are not among these.
     **dict.fromkeys(("num_workers", "gradient_checkpointing", "shard_optimizer", "deterministic", "pack_text")),
+    **dict.fromkeys(("images.num_workers", "regions.num_workers"), lambda _: None),
     "precision": lambda value: PRECISIONS.get(value, value),
 }
 # Only max_steps makes a run longer: the cosine and so every step depends on schedular.epochs. Batches of another size
@@ -33,7 +36,7 @@ READINGS: dict[str, Reading] = {
 RULES = Rules(
     READINGS,
     length=("max_steps",),
-    fixed=("seed", "batch_size", "batch_size_train", "queue_size"),
+    fixed=("seed", "batch_size", "batch_size_train", "queue_size", "images.batch_size", "regions.batch_size"),
     keys=Keys(weights="--checkpoint", epochs="schedular.epochs", batch="batch_size"),
 )
 

@@ -52,7 +52,7 @@ def optimisation(lr: float, epochs: int, warmup: float = 0.1) -> dict[str, Any]:
 
 def streams(*names: str) -> list[str]:
     """Officially ``hdfs://path/to/<name>``."""
-    return [f"data/pretrain_4m/{name}.json" for name in names]
+    return [f"data/pretrain_4m/{name}" for name in names]
 
 
 def lists(*names: str) -> list[str]:

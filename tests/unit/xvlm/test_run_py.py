@@ -148,7 +148,12 @@ def test_what_leaves_the_domain_stage_out(started: list[Any]) -> None:
 
 def test_a_stage_that_fails_is_the_last_one(monkeypatch: pytest.MonkeyPatch, started: list[Any]) -> None:
     begun: list[str] = []
-    monkeypatch.setattr(run, "call", lambda command, _: begun.append(command[6]) or 3)
+
+    def call(command: list[str], _: Any) -> int:
+        begun.append(command[6])
+        return 3
+
+    monkeypatch.setattr(run, "call", call)
     assert run.main(["--task", "nlvr", "--dist", "gpu0", "--output_dir", OUT, "--checkpoint", K]) == 3
     assert begun == ["NLVR_pretrain.py"]
 

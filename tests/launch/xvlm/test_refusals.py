@@ -1,0 +1,59 @@
+"""What cannot run ends in one line that names what is wrong, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.launch.xvlm.launcher import Run, XvlmLauncher
+
+
+def refused(run: Run, message: str, status: int = 1) -> None:
+    assert run.status == status and "Traceback" not in run.output, run.output
+    last = run.output.splitlines()[-1]
+    assert last.startswith("error: ") and message in last, run.output
+    assert not run.directory.exists() or not list(run.directory.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "items", "message"),
+    [
+        ("Pretrain", ["images.batchsize=8"], "unknown config key 'images.batchsize'"),
+        ("Pretrain", ["accelerator.FP16=O1"], "unknown config key 'accelerator.FP16'"),
+        ("Pretrain", ["train_file=nowhere"], "nowhere: no such file or folder"),
+        ("Pretrain", ["train_file=hdfs://path/to/coco"], "train_file=hdfs://path/to/coco: HDFS is not read"),
+        ("Pretrain", ["images.batch_size=64"], "train_dataset_size=64: an epoch needs two steps or more"),
+        ("Pretrain", ["text_config.vocab_size=20"], "vocab_size is 20"),
+        ("Pretrain", ["image_res=96"], "image_res=96, but vision_config.image_res=64"),
+        ("Pretrain", ["accelerator.backend=apex"], "accelerator.backend=apex computes on GPUs alone"),
+        ("Pretrain", ["--checkpoint", "nowhere.th"], "nowhere.th: no such file"),
+        ("Pretrain", ["images.image_key=binary"], "images.image_key"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_in_one_line(script: str, items: list[str], message: str, xvlm: XvlmLauncher) -> None:
+    refused(xvlm.run(script, *items, check=False), message)
+
+
+def test_an_unknown_flag(xvlm: XvlmLauncher) -> None:
+    refused(xvlm.run("Pretrain", "--bs", "8", check=False), "unknown flag --bs", 2)
+
+
+def test_a_file_of_another_model(xvlm: XvlmLauncher, tmp_path: Path) -> None:
+    torch.save({"model": {"some.weight": torch.zeros(2)}}, tmp_path / "other.th")
+    refused(xvlm.run("Pretrain", "--checkpoint", str(tmp_path / "other.th"), check=False), "other.th")
+
+
+def test_what_cannot_be_gone_on_with(xvlm: XvlmLauncher, vanilla: Run) -> None:
+    resume = f"resume_from={vanilla.checkpoint}"
+    for items, message in (
+        (["schedular.epochs=3"], "schedular.epochs"),
+        (["regions.batch_size=8"], "regions.batch_size"),
+        (["regions.iter_perc=1.0"], "regions.iter_perc"),
+        (["--seed", "1"], "seed"),
+    ):
+        run = xvlm.run("Pretrain", resume, *items, check=False)
+        assert run.status == 1 and "Traceback" not in run.output, run.output
+        assert message in run.output.splitlines()[-1], run.output

@@ -1,0 +1,58 @@
+"""X-VLM, as everything that uses a baseline sees it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vlp.yaml_dialect.baseline import Script, YamlBaseline
+from vlp.yaml_dialect.kept_files import Keeps
+from xvlm.accelerators import settings_of
+from xvlm.accelerators.shared_seed import SharedSeed
+from xvlm.checkpoint_files import StepFiles, pretraining_epochs
+from xvlm.config import COMMANDS
+from xvlm.dataset import DATA
+from xvlm.models import model_pretrain
+from xvlm.models.checkpoints import LAYOUT, load_checkpoint
+
+HEADS = ("itm_head.", "bbox_head.")
+
+
+def _load(task: str, model: nn.Module, path: str | Path, evaluate: bool) -> list[str]:
+    return load_checkpoint(model, path, task, evaluate)
+
+
+def _script(name: str, task: str, model: Any, keeps: Keeps, surgery: str = "", **further: Any) -> Script:
+    return Script(
+        command=COMMANDS[name],
+        task=task,
+        model=model.XVLM,
+        datamodule=DATA[name],
+        load=partial(_load, surgery or task),
+        keeps=keeps,
+        digits=5,
+        **further,
+    )
+
+
+_SCRIPTS = (
+    _script(
+        *("Pretrain", "pretrain", model_pretrain, pretraining_epochs),
+        callbacks=lambda config: [SharedSeed(config), StepFiles(config)],
+        protocol="pre-training: no metric",
+    ),
+)
+
+BASELINE = YamlBaseline(
+    name="xvlm",
+    model=model_pretrain.XVLM,
+    datamodule=DATA["Pretrain"],
+    layout=LAYOUT,
+    heads=HEADS,
+    text_family="bert",
+    scripts={script.name: script for script in _SCRIPTS},
+    settings=settings_of,
+)
