@@ -112,7 +112,7 @@ def test_tables_of_another_window(tmp_path: Path) -> None:
 
 
 def test_timms_swin_where_there_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = {"embed_dim": 8, "depths": (1, 2, 2, 2), "num_heads": (1, 2, 2, 4), "window_size": 3}
+    sizes: dict[str, Any] = {"embed_dim": 8, "depths": (1, 2, 2, 2), "num_heads": (1, 2, 2, 4), "window_size": 3}
     theirs = SwinTransformer(img_size=96, num_classes=0, **sizes)
 
     def create(name: str, pretrained: bool, num_classes: int) -> SwinTransformer:
