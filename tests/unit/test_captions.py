@@ -85,7 +85,7 @@ def test_papers_example() -> None:
 
 
 def test_a_reference_itself_scores_most() -> None:
-    references = {1: ["A red car is parked."], 2: ["Two dogs run over grass.", "Dogs."]}
+    references: dict[int | str, list[str]] = {1: ["A red car is parked."], 2: ["Two dogs run over grass.", "Dogs."]}
     found = caption_scores(
         {1: "a red car is parked", 2: "two dogs run over grass"}, {1: references[1], 2: ["two dogs run over grass"]}
     )
@@ -110,8 +110,12 @@ def test_pycocoevalcap_agrees() -> None:
     pytest.importorskip("pycocoevalcap")
     if not shutil.which("java"):
         pytest.skip("its tokenizer needs Java")
-    captions = {1: "a man's red car is parked", 2: "two dogs run over the green grass", 3: "a cat"}
-    references = {
+    captions: dict[int | str, str] = {
+        1: "a man's red car is parked",
+        2: "two dogs run over the green grass",
+        3: "a cat",
+    }
+    references: dict[int | str, list[str]] = {
         1: ["A red car, parked.", "The man's car is red"],
         2: ["Two dogs run."],
         3: ["A cat sits on a sofa!", "There's a cat."],

@@ -42,11 +42,11 @@ def _plain(model: XVLM, batch: Batch) -> Outputs:
     states = model.text_encoder(batch["text_ids"], PaddedLayout(mask), model.vision_encoder(batch["image"]), Seen())
     yield "question_states", states
     states, mask = (each.repeat_interleave(counts, dim=0) for each in (states, mask))
-    layout = PaddedLayout(batch["answer_masks"].bool())
-    decoded = model.text_decoder.bert(batch["answer_ids"], layout, states, Seen(mask=mask))
+    tokens = batch["answer_masks"].bool()
+    decoded = model.text_decoder.bert(batch["answer_ids"], PaddedLayout(tokens), states, Seen(mask=mask))
     logits = model.text_decoder.logits(decoded)
     yield "decoder_logits", logits
-    targets = batch["answer_ids"].masked_fill(~layout.mask, -100)[:, 1:]
+    targets = batch["answer_ids"].masked_fill(~tokens, -100)[:, 1:]
     yield "answer_loss", F.cross_entropy(logits[:, :-1].transpose(1, 2), targets, reduction="none").sum(dim=1)
 
 

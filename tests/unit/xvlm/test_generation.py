@@ -75,7 +75,11 @@ def test_a_wide_beam_finds_the_best_of_all_sequences(seed: int, least: int) -> N
         TableDecoder(size, beams, words, seed),
         torch.tensor(prompt),
         size,
-        **{"eos": EOS, "beams": beams, "min_length": len(prompt) + least, "max_length": most, "length_penalty": 0.0},
+        eos=EOS,
+        beams=beams,
+        min_length=len(prompt) + least,
+        max_length=most,
+        length_penalty=0.0,
     )
     for image, got in enumerate(found):
         scored = every_caption(TableDecoder(size, 1, words, seed), image, prompt, len(prompt) + least, most)
@@ -113,7 +117,11 @@ def test_narrow_beams_follow_the_rules(seed: int, beams: int, least: int, penalt
         TableDecoder(size, beams, words, seed),
         torch.tensor(prompt),
         size,
-        **{"eos": EOS, "beams": beams, "min_length": least, "max_length": most, "length_penalty": penalty},
+        eos=EOS,
+        beams=beams,
+        min_length=least,
+        max_length=most,
+        length_penalty=penalty,
     )
     for image, got in enumerate(found):
         single = TableDecoder(size, 1, words, seed)
@@ -123,7 +131,8 @@ def test_narrow_beams_follow_the_rules(seed: int, beams: int, least: int, penalt
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_one_beam_is_greedy(seed: int) -> None:
-    decoder, tokens = TableDecoder(1, 1, 5, seed), (2,)
+    decoder = TableDecoder(1, 1, 5, seed)
+    tokens: tuple[int, ...] = (2,)
     (found,) = beam_search(decoder, torch.tensor([2]), 1, eos=EOS, beams=1, min_length=1, max_length=8)
     while len(tokens) < 8 and (word := int(decoder.after(0, tokens).argmax())) != EOS:
         tokens = (*tokens, word)
