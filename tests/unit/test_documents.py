@@ -20,6 +20,8 @@ from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 from vlp.sacred_dialect.command_line import check_command_line
 from vlp.sacred_dialect.settings import PRECISIONS, accumulation
 from vlp.yaml_dialect.command_line import resolved
+from xvlm import run as tasks_of_xvlm
+from xvlm.config import COMMANDS as COMMANDS_OF_XVLM
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,9 +70,11 @@ def test_every_printed_command_is_accepted(items: list[str], monkeypatch: pytest
     assert bool(epic.generator) == (epic.generator_training == "trained")
 
 
-def script_commands() -> list[tuple[str, list[str]]]:
-    """Every printed call of a script of ALBEF, and what follows its name; each once."""
-    found = [shlex.split(line, comments=True) for page in OURS for line in lines_of_code(page) if "--config" in line]
+def script_commands(xvlm: bool = False) -> list[tuple[str, list[str]]]:
+    """Every printed call of a script of ALBEF, or of X-VLM, and what follows its name; each once."""
+    pages = [page for page in OURS if (page.name == "xvlm.md") == xvlm]
+    lines = [line for page in pages for line in lines_of_code(page) if "--config" in line and "run.py" not in line]
+    found = [shlex.split(line, comments=True) for line in lines]
     calls = [(words, next(i for i, word in enumerate(words) if word.endswith(".py"))) for words in found]
     return [
         (words[0].removesuffix(".py"), list(words[1:]))
@@ -94,6 +98,48 @@ def test_every_printed_script_is_accepted(name: str, words: list[str], monkeypat
         epic = EpicConfig.from_dict(config["epic"])
         assert bool(config["teacher_path"]) == epic.needs_teacher
         assert bool(epic.generator) == (epic.generator_training == "trained")
+
+
+def run_commands() -> list[list[str]]:
+    """The arguments of every printed ``run.py --task``; each once."""
+    words = [
+        shlex.split(line, comments=True) for page in OURS for line in lines_of_code(page) if "run.py --task" in line
+    ]
+    return [list(items) for items in dict.fromkeys(tuple(line[line.index("--task") :]) for line in words)]
+
+
+def scripts_of_xvlm(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """The calls of scripts that the printed commands of X-VLM make, also those that ``run.py`` makes."""
+    monkeypatch.setattr(tasks_of_xvlm.os.path, "exists", lambda _: True)  # the files are the reader's
+    monkeypatch.setattr(tasks_of_xvlm.os.path, "isdir", lambda _: True)
+    calls = script_commands(xvlm=True)
+    for items in run_commands():
+        args = tasks_of_xvlm.arguments(items)
+        task = tasks_of_xvlm.checked_task(args)
+        calls += [
+            (command[0].removesuffix(".py"), [*command[1:], *args.items]) for command in task.commands(args, task)
+        ]
+    monkeypatch.undo()
+    return calls
+
+
+def test_the_pages_print_every_script_of_xvlm(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripts_of_xvlm(monkeypatch)
+    assert {name for name, _ in calls} == set(COMMANDS_OF_XVLM) and len(run_commands()) > 10
+    configs = {Path(words[words.index("--config") + 1]).name for _, words in calls}
+    assert {f"Pretrain_XVLM_base_{size}{end}.yaml" for size in ("4m", "16m") for end in ("", "_epic")} <= configs
+
+
+def test_every_printed_command_of_xvlm_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = scripts_of_xvlm(monkeypatch)
+    monkeypatch.setattr("vlp.yaml_dialect.command_line.check_files", lambda *_: None)
+    monkeypatch.chdir(ROOT / "xvlm")
+    for name, words in calls:
+        config = resolved(COMMANDS_OF_XVLM[name], words)
+        assert config["checkpoint"] or name == "Pretrain"
+        if name == "Pretrain":
+            epic = EpicConfig.from_dict(config["epic"])
+            assert bool(config["teacher_path"]) == epic.needs_teacher, words
 
 
 def test_the_table_of_variants_is_that_of_the_code() -> None:
@@ -149,7 +195,7 @@ def test_every_page_is_linked_from_another() -> None:
 
 
 def test_documents_name_files_that_exist() -> None:
-    folders = "epic_common|epic_vlp|vlp|meter|vilt|albef|scenes|patches|benchmarks|tests|docs|demo"
+    folders = "epic_common|epic_vlp|vlp|meter|vilt|albef|xvlm|scenes|patches|benchmarks|tests|docs|demo"
     for page in OURS:
         for name in re.findall(rf"`((?:{folders})/[\w./]+)`", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name} names {name}"

@@ -138,6 +138,8 @@ def recipe(manifest: FilesManifest, folder: Path) -> list[str]:
         lines.append(f"image_root: {manifest.image_root}")
     if stream == "images":
         lines.append(f"train_dataset_size: {manifest.total().rows} rows, and those of the other files of captions")
+    elif manifest.dataset == "refcoco_rm_leak":
+        lines.append(f"train_dataset_size: {manifest.total().captions} expressions (Grounding_bbox_pretrain)")
     return lines
 
 
