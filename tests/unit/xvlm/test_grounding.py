@@ -76,7 +76,7 @@ def test_references_are_read_with_and_without_a_detector(tmp_path: Path) -> None
     }
     (tmp_path / "refcoco+/instances.json").write_text(json.dumps(content))
     (tmp_path / "dets.json").write_text(json.dumps({"3": [[0, 0, 9, 9]]}))
-    files = {"refcoco_data": str(tmp_path), "det_file": str(tmp_path / "dets.json")}
+    files: dict[str, Any] = {"refcoco_data": str(tmp_path), "det_file": str(tmp_path / "dets.json")}
     for task, proposals in (("grounding", [(0, 0, 9, 9)]), ("bbox", ())):
         model = task_model(task, **(files if task == "grounding" else {"refcoco_data": str(tmp_path)}))
         model.check_data(None)

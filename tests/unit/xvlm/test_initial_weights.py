@@ -67,7 +67,7 @@ def test_swin_and_bert(given: str, tmp_path: Path, folder: Path, caplog: pytest.
     vision = "pretrained" if given == "vision_config.ckpt" else str(path)
     ckpt = str(path) if given == "vision_config.ckpt" else ""
     with caplog.at_level(logging.INFO):
-        changes = {"vision_config": {"ckpt": ckpt}, "text_encoder": str(folder)}
+        changes: dict[str, Any] = {"vision_config": {"ckpt": ckpt}, "text_encoder": str(folder)}
         model = build(init={"vision": vision, "text": "pretrained"}, **changes)
     assert f"[init] vision: {path}," in caplog.text and f"sha256 {sha256_of_file(path)}" in caplog.text
     assert f"[init] text: {folder}," in caplog.text and "sha256 of its tensors" in caplog.text
