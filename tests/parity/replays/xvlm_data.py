@@ -125,7 +125,7 @@ class _Pieces:
     def _vocabulary(self) -> Iterator[Path]:
         """A folder with the table's tokens at their ids, and placeholders at the others."""
         given = self.inputs["vocabulary"]
-        tokens = [f"[unused{number}]" for number in range(given["size"])]
+        tokens = [f"[placeholder{number}]" for number in range(given["size"])]
         with self.fixture.file(given["table"]).open(newline="", encoding="utf-8") as handle:
             for row in csv.DictReader(handle, delimiter="\t", quoting=csv.QUOTE_NONE):
                 tokens[int(row["id"])] = row["token"]

@@ -29,6 +29,7 @@ from vlp.data.jsonl.region_batch import RegionCollator
 from vlp.data.jsonl.regions import RegionReader
 from vlp.data.jsonl.rows import RowImages
 from vlp.data.jsonl.texts import TextReader, masker_of
+from vlp.data.read_guard import Guarded
 
 TOKENIZER = tokenizer()
 ROWS, BATCH, STEPS = 13, 3, 4
@@ -206,7 +207,9 @@ def test_files_that_have_grown_are_others(folder: Path, tmp_path: Path) -> None:
 def test_what_is_counted_is_named_by_stream(folder: Path) -> None:
     module = Module(folder)
     list(islice(module.batches(), 6))
-    guards = module.train_dataloader().dataset.guards
+    dataset = module.train_dataloader().dataset
+    assert isinstance(dataset, Guarded)
+    guards = dataset.guards
     assert guards["images: pairs"].reads == STEPS * BATCH and not guards["images: pairs"].failures
     assert guards["regions: regions"].reads == STEPS // 2 * 2
     assert set(guards) == {
