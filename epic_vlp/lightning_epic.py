@@ -64,6 +64,10 @@ class LightningEpic(Epic):
             raise ValueError("a snapshot is needed where epic.replacement='vlm', and nowhere else")
         self.teacher, self.snapshot = teacher, snapshot
 
+    def collators(self, datamodule: Any) -> list[Any]:
+        """What makes the batches that it takes."""
+        return [datamodule.collate]
+
     def place_frozen(self, device: torch.device) -> None:
         """Move teacher and snapshot, which do not move with the model, to the device of a run before its first batch.
 

@@ -46,4 +46,6 @@ def plan_batches(epic: LightningEpic, datamodule: Any, config: Config, of_teache
     if isinstance(epic.teacher, CachedTeacher):
         for mixed in datamodule.sets.values():
             mixed.identify()
-    datamodule.collate.plans.append(EpicPlan(epic, config, of_teacher))
+    plan = EpicPlan(epic, config, of_teacher)
+    for collate in epic.collators(datamodule):
+        collate.plans.append(plan)

@@ -76,6 +76,11 @@ class XvlmEpic(LightningEpic):
         """Whether the batch's sentences are corrupted and judged: those of images, of regions by choice."""
         return self.config.on_regions or "idx_to_group_img" not in batch
 
+    def collators(self, datamodule: Any) -> list[Any]:
+        """Those of images, and by choice of regions."""
+        regions = datamodule.region_collate if self.config.on_regions else None
+        return [*super().collators(datamodule), *([regions] if regions is not None else [])]
+
     def passes(self, model: XVLM, batch: dict[str, Any], layout: PaddedLayout, seen: Shown) -> list[FusionPass]:
         """The corrupted sentences with what they are true of, whose states X-VLM's own objectives share."""
         if not self.takes(batch):

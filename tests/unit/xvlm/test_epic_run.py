@@ -1,0 +1,106 @@
+"""EPIC in real runs of X-VLM over both streams: logs, checkpoints, what a host waits for, exact resume."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.unit.training.test_host_waits import BatchWaits
+from tests.unit.xvlm import small_runs
+from tests.unit.xvlm.small_runs import STEPS, config_of, saved_teacher, write_data
+from vlp.checkpoint.weights import read_checkpoint
+from vlp.training.progress import PlainProgress
+from vlp.training.run import train
+from vlp.yaml_dialect.run import Built, build, finish
+from xvlm.models.epic_xvlm import EPIC
+
+BASELINE = replace(small_runs.BASELINE, extension=EPIC)
+KINDS: dict[str, dict[str, Any]] = {
+    "epic": {},
+    "on_regions": {"on_regions": True},
+    "vlm_sas": {"replacement": "vlm", "sas_refresh_steps": 2},
+    "lm_cond": {"image_conditioned": True, "on_regions": True},
+}
+EVERY = pytest.mark.parametrize("epic", KINDS.values(), ids=KINDS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_data(folder)
+    saved_teacher(folder)
+    return folder
+
+
+def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return config_of(folder, epic, teacher_path=saved_teacher(folder), **changes)
+
+
+def built(config: dict[str, Any]) -> Built:
+    """What the launcher builds."""
+    made = build(BASELINE, "Pretrain", config)
+    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, PlainProgress):
+            callback.every = 3600  # a line reads the loss, whenever the clock says so
+    return made
+
+
+@EVERY
+def test_a_step_of_either_stream_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
+    steps = 8
+    keys: dict[str, Any] = {"num_workers": 1, "max_steps": steps, "log_every_n_steps": 1000, "ckpt_frequent_step": 1000}
+    run, waits = built(run_of(folder, epic, output_dir=str(tmp_path), **keys)).run, BatchWaits()
+    run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]
+    run.trainer.fit(run.model, datamodule=run.datamodule)
+    turns = run.datamodule.train_dataloader().turns(0)
+    started = 1 + max(next(i for i, turn in enumerate(turns) if turn.stream == each) for each in ("images", "regions"))
+    # Each stream's loader draws a seed, on the host; a line of progress reads the loss of the last step.
+    counted = slice(started, steps - 1)
+    assert {turn.stream for turn in turns[counted]} == {"images", "regions"}
+    assert waits.of_batches[counted] == [Counter(_local_scalar_dense=1)] * (steps - 1 - started)
+
+
+def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
+    """Of every step, without times; what a run logs where it is broken is the mean of a part of an epoch."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {
+        (line["step"], name): value
+        for line in lines
+        for name, value in line.items()
+        if name.startswith(("train/", "epic/")) and not name.endswith("_epoch")
+    }
+
+
+@pytest.mark.parametrize("epic", [KINDS["on_regions"], KINDS["vlm_sas"]], ids=["on_regions", "vlm_sas"])
+def test_a_broken_run_goes_on_exactly_and_leaves_the_vanilla_model(
+    epic: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    """Weights, draws, snapshot and running metrics; also between the regions and the images of an iteration."""
+    end, states = STEPS + 3, []
+    for name, stops in (("whole", [end]), ("broken", [4, 5, end])):
+        for stop in stops:
+            keys: dict[str, Any] = {"output_dir": str(tmp_path / name), "max_steps": stop, "log_every_n_steps": 3}
+            config = run_of(folder, epic, resume_from="auto", **keys)
+            made = built(config)
+            train(made.run, config, config["seed"])
+            finish(BASELINE, made, config)
+        states.append(made.run.model.state_dict())
+    whole, broken = states
+    assert whole.keys() == broken.keys() and any(name.startswith("epic.head") for name in whole)
+    assert [name for name in whole if not torch.equal(whole[name], broken[name])] == []
+    logged = metrics_of(tmp_path / "whole")
+    assert logged == metrics_of(tmp_path / "broken")
+    names = {name for _, name in logged}
+    assert {"train/loss_itc", "epic/train/epic_itc"} <= names
+    assert ("epic/train/epic_gen" in names) == (epic.get("replacement") != "vlm")
+    (weights,) = (tmp_path / "whole").glob("model_state_epoch_*.th")
+    file = read_checkpoint(weights)
+    vanilla = small_runs.BASELINE.model(config_of(folder)).state_dict()
+    assert file["model"].keys() == vanilla.keys()
+    assert file["added_model"].keys() == whole.keys() - vanilla.keys()
