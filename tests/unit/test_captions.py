@@ -79,7 +79,7 @@ def test_cider_is_its_formula(corpus: list[tuple[list[str], list[list[str]]]]) -
 
 
 def test_papers_example() -> None:
-    """Papineni et al. 2002, §2.1: of seven times "the", two are right."""
+    """Papineni et al. 2002, section 2.1: of seven times "the", two are right."""
     references = [[["the", "cat", "is", "on", "the", "mat"], ["there", "is", "a", "cat", "on", "the", "mat"]]]
     assert bleu([["the", "the", "the", "the", "the", "the", "the"]], references)["Bleu_1"] == pytest.approx(2 / 7)
 

@@ -17,11 +17,16 @@ import pytest
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import LAYOUTS, write_tasks
 from scenes.words import words_for
+from tests.unit.data.lists import tokenizer
+from vlp.data.draws import SampleKey
 from vlp.data.json.images import ImageRoot
 from vlp.data.jsonl.__main__ import main
 from vlp.data.jsonl.check import check_files, fields_of
 from vlp.data.jsonl.convert import FilesManifest, Options, convert
 from vlp.data.jsonl.plans import PLANS
+from vlp.data.jsonl.regions import RegionReader
+from vlp.data.jsonl.rows import RowImages
+from vlp.data.jsonl.texts import TextReader
 
 Row = dict[str, Any]
 TRAINING = ("train", "restval")
@@ -104,6 +109,19 @@ def test_what_is_written_passes_the_check(manifests: dict[str, FilesManifest], d
         folder = str(data / name)
         report = check_files(folder, fields_of(folder, ImageRoot(raw, "image_root"), "caption"))
         assert report.well and (report.kind, report.rows) == (manifest.kind, manifest.total().rows), name
+
+
+@pytest.mark.parametrize("name", ["coco_objs", "vg_objs", "vg_regions", "refcoco_rm_leak", "obj365", "openimages"])
+def test_every_row_of_regions_becomes_a_sample(
+    name: str, manifests: dict[str, FilesManifest], data: Path, raw: Path
+) -> None:
+    texts = TextReader(tokenizer(), None, max_words=30, max_tokens=30)
+    images = RowImages("image_rpath", ImageRoot(raw, "image_root"))
+    read = RegionReader(images, texts, 64, 32, max_regions=5, min_perc_in_image=0.5)
+    for number, row in enumerate(rows_of(data / name)):
+        sample = read(row, SampleKey(0, 0, name, number), "here")
+        assert 1 <= len(sample["regions"]) <= min(5, len(row["elems"]))
+        assert all(max(region.target) <= 1 and min(region.target) > 0 for region in sample["regions"])
 
 
 def test_coco_has_a_row_for_each_caption(
