@@ -51,8 +51,9 @@ def best_epoch(end: EpochEnd) -> Files:
 
 def best_or_last(end: EpochEnd) -> Files:
     """:func:`best_epoch`, and ``checkpoint_9.pth`` of the last epoch where that is not the best."""
-    last = {f"checkpoint_{end.epoch}.pth": weights_of(end.module, end.config)} if end.last else {}
-    return best_epoch(end) or last
+    if end.last and not end.better:
+        return {f"checkpoint_{end.epoch}.pth": weights_of(end.module, end.config)}
+    return best_epoch(end)
 
 
 def weights_of(module: nn.Module, config: Mapping[str, Any]) -> dict[str, Any]:

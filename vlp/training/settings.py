@@ -13,7 +13,8 @@ from vlp.training.matmul import MatmulPrecision
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # What the key ``precision`` of every dialect may be.
-PRECISIONS: dict[int | str, Precision] = {
+PRECISIONS: dict[int | str | None, Precision] = {
+    None: "32-true",  # what computes says it itself (apex)
     32: "32-true",
     "32": "32-true",
     "bf16": "bf16-mixed",

@@ -30,7 +30,7 @@ def settings_of(config: Mapping[str, Any], processes: Processes) -> TrainerSetti
         return trainer_settings(config, processes)
     if block["backend"] == "apex":
         plugin: Any = ApexPrecision(load_apex(config), block["FP16_OPT_LEVEL"], block["FP16_LOSS_SCALE"])
-        settings = replace(trainer_settings({**config, "precision": 32}, processes), ddp=ApexDDP)
+        settings = replace(trainer_settings(config, processes), ddp=ApexDDP)
     else:
         settings, plugin = trainer_settings(config, processes), None
         if settings.precision == "16-mixed" and torch.cuda.is_available() and not settings.cpu:

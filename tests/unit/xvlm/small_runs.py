@@ -17,44 +17,16 @@ from tests.unit.xvlm import small
 from vlp.config.schema import defaults
 from vlp.training.progress import PlainProgress
 from vlp.training.run import train
-from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from vlp.yaml_dialect.command_line import merged
 from vlp.yaml_dialect.run import Built, build, finish
-from xvlm.accelerators import settings_of
-from xvlm.accelerators.shared_seed import SharedSeed
-from xvlm.checkpoint_files import StepFiles, pretraining_epochs
+from xvlm.baseline import BASELINE
 from xvlm.config import COMMANDS
-from xvlm.dataset import DATA
-from xvlm.models.checkpoints import LAYOUT
-from xvlm.models.model_pretrain import XVLM
 
 WORDS = [f"w{i}" for i in range(10)]  # of the tokenizer's vocabulary
 PAIRS, REGION_ROWS = 20, 12
 ITERATIONS, WITH_REGIONS = 6, 3  # of an epoch
 STEPS = ITERATIONS + WITH_REGIONS
 TOKENIZER = FIXTURES / "meter" / "tokenizer_bert_vocab.txt"
-
-SCRIPT = Script(
-    command=COMMANDS["Pretrain"],
-    task="pretrain",
-    model=XVLM,
-    datamodule=DATA["Pretrain"],
-    load=lambda *_: [],
-    keeps=pretraining_epochs,
-    digits=5,
-    callbacks=lambda config: [SharedSeed(config), StepFiles(config)],
-    protocol="pre-training: no metric",
-)
-BASELINE = YamlBaseline(
-    name="xvlm",
-    model=XVLM,
-    datamodule=DATA["Pretrain"],
-    layout=LAYOUT,
-    heads=("itm_head.",),
-    text_family="bert",
-    scripts={"Pretrain": SCRIPT},
-    settings=settings_of,
-)
 
 
 def words(i: int) -> str:

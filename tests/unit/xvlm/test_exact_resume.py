@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 
 from tests.launch.test_resume import tensors
 from tests.unit.training.test_exact_resume import timeless
-from tests.unit.xvlm.small_runs import STEPS, config_of, trained, write_data
+from tests.unit.xvlm.small_runs import STEPS, built, config_of, trained, write_data
 from vlp.checkpoint.weights import read_checkpoint
+from vlp.training.run import train
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,71 @@ def test_a_run_that_is_cut_after_every_step(folder: Path, tmp_path: Path) -> Non
     same_end(run(folder, tmp_path / "broken", range(1, 2 * STEPS)), whole)
 
 
-def test_loaders_with_workers_go_on_where_training_stood(folder: Path, tmp_path: Path) -> None:
-    """What workers have read ahead is read again, whatever their number was."""
-    whole = run(folder, tmp_path / "whole", (), num_workers=2)
-    same_end(run(folder, tmp_path / "broken", (2, 7, 11), num_workers=2), whole)
+@pytest.fixture(scope="module")
+def with_workers(folder: Path) -> Path:
+    """The whole run of two lanes of each stream."""
+    return run(folder, folder / "workers", (), num_workers=2)
+
+
+def test_loaders_with_workers_go_on_where_training_stood(folder: Path, with_workers: Path, tmp_path: Path) -> None:
+    """What workers have read ahead is read again, whatever their number is from there on."""
+    output = tmp_path / "broken"
+    for end, workers in ((2, 2), (7, 0), (11, 1), (None, 2)):
+        keys: dict[str, Any] = {"max_steps": end, "num_workers": workers, "output_dir": str(output)}
+        trained(config_of(folder, resume_from="auto", **keys))
+    same_end(output, with_workers)
+
+
+class At(Callback):
+    """Does something when the batch of a step begins."""
+
+    def __init__(self, step: int, deed: Callable[[], None]) -> None:
+        self.step, self.deed = step, deed
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            self.deed()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+def broken_at(step: int, deed: Callable[[], None], config: dict[str, Any], end: type[BaseException]) -> None:
+    made = built(config)
+    callbacks: list[Any] = made.run.trainer.callbacks  # type: ignore[attr-defined]
+    callbacks.append(At(step, deed))
+    with pytest.raises(end) as ended:
+        train(made.run, config, config["seed"])
+    assert end is Killed or ended.value.code == 75  # type: ignore[attr-defined]
+
+
+def test_a_run_that_is_killed_or_asked_to_stop_goes_on(folder: Path, with_workers: Path, tmp_path: Path) -> None:
+    """From the step of the last save, and from the step of the signal, be it between regions and images."""
+
+    def config(**changes: Any) -> dict[str, Any]:
+        keys: dict[str, Any] = {"num_workers": 2, "resume_from": "auto", "output_dir": str(tmp_path)}
+        return config_of(folder, **keys, **changes)
+
+    turns = built(config()).run.datamodule.train_dataloader().turns(0)
+    regions = next(i for i, turn in enumerate(turns) if turn.stream == "regions" and i > 3)
+    broken_at(regions, lambda: os.kill(os.getpid(), signal.SIGUSR1), config(), SystemExit)
+    assert torch.load(tmp_path / "checkpoints/last.ckpt", weights_only=True)["global_step"] == regions + 1
+    broken_at(STEPS + 4, kill, config(save_every_n_steps=2), Killed)
+    trained(config())
+    same_end(tmp_path, with_workers)
+
+
+def test_other_batches_are_refused(folder: Path, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"resume_from": "auto", "output_dir": str(tmp_path)}
+    trained(config_of(folder, max_steps=2, **keys))
+    for changes, said in (
+        ({"regions": {"batch_size": 5}}, "regions.batch_size was 4, is 5; a run keeps its regions.batch_size"),
+        ({"train_dataset_size": 24, "resume_anyway": "train_dataset_size"}, "steps of an epoch was 6, is 8"),
+    ):
+        with pytest.raises((ValueError, SystemExit), match=f"resume_from=.*{said}"):
+            trained(config_of(folder, **keys, **changes))
