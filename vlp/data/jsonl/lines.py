@@ -17,7 +17,7 @@ from vlp.data.json.rows import names_of
 _CHUNKS = 1 << 14  # at most about so many, as long as none is larger than the largest
 _SMALLEST, _LARGEST = 1 << 9, 1 << 22  # bytes of a chunk
 LONGEST = 1 << 26  # bytes of a line: what is no text of lines must not fill the memory
-_LEFT_OUT = "_SUCCESS"
+_MARK = "_SUCCESS"
 _REMOTE = ("hdfs://", "s3://", "gs://", "http://", "https://")
 
 
@@ -52,7 +52,8 @@ class JsonLines:
     def __init__(self, paths: Sequence[str | Path], key: str = "train_file", chunk: int | None = None) -> None:
         """
         Args:
-            paths: files, and folders of which every file is taken; names with "_SUCCESS" in them are left out.
+            paths: files, and folders of which every file is taken; hidden ones and names with "_SUCCESS" in them are
+                left out.
             key: the configuration key that names them, for messages.
             chunk: bytes of a chunk; by default they depend on those of all files.
 
@@ -82,12 +83,12 @@ class JsonLines:
             )
         path = Path(given)
         if path.is_dir():
-            files = sorted(entry for entry in path.iterdir() if entry.is_file() and _LEFT_OUT not in entry.name)
+            files = sorted(entry for entry in path.iterdir() if entry.is_file() and not _left_out(entry))
             if not files:
                 raise DataError(f"{self.key}: the folder {path} holds no file")
             self.names += [f"{name}/{entry.name}" for entry in files]
         elif path.is_file():
-            files = [] if _LEFT_OUT in path.name else [path]
+            files = [] if _left_out(path) else [path]
             self.names += [name] * len(files)
         else:
             raise DataError(f"{self.key}: {path} {'is no regular file' if path.exists() else 'not found'}")
@@ -139,3 +140,7 @@ def _lines(path: Path, file: int, start: int, end: int) -> Iterator[Line]:
             elif data.strip():
                 yield Line(file, offset, data)
             offset += len(data)
+
+
+def _left_out(path: Path) -> bool:
+    return _MARK in path.name or path.name.startswith(".")

@@ -92,7 +92,7 @@ def test_one_line_reaches_each_of_eight_lanes(tmp_path: Path) -> None:
 
 
 def test_folders_are_taken_whole_but_for_the_marks_of_success(tmp_path: Path) -> None:
-    for name in ("b", "a", "_SUCCESS", "part_SUCCESS.crc"):
+    for name in ("b", "a", "_SUCCESS", "part_SUCCESS.crc", ".a.crc"):
         write_lines(tmp_path / "coco" / name, [1])
     (tmp_path / "coco" / "deeper").mkdir()
     write_lines(tmp_path / "other" / "coco.jsonl", [1])
