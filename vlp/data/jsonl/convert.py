@@ -119,7 +119,7 @@ def make_files(name: str, root: str | Path, output: str | Path, options: Options
     counted = {**manifest.found, **({"boxes written": total.boxes} if manifest.kind == "regions" else {})}
     heads = ("files", "rows", "captions")
     print_written(name, str(output), {f"{name}/ ({len(manifest.files)})": total}, counted, console, heads)
-    for line in recipe(manifest, Path(output) / name):
+    for line in recipe(manifest, Path(os.path.abspath(output)) / name):
         console.print(escape(f"{name}, in the recipe: {line}"), highlight=False, soft_wrap=True)
     print_omissions(name, manifest.not_written, manifest.all_skips(), console)
     return manifest
