@@ -10,12 +10,13 @@ from torch import nn
 
 from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from vlp.yaml_dialect.kept_files import Keeps
+from vlp.yaml_dialect.late_evaluation import EvaluateFrom
 from xvlm.accelerators import settings_of
 from xvlm.accelerators.shared_seed import SharedSeed
-from xvlm.checkpoint_files import StepFiles, pretraining_epochs
+from xvlm.checkpoint_files import StepFiles, domain_stage, every_epoch, pretraining_epochs
 from xvlm.config import COMMANDS
 from xvlm.dataset import DATA
-from xvlm.models import model_pretrain
+from xvlm.models import model_captioning, model_captioning_pretrain, model_pretrain, model_vqa
 from xvlm.models.checkpoints import LAYOUT, load_checkpoint
 
 HEADS = ("itm_head.", "bbox_head.")
@@ -43,6 +44,23 @@ _SCRIPTS = (
         *("Pretrain", "pretrain", model_pretrain, pretraining_epochs),
         callbacks=lambda config: [SharedSeed(config), StepFiles(config)],
         protocol="pre-training: no metric",
+    ),
+    _script(
+        *("VQA", "vqa", model_vqa, every_epoch),
+        callbacks=lambda config: [EvaluateFrom(config["start_eval"])],
+        protocol="answers to the test questions, ranked among answer_list, for the evaluation server; accuracy 0 to 1 "
+        "where the list has the annotators' answers",
+    ),
+    _script(
+        *("Captioning_pretrain", "captioning_pretrain", model_captioning_pretrain, domain_stage),
+        callbacks=lambda config: [SharedSeed(config)],
+        protocol="language modelling of captions: no metric",
+    ),
+    _script(
+        *("Captioning", "captioning", model_captioning, every_epoch),
+        callbacks=lambda config: [EvaluateFrom(config["start_eval"])],
+        protocol="captions written by beam search, scored by the captions of val_gt_file and test_gt_file: BLEU and "
+        "the like 0 to 1, CIDEr 0 to 10",
     ),
 )
 

@@ -33,7 +33,8 @@ class XvlmLauncher(YamlLauncher):
     def __init__(self, data: Path, logs: Path) -> None:
         super().__init__("xvlm", logs)
         self.data, self.language_model = data, data / "bert-tiny"
-        lines = data / "lines"
+        lines, lists = data / "lines", data / "lists"
+        captions = lists / "coco_karpathy"
         rows = [
             f"{name}.{key}"
             for name in ("images", "regions")
@@ -46,6 +47,24 @@ class XvlmLauncher(YamlLauncher):
             "Pretrain": (
                 *(*pairs, *regions, f"train_dataset_size={16 * ITERATIONS}", "embed_dim=16", epochs),
                 *("regions.max_images=4", "ckpt_frequent=1"),
+            ),
+            "VQA": (
+                *(f"train_file={lists / 'vqa_train.json'}", f"test_file={lists / 'vqa_test.json'}"),
+                *(
+                    f"answer_list={lists / 'answer_list.json'}",
+                    f"vqa_root={data / 'tasks/vqa'}",
+                    f"vg_root={data / 'tasks/vqa'}",
+                ),
+                *("k_test=8", "batch_size_train=32", "schedular.epochs=1"),
+            ),
+            "Captioning_pretrain": (
+                *(*pairs, "images.caption_key=caption", f"train_dataset_size={16 * ITERATIONS}"),
+                "schedular.epochs=1",
+            ),
+            "Captioning": (
+                *(f"{part}_file={captions / f'coco_karpathy_{part}.json'}" for part in ("train", "val", "test")),
+                *(f"{part}_gt_file={captions / f'coco_karpathy_{part}_gt.json'}" for part in ("val", "test")),
+                *(f"image_root={data / 'raw'}", "batch_size_train=16", "batch_size_test=3", "schedular.epochs=1"),
             ),
         }
 
