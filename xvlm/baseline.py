@@ -6,17 +6,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch import nn
 
 from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from vlp.yaml_dialect.kept_files import Keeps
+from vlp.yaml_dialect.late_evaluation import EvaluateFrom
 from xvlm.accelerators import settings_of
 from xvlm.accelerators.shared_seed import SharedSeed
-from xvlm.checkpoint_files import StepFiles, pretraining_epochs
+from xvlm.checkpoint_files import StepFiles, domain_stage, every_epoch, pretraining_epochs
 from xvlm.config import COMMANDS
 from xvlm.dataset import DATA
-from xvlm.models import model_pretrain
+from xvlm.models import (
+    model_captioning,
+    model_captioning_pretrain,
+    model_pretrain,
+    model_vqa,
+)
 from xvlm.models.checkpoints import LAYOUT, load_checkpoint
+
+# EPIC >
+from xvlm.models.epic_xvlm import EPIC  # isort: skip
+# < EPIC
 
 HEADS = ("itm_head.", "bbox_head.")
 
@@ -38,12 +49,37 @@ def _script(name: str, task: str, model: Any, keeps: Keeps, surgery: str = "", *
     )
 
 
+def _stage(name: str, task: str, model: Any, protocol: str) -> Script:
+    """A domain stage between pre-training and fine-tuning."""
+    return _script(name, task, model, domain_stage, callbacks=_seeded, protocol=protocol)
+
+
+def _seeded(config: dict[str, Any]) -> list[L.Callback]:
+    return [SharedSeed(config)]
+
+
+def _late(config: dict[str, Any]) -> list[L.Callback]:
+    return [EvaluateFrom(config["start_eval"])]
+
+
 _SCRIPTS = (
     _script(
         *("Pretrain", "pretrain", model_pretrain, pretraining_epochs),
-        callbacks=lambda config: [SharedSeed(config), StepFiles(config)],
+        callbacks=lambda config: [*_seeded(config), StepFiles(config)],
         protocol="pre-training: no metric",
     ),
+    _script(
+        *("VQA", "vqa", model_vqa, every_epoch),
+        callbacks=_late,
+        protocol="answers to the test questions, ranked among answer_list, for the evaluation server; accuracy 0 to 1 "
+        "where the list has the annotators' answers",
+    ),
+    _script(
+        *("Captioning", "captioning", model_captioning, every_epoch),
+        callbacks=_late,
+        protocol="captions of a split by beam search, scored by the references",
+    ),
+    _stage("Captioning_pretrain", "captioning_pretrain", model_captioning_pretrain, "captions: no metric"),
 )
 
 BASELINE = YamlBaseline(
@@ -55,4 +91,7 @@ BASELINE = YamlBaseline(
     text_family="bert",
     scripts={script.name: script for script in _SCRIPTS},
     settings=settings_of,
+    # EPIC >
+    extension=EPIC,
+    # < EPIC
 )
