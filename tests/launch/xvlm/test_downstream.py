@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class Task(NamedTuple):
 LATEST, BEST = "model_state_epoch_latest.th", "checkpoint_best.pth"
 RECALLS = (*(f"{way}_{r}" for way in ("txt", "img") for r in ("r1", "r5", "r10", "r_mean")), "r_mean")
 OF_BOTH = tuple(f"{split}_{name}" for split in ("val", "test") for name in RECALLS)
-WRITTEN = (*(f"Bleu_{n}" for n in range(1, 5)), "METEOR", "ROUGE_L", "CIDEr")
+WRITTEN = (*(f"Bleu_{n}" for n in range(1, 5)), "CIDEr")
 BOXES, OVERLAPS = ("loss_bbox", "loss_giou"), ("val_d", "testA_d", "testB_d")
 TASKS = {
     "Retrieval": Task(BEST, OF_BOTH, ("loss_itm", "loss_itc")),
@@ -53,6 +53,11 @@ TASKS = {
     ),
 }
 SCORED = [name for name, task in TASKS.items() if task.metrics]
+
+
+def everywhere(metrics: Iterable[str]) -> set[str]:
+    """Those that need neither pycocoevalcap nor Java."""
+    return {name for name in metrics if not name.endswith(("METEOR", "ROUGE_L"))}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_one_epoch(script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run])
     run, task = tuned(script), TASKS[script]
     (line,) = run.log
     rates = {"train_lr", *(["train_lr_large"] if script.endswith("_pretrain") else [])}
-    assert set(line) == {*rates, *(f"train_{meter}" for meter in task.meters), *task.metrics, "epoch"}
+    assert everywhere(line) == {*rates, *(f"train_{meter}" for meter in task.meters), *task.metrics, "epoch"}
     for meter in task.meters:
         values = run.values(f"train/{meter}")
         assert len(values) > 1 and all(map(math.isfinite, values))
@@ -97,7 +102,7 @@ def test_a_checkpoint_scores_as_it_did_in_training(
     checkpoint = run.directory / task.kept
     evaluation = score(xvlm, script, checkpoint)
     results = evaluation.results
-    assert set(results["metrics"]) == set(task.metrics)
+    assert everywhere(results["metrics"]) == set(task.metrics)
     assert results["metrics"] == pytest.approx(run.results["metrics"]) and results["baseline"] == "xvlm"
     assert results["checkpoint_sha256"] == run.results["checkpoint_sha256"] == sha256_of_file(checkpoint)
     (line,) = evaluation.log
