@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch import nn
 
 from vlp.yaml_dialect.baseline import Script, YamlBaseline
@@ -13,11 +14,26 @@ from vlp.yaml_dialect.kept_files import Keeps
 from vlp.yaml_dialect.late_evaluation import EvaluateFrom
 from xvlm.accelerators import settings_of
 from xvlm.accelerators.shared_seed import SharedSeed
-from xvlm.checkpoint_files import StepFiles, domain_stage, every_epoch, pretraining_epochs
+from xvlm.checkpoint_files import StepFiles, best_epoch, best_or_last, domain_stage, every_epoch, pretraining_epochs
 from xvlm.config import COMMANDS
 from xvlm.dataset import DATA
-from xvlm.models import model_captioning, model_captioning_pretrain, model_pretrain, model_vqa
+from xvlm.models import (
+    model_bbox,
+    model_bbox_pretrain,
+    model_captioning,
+    model_captioning_pretrain,
+    model_grounding,
+    model_nlvr,
+    model_nlvr_pretrain,
+    model_pretrain,
+    model_retrieval,
+    model_vqa,
+)
 from xvlm.models.checkpoints import LAYOUT, load_checkpoint
+
+# EPIC >
+from xvlm.models.epic_xvlm import EPIC  # isort: skip
+# < EPIC
 
 HEADS = ("itm_head.", "bbox_head.")
 
@@ -39,29 +55,65 @@ def _script(name: str, task: str, model: Any, keeps: Keeps, surgery: str = "", *
     )
 
 
+def _stage(name: str, task: str, model: Any, protocol: str) -> Script:
+    """A domain stage between pre-training and fine-tuning."""
+    return _script(name, task, model, domain_stage, callbacks=_seeded, protocol=protocol)
+
+
+def _seeded(config: dict[str, Any]) -> list[L.Callback]:
+    return [SharedSeed(config)]
+
+
+def _late(config: dict[str, Any]) -> list[L.Callback]:
+    return [EvaluateFrom(config["start_eval"])]
+
+
 _SCRIPTS = (
     _script(
         *("Pretrain", "pretrain", model_pretrain, pretraining_epochs),
-        callbacks=lambda config: [SharedSeed(config), StepFiles(config)],
+        callbacks=lambda config: [*_seeded(config), StepFiles(config)],
         protocol="pre-training: no metric",
     ),
     _script(
+        *("Retrieval", "retrieval", model_retrieval, best_or_last),
+        selection=("test", "r_mean"),  # as officially
+        names_best=True,
+        protocol="recall in percent over all images and captions of a split: the k_test most similar by contrastive "
+        "features, ranked by the matching head; the epoch is the best of test, as officially",
+    ),
+    _script(
         *("VQA", "vqa", model_vqa, every_epoch),
-        callbacks=lambda config: [EvaluateFrom(config["start_eval"])],
+        callbacks=_late,
         protocol="answers to the test questions, ranked among answer_list, for the evaluation server; accuracy 0 to 1 "
         "where the list has the annotators' answers",
     ),
     _script(
-        *("Captioning_pretrain", "captioning_pretrain", model_captioning_pretrain, domain_stage),
-        callbacks=lambda config: [SharedSeed(config)],
-        protocol="language modelling of captions: no metric",
+        *("NLVR", "nlvr", model_nlvr, best_epoch),
+        selection=("val", "acc"),
+        results_as_text=True,
+        names_best=True,
+        protocol="accuracy over the statements of a split",
+    ),
+    _stage("NLVR_pretrain", "nlvr_pretrain", model_nlvr_pretrain, "text assignment: no metric"),
+    _script(
+        *("Grounding", "grounding", model_grounding, best_epoch, "retrieval"),
+        selection=("val", "val_d"),
+        names_best=True,
+        protocol="share of the expressions whose best proposal box by Grad-CAM overlaps the true one by 0.5 or more",
     ),
     _script(
-        *("Captioning", "captioning", model_captioning, every_epoch),
-        callbacks=lambda config: [EvaluateFrom(config["start_eval"])],
-        protocol="captions written by beam search, scored by the captions of val_gt_file and test_gt_file: BLEU and "
-        "the like 0 to 1, CIDEr 0 to 10",
+        *("Grounding_bbox", "grounding_bbox", model_bbox, best_epoch, "bbox"),
+        selection=("val", "val_d"),
+        names_best=True,
+        protocol="share of the expressions whose predicted box overlaps the true one by 0.5 or more",
     ),
+    _stage("Grounding_bbox_pretrain", "bbox_pretrain", model_bbox_pretrain, "boxes of regions: no metric"),
+    _script(
+        *("Captioning", "captioning", model_captioning, every_epoch),
+        callbacks=_late,
+        protocol="captions of a split by beam search, scored by the references",
+    ),
+    _stage("Captioning_pretrain", "captioning_pretrain", model_captioning_pretrain, "captions: no metric"),
 )
 
 BASELINE = YamlBaseline(
@@ -73,4 +125,7 @@ BASELINE = YamlBaseline(
     text_family="bert",
     scripts={script.name: script for script in _SCRIPTS},
     settings=settings_of,
+    # EPIC >
+    extension=EPIC,
+    # < EPIC
 )

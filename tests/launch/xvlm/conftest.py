@@ -23,11 +23,8 @@ def xvlm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[XvlmLauncher]:
     data, logs = tmp_path_factory.mktemp("xvlm"), tmp_path_factory.mktemp("runs")
     write_coco(data / "raw", Request(train=32, val=8, test=8, captions=2, image_size=80, seed=0))
     write_tasks(data / "raw", data / "tasks", (*TASKS, "vg"))
-    for name, root in (
-        ("coco", data / "raw"),
-        ("coco_karpathy", data / "raw"),
-        *((task, data / "tasks" / task) for task in TASKS),
-    ):
+    coco = [(name, data / "raw") for name in ("coco", "coco_karpathy")]
+    for name, root in (*coco, *((task, data / "tasks" / task) for task in TASKS)):
         convert(name, root, data / "lists", quiet=True)
     for name, root in (("coco", data / "raw"), ("vg_regions", data / "tasks" / "vg")):
         make_files(name, root, data / "lines", Options(image_root=str(data), shards=2))

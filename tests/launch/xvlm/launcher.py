@@ -21,6 +21,7 @@ NO_DROPOUT = ("text_config.hidden_dropout_prob=0", "text_config.attention_probs_
 ITERATIONS, WITH_REGIONS = 4, 2  # of an epoch of pre-training
 STEPS = ITERATIONS + WITH_REGIONS
 EPOCHS = 2
+KARPATHY = "coco_karpathy/coco_karpathy"
 
 
 class XvlmLauncher(YamlLauncher):
@@ -33,40 +34,55 @@ class XvlmLauncher(YamlLauncher):
     def __init__(self, data: Path, logs: Path) -> None:
         super().__init__("xvlm", logs)
         self.data, self.language_model = data, data / "bert-tiny"
-        lines, lists = data / "lines", data / "lists"
-        captions = lists / "coco_karpathy"
-        rows = [
-            f"{name}.{key}"
-            for name in ("images", "regions")
-            for key in ("image_key=image_rpath", "is_image_rpath=True")
-        ]
-        pairs = (f"train_file={lines / 'coco'}", *rows[:2], "images.batch_size=16", f"image_root={data}")
-        regions = (f"train_file_regions={lines / 'vg_regions'}", *rows[2:], "regions.batch_size=12")
-        epochs = f"schedular.epochs={EPOCHS}"
+        raw, tasks, lists = data / "raw", data / "tasks", data / "lists"
+        once, batches = "schedular.epochs=1", ("batch_size_train=16", "batch_size_test=8")
+        size, contrast = "train_dataset_size=64", ("embed_dim=16", "k_test=4", "batch_size_test_text=16")
+        evaluated = {"val": "coco_val.json", "test": "coco_test.json"}
+        written = {f"{split}{gt}": f"{KARPATHY}_{split}{gt}.json" for split in ("val", "test") for gt in ("", "_gt")}
+        phrases = (
+            *self._lists(train="refcoco+_train.json", test="refcoco+_val.json refcoco+_test.json"),
+            *(f"image_root={tasks / 'refcoco+'}", f"refcoco_data={lists}", "batch_size=16", once),
+        )
         self.items: dict[str, tuple[str, ...]] = {
             "Pretrain": (
-                *(*pairs, *regions, f"train_dataset_size={16 * ITERATIONS}", "embed_dim=16", epochs),
-                *("regions.max_images=4", "ckpt_frequent=1"),
+                *(*self._pairs("coco"), *self._regions("vg_regions"), f"train_dataset_size={16 * ITERATIONS}"),
+                *(f"schedular.epochs={EPOCHS}", "embed_dim=16", "ckpt_frequent=1"),
+            ),
+            "NLVR_pretrain": (*self._pairs("coco"), size, "embed_dim=16", once),
+            "Grounding_bbox_pretrain": (*self._regions("vg_regions"), "train_dataset_size=48", once),
+            "Captioning_pretrain": (*self._pairs("coco"), "images.caption_key=caption", size, once),
+            "Retrieval": (
+                *(*self._lists(train="coco_train.json", **evaluated), f"image_root={raw}", *contrast, *batches, once),
             ),
             "VQA": (
-                *(f"train_file={lists / 'vqa_train.json'}", f"test_file={lists / 'vqa_test.json'}"),
-                *(
-                    f"answer_list={lists / 'answer_list.json'}",
-                    f"vqa_root={data / 'tasks/vqa'}",
-                    f"vg_root={data / 'tasks/vqa'}",
-                ),
-                *("k_test=8", "batch_size_train=32", "schedular.epochs=1"),
+                *(*self._lists(train="vqa_train.json", test="vqa_test.json"), f"vqa_root={tasks / 'vqa'}"),
+                *(f"vg_root={tasks / 'vqa'}", f"answer_list={lists / 'answer_list.json'}", *batches, "k_test=4", once),
             ),
-            "Captioning_pretrain": (
-                *(*pairs, "images.caption_key=caption", f"train_dataset_size={16 * ITERATIONS}"),
-                "schedular.epochs=1",
+            "NLVR": (
+                *self._lists(train="nlvr_train.json", val="nlvr_dev.json", test="nlvr_test.json"),
+                *(f"image_root={tasks / 'nlvr2'}", "batch_size=16", once),
             ),
+            "Grounding": (*phrases, f"det_file={lists / 'refcoco+' / 'dets.json'}", "embed_dim=16"),
+            "Grounding_bbox": phrases,
             "Captioning": (
-                *(f"{part}_file={captions / f'coco_karpathy_{part}.json'}" for part in ("train", "val", "test")),
-                *(f"{part}_gt_file={captions / f'coco_karpathy_{part}_gt.json'}" for part in ("val", "test")),
-                *(f"image_root={data / 'raw'}", "batch_size_train=16", "batch_size_test=3", "schedular.epochs=1"),
+                *(*self._lists(train=f"{KARPATHY}_train.json", **written), f"image_root={raw}", *batches, once),
+                *("num_beams=2", "max_length=12"),
             ),
         }
+
+    def _lists(self, **names: str) -> tuple[str, ...]:
+        folder = self.data / "lists"
+        files = {key: ", ".join(str(folder / name) for name in each.split()) for key, each in names.items()}
+        return tuple(f"{key}_file={f'[{each}]' if ', ' in each else each}" for key, each in files.items())
+
+    def _pairs(self, name: str) -> tuple[str, ...]:
+        named = ("images.image_key=image_rpath", "images.is_image_rpath=True")
+        return f"train_file={self.data / 'lines' / name}", *named, "images.batch_size=16", f"image_root={self.data}"
+
+    def _regions(self, name: str) -> tuple[str, ...]:
+        named = ("regions.image_key=image_rpath", "regions.is_image_rpath=True", f"image_root={self.data}")
+        file = f"train_file_regions={self.data / 'lines' / name}"
+        return file, *named, "regions.batch_size=12", "regions.max_images=4"
 
     # Runs that several tests look at ---------------------------------------------------------------------
 

@@ -1,0 +1,161 @@
+"""Every downstream script: one epoch from the pre-training checkpoint, and the scores of what it leaves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from tests.launch.xvlm.launcher import Run, XvlmLauncher
+from vlp.checkpoint.weights import sha256_of_file
+
+
+class Task(NamedTuple):
+    """What a script leaves.
+
+    Attributes:
+        kept: its official checkpoint after one epoch.
+        metrics: names of log.txt and results.json.
+        meters: of training, in log.txt.
+        stage: the script that comes before it; empty: pre-training.
+    """
+
+    kept: str
+    metrics: tuple[str, ...] = ()
+    meters: tuple[str, ...] = ("loss",)
+    stage: str = ""
+
+
+LATEST, BEST = "model_state_epoch_latest.th", "checkpoint_best.pth"
+RECALLS = (*(f"{way}_{r}" for way in ("txt", "img") for r in ("r1", "r5", "r10", "r_mean")), "r_mean")
+OF_BOTH = tuple(f"{split}_{name}" for split in ("val", "test") for name in RECALLS)
+WRITTEN = (*(f"Bleu_{n}" for n in range(1, 5)), "CIDEr")
+BOXES, OVERLAPS = ("loss_bbox", "loss_giou"), ("val_d", "testA_d", "testB_d")
+TASKS = {
+    "Retrieval": Task(BEST, OF_BOTH, ("loss_itm", "loss_itc")),
+    "VQA": Task("model_state_epoch_0.th"),
+    "NLVR_pretrain": Task(LATEST),
+    "NLVR": Task(BEST, ("val_acc", "test_acc"), stage="NLVR_pretrain"),
+    "Grounding": Task(BEST, OVERLAPS, ("loss_itm", "loss_itc")),
+    "Grounding_bbox_pretrain": Task(LATEST, (), BOXES),
+    "Grounding_bbox": Task(BEST, OVERLAPS, BOXES, stage="Grounding_bbox_pretrain"),
+    "Captioning_pretrain": Task(LATEST),
+    "Captioning": Task(
+        "model_state_epoch_0.th",
+        tuple(f"{split}_{name}" for split in ("val", "test") for name in WRITTEN),
+        stage="Captioning_pretrain",
+    ),
+}
+SCORED = [name for name, task in TASKS.items() if task.metrics]
+
+
+def everywhere(metrics: Iterable[str]) -> set[str]:
+    """Those that need neither pycocoevalcap nor Java."""
+    return {name for name in metrics if not name.endswith(("METEOR", "ROUGE_L"))}
+
+
+@pytest.fixture(scope="module")
+def tuned(xvlm: XvlmLauncher) -> Callable[[str], Run]:
+    """A script's run of one epoch, after its domain stage."""
+
+    @cache
+    def run(script: str) -> Run:
+        stage = TASKS[script].stage
+        return xvlm.run(script, "--checkpoint", str(run(stage).directory / LATEST) if stage else xvlm.pretrained)
+
+    return run
+
+
+def score(xvlm: XvlmLauncher, script: str, checkpoint: Path | str, *items: str) -> Run:
+    return xvlm.run(script, "--evaluate", "--checkpoint", str(checkpoint), *items)
+
+
+@pytest.mark.parametrize("script", TASKS)
+def test_one_epoch(script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    run, task = tuned(script), TASKS[script]
+    (line,) = run.log
+    rates = {"train_lr", *(["train_lr_large"] if script.endswith("_pretrain") else [])}
+    assert everywhere(line) == {*rates, *(f"train_{meter}" for meter in task.meters), *task.metrics, "epoch"}
+    for meter in task.meters:
+        values = run.values(f"train/{meter}")
+        assert len(values) > 1 and all(map(math.isfinite, values))
+        assert float(line[f"train_{meter}"]) == pytest.approx(sum(values) / len(values), abs=1e-4)
+    official = run.official(task.kept)
+    assert set(official) == {"model", "config"}
+    before = torch.load(xvlm.pretrained, weights_only=True)["model"]
+    key = "vision_encoder.layers.0.blocks.0.mlp.fc1.weight"
+    assert not torch.equal(official["model"][key], before[key])
+    assert torch.allclose(official["model"][key], before[key], atol=0.05)  # where it starts
+
+
+@pytest.mark.parametrize("script", SCORED)
+def test_a_checkpoint_scores_as_it_did_in_training(
+    script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run]
+) -> None:
+    run, task = tuned(script), TASKS[script]
+    checkpoint = run.directory / task.kept
+    evaluation = score(xvlm, script, checkpoint)
+    results = evaluation.results
+    assert everywhere(results["metrics"]) == set(task.metrics)
+    assert results["metrics"] == pytest.approx(run.results["metrics"]) and results["baseline"] == "xvlm"
+    assert results["checkpoint_sha256"] == run.results["checkpoint_sha256"] == sha256_of_file(checkpoint)
+    (line,) = evaluation.log
+    assert not any(name.startswith("train_") for name in line)
+    assert {name: float(line[name]) for name in task.metrics} == pytest.approx(results["metrics"], abs=6e-5)
+    assert not [*evaluation.directory.glob("*.pth"), *evaluation.directory.glob("*.th")]
+
+
+def test_zero_shot_retrieval_of_a_pre_training_checkpoint(xvlm: XvlmLauncher) -> None:
+    """Officially its text encoder would be random. Recalls are whole numbers of the 8 images and their 16 captions."""
+    run = score(xvlm, "Retrieval", xvlm.pretrained, "k_test=8")
+    assert "zero-shot" in run.output
+    for split in ("val", "test"):
+        one, ten = (run.results["metrics"][f"{split}_img_{r}"] for r in ("r1", "r10"))
+        assert ten == 100 and one * 16 / 100 == pytest.approx(round(one * 16 / 100), abs=1e-6)
+
+
+def test_questions_are_answered_from_the_list(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    """In training after the last epoch, with --evaluate the same."""
+    lists = xvlm.data / "lists"
+    answers, questions = (json.loads((lists / name).read_text()) for name in ("answer_list.json", "vqa_test.json"))
+    run = tuned("VQA")
+    evaluation = score(xvlm, "VQA", run.directory / TASKS["VQA"].kept)
+    in_training = json.loads((run.directory / "result" / "vqa_result_epoch0.json").read_text())
+    evaluated = json.loads((evaluation.directory / "result" / "vqa_eval.json").read_text())
+    assert in_training == evaluated
+    assert sorted(each["question_id"] for each in evaluated) == sorted(row["question_id"] for row in questions)
+    assert {each["answer"] for each in evaluated} <= set(answers)
+
+
+def test_every_image_has_a_caption(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    rows = json.loads((xvlm.data / "lists" / "coco_karpathy" / "coco_karpathy_test.json").read_text())
+    written = json.loads((tuned("Captioning").directory / "result" / "test_epoch0.json").read_text())
+    assert len(written) == len({each["image_id"] for each in written}) == len({row["image"] for row in rows})
+    assert all(set(each) == {"image_id", "caption"} for each in written)
+
+
+def test_files_of_another_stage(xvlm: XvlmLauncher, vanilla: Run) -> None:
+    for script, message in (("VQA", "has no text_decoder"), ("NLVR", "has no cls_head")):
+        run = xvlm.run(script, "--evaluate", "--checkpoint", xvlm.pretrained, check=False)
+        assert run.status == 1 and "Traceback" not in run.output, run.output
+        assert message in run.output.splitlines()[-1], run.output
+
+
+def test_bs_is_the_batch_of_all_processes(xvlm: XvlmLauncher) -> None:
+    run = xvlm.run("NLVR", "--checkpoint", xvlm.pretrained, "--bs", "8")
+    assert run.config()["batch_size"] == 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [*SCORED, "VQA"])
+def test_two_processes_score_as_one(script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    checkpoint = tuned(script).directory / TASKS[script].kept
+    first, _ = xvlm.on_two_processes(script, "--evaluate", "--checkpoint", str(checkpoint))
+    alone = score(xvlm, script, checkpoint)
+    assert first.results["metrics"] == pytest.approx(alone.results["metrics"])
