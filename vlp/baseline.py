@@ -19,7 +19,7 @@ from vlp.data.datamodule import RunDataModule
 Config = dict[str, Any]
 
 # Folder of a baseline -> the module that holds its description, ``BASELINE``.
-REGISTRY = {"meter": "meter.baseline", "vilt": "vilt.baseline", "albef": "albef.baseline"}
+REGISTRY = {name: f"{name}.baseline" for name in ("meter", "vilt", "albef", "xvlm")}
 
 
 @dataclass(frozen=True)
