@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import timm
@@ -11,12 +10,7 @@ from torch import Tensor, nn
 from meter.modules.sizes import SwinSize
 from meter.modules.vision_tower import VisionTower
 from vlp.nn.official_names import swin_key, use_official_names
-
-# Where the official Swin registers its parts in another order than timm.
-_ORDER = (
-    *("patch_embed", "layers", "blocks", "downsample", "attn_mask", "norm1", "attn", "norm2", "mlp"),
-    *("relative_position_bias_table", "relative_position_index", "qkv", "reduction", "proj", "norm"),
-)
+from vlp.nn.swin_encoder import SWIN_ORDER, swin_buffers
 
 
 class SwinTower(VisionTower):
@@ -43,18 +37,11 @@ class SwinTower(VisionTower):
         self.patch_embed: nn.Module = swin.patch_embed
         self.layers: nn.Sequential = swin.layers
         self.norm: nn.Module = swin.norm
-        use_official_names(self, swin_key, derived=self._official_buffers, order=_ORDER)
+        use_official_names(self, swin_key, derived=lambda: swin_buffers(self), order=SWIN_ORDER)
 
     def official_key(self, key: str) -> str:
         """Own parameter name -> the name in METER's checkpoints (both relative to this tower)."""
         return swin_key(key)
-
-    def _official_buffers(self) -> Mapping[str, Tensor]:
-        return {
-            name: buffer
-            for name, buffer in self.named_buffers()
-            if name.endswith((".relative_position_index", ".attn_mask"))
-        }
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, S, S) -> (B, N, width)."""

@@ -20,7 +20,6 @@ SWIN_ORDER = (
     *("patch_embed", "layers", "blocks", "downsample", "attn_mask", "norm1", "attn", "norm2", "mlp"),
     *("relative_position_bias_table", "relative_position_index", "qkv", "reduction", "proj", "norm"),
 )
-PATCH = 32  # pixels of a final patch's side
 
 
 def swin_buffers(swin: nn.Module) -> dict[str, Tensor]:
@@ -51,15 +50,12 @@ class SwinEncoder(nn.Module):
     Args:
         image_size: height and width of every image, in pixels.
         sizes: the content of a ``vision_config`` file: ``window_size``, ``embed_dim``, ``depths``, ``num_heads``.
+            Windows tile the patches of every stage.
         drop_path: the greatest rate of stochastic depth, which grows linearly over the blocks.
-
-    Raises:
-        ValueError: windows do not tile the patches of a stage.
     """
 
     def __init__(self, image_size: int, sizes: Mapping[str, Any], drop_path: float = 0.1) -> None:
         super().__init__()
-        check_windows(image_size, sizes)
         swin: Any = SwinTransformer(
             img_size=image_size,
             in_chans=sizes.get("in_channels", 3),
@@ -105,21 +101,3 @@ class SwinEncoder(nn.Module):
         """Compute the blocks again in the backward pass."""
         for stage in self.layers:
             stage.gradient_checkpointing = True  # type: ignore[assignment]
-
-
-def check_windows(image_size: int, sizes: Mapping[str, Any]) -> None:
-    """Refuse sizes with which windows would have to be padded, as the official Swin does.
-
-    Raises:
-        ValueError: names the stage.
-    """
-    if image_size % PATCH:
-        raise ValueError(f"image_res={image_size} is not a multiple of {PATCH}, as Swin needs")
-    window = sizes["window_size"]
-    for stage in range(len(sizes["depths"])):
-        side = image_size // 4 // 2**stage
-        if side > window and side % window:
-            raise ValueError(
-                f"vision_config.window_size={window} does not divide the {side} x {side} patches that Swin's stage "
-                f"{stage} has at image_res={image_size}: give the size and window of one vision_config file"
-            )
