@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -14,9 +15,10 @@ class VisionEncoder(VisionTransformer):
     Args:
         image_size: height and width of every image, in pixels.
         sizes: ``patch_size``, ``width``, ``depth`` and ``heads``.
+        further: arguments of timm's.
     """
 
-    def __init__(self, image_size: int, sizes: Mapping[str, int]) -> None:
+    def __init__(self, image_size: int, sizes: Mapping[str, int], **further: Any) -> None:
         super().__init__(
             img_size=image_size,
             patch_size=sizes["patch_size"],
@@ -25,6 +27,7 @@ class VisionEncoder(VisionTransformer):
             num_heads=sizes["heads"],
             num_classes=0,
             global_pool="",
+            **further,
         )
         assert self.cls_token is not None
         nn.init.trunc_normal_(self.cls_token, std=0.02)  # timm's is nearly 0

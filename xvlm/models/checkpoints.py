@@ -22,6 +22,7 @@ from vlp.checkpoint.fusion_surgery import PRETRAINED, as_it_is, with_decoder, wi
 from vlp.checkpoint.layout import CheckpointLayout, State
 from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.weights import WeightsError
+from vlp.nn.positions import interpolate_pos_embed
 from vlp.nn.relative_bias import interpolate_bias_table
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,13 @@ def interpolated(state: State, expected: State) -> dict[str, Tensor]:
     Raises:
         ValueError: a table is no grid, or too small.
     """
-    tables = [name for name in state if name.endswith("relative_position_bias_table") and name in expected]
-    return {**state, **{name: interpolate_bias_table(state[name], len(expected[name])) for name in tables}}
+    result = dict(state)
+    for name in state.keys() & expected.keys():
+        if name.endswith("relative_position_bias_table"):
+            result[name] = interpolate_bias_table(state[name], len(expected[name]))
+        elif name.endswith("pos_embed"):  # of a ViT
+            result[name] = interpolate_pos_embed(state[name], expected[name].shape[1])
+    return result
 
 
 def with_answer_decoder(state: State, expected: State) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
 """The weights that X-VLM's models are built with: Swin's and BERT's in pre-training, a checkpoint's downstream.
 
-``init`` decides, per tower: ``pretrained`` (default: the file ``vision_config.ckpt``, where it is missing the same
-weights of timm's hub; the BERT of ``text_encoder``, a hub name or local folder), ``random``, or a file or folder of
-one's own. Cross-attention has no pre-trained weights.
+``init`` decides, per tower: ``pretrained`` (default: the file ``vision_config.ckpt``, of DeiT its own official one,
+where it is missing the same weights of timm's hub; the BERT of ``text_encoder``, a hub name or local folder),
+``random``, or a file or folder of one's own. Cross-attention has no pre-trained weights.
 
 Source: docs/official/xvlm.md §4.2, §4.3.
 """
@@ -19,8 +19,13 @@ from vlp.initial_bert import load_bert
 from vlp.initial_weights import Found, fill_encoder, timm_weights, towers_start, vision_file
 from vlp.nn.official_names import swin_key
 from xvlm.models.checkpoints import interpolated
+from xvlm.models.clip_weights import from_transformers
 
-SWIN = "swin_base_patch4_window7_224.ms_in22k"  # timm's name of what vision_config.ckpt holds
+# timm's names of the official files' weights.
+SWIN = "swin_base_patch4_window7_224.ms_in22k"
+CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
+DEIT = "deit_base_patch16_224.fb_in1k"
+DEIT_FILE = "data/deit_base_patch16_224-b5f2ef4d.pth"  # no key names it
 
 
 def load_initial_weights(model: nn.Module, pretraining: bool = False) -> None:
@@ -34,31 +39,34 @@ def load_initial_weights(model: nn.Module, pretraining: bool = False) -> None:
     config: Mapping[str, Any] = model.config  # type: ignore[assignment]
     init = towers_start(config, pretraining)
     if init["vision"] != "random":
-        load_vision(model.vision_encoder, init["vision"], config["vision_config"])  # type: ignore[arg-type]
+        load_vision(model.vision_encoder, init["vision"], config)  # type: ignore[arg-type]
     for name in ("text_encoder", "text_decoder") if init["text"] != "random" else ():
         if hasattr(model, name):
             load_text(getattr(model, name), init["text"], config)
 
 
-def load_vision(encoder: nn.Module, source: str, sizes: Mapping[str, Any]) -> None:
-    """Fill a Swin from a local file or, for "pretrained", from that of ``vision_config`` or timm's hub.
+def load_vision(encoder: nn.Module, source: str, config: Mapping[str, Any]) -> None:
+    """Fill an image encoder from a local file or, for "pretrained", from the official one or else timm's hub.
 
-    Tables of another window are interpolated.
-
-    Args:
-        sizes: ``vision_config``.
+    Tables of another image size are interpolated.
 
     Raises:
         HubError: the hub's cannot be had.
         WeightsError: no such weights, or weights of another size.
     """
-    official = sizes["ckpt"]
-    instead = f"put Swin's file at vision_config.ckpt={official}, give init.vision=FILE, or init=random"
+    official, name, names = config["vision_config"]["ckpt"], SWIN, swin_key
+    if config["use_clip_vit"]:
+        name, names = CLIP, str
+    elif not config["use_swin"]:
+        official, name, names = DEIT_FILE, DEIT, str
+    key = "" if official == DEIT_FILE else "vision_config.ckpt="
+    instead = f"put the official file at {key}{official}, give init.vision=FILE, or init=random"
     if source == "pretrained" and not Path(official).is_file():
-        state = timm_weights(SWIN, instead)
-        found = Found.of_hub({swin_key(name): tensor for name, tensor in state.items()}, SWIN)
+        found = Found.of_hub({names(each): tensor for each, tensor in timm_weights(name, instead).items()}, name)
     else:
         found = vision_file(official if source == "pretrained" else source, instead)
+    if config["use_clip_vit"]:
+        found = found._replace(state=from_transformers(found.state))
     fill_encoder(encoder, "vision", found, "vision_config", resized=interpolated)
 
 

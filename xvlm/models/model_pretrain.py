@@ -15,8 +15,7 @@ from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass, Negatives, encode_together
 from vlp.nn.heads import classifier
 from vlp.nn.step_plan import plan_of
-from vlp.nn.swin_encoder import SwinEncoder
-from xvlm.models.xvlm import XvlmBase, contrast_parts, text_sizes
+from xvlm.models.xvlm import ImageEncoder, XvlmBase, contrast_parts, text_sizes
 
 TEMPERATURES = (0.001, 0.5)
 _NEW = ("temp", "vision_proj.", "text_proj.", "itm_head.", "bbox_head.")
@@ -30,7 +29,7 @@ class Shown(NamedTuple):
     whole: Tensor  # (I, N, c), every image once
 
 
-def shown_by(encoder: SwinEncoder, batch: dict[str, Any]) -> Shown:
+def shown_by(encoder: ImageEncoder, batch: dict[str, Any]) -> Shown:
     """The images or regions of a batch, encoded; each image once."""
     if "idx_to_group_img" not in batch:
         image = encoder(batch["image"])

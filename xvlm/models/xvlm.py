@@ -21,12 +21,14 @@ from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.fusion_passes import FusionPass, Negatives, encoder_of, feature, match
 from vlp.nn.padding import PaddedLayout, Queries, QuerySubset
 from vlp.nn.recompute import recompute_layers
+from vlp.nn.region_vit import RegionVit
 from vlp.nn.swin_encoder import SwinEncoder
 from vlp.training.compile import compile_layers
 from vlp.training.param_groups import parameter_groups
 from xvlm.models.initial_weights import load_initial_weights
 from xvlm.models.xvlm_module import XvlmModule
 
+ImageEncoder = SwinEncoder | RegionVit
 NEGATIVE_FLOOR = 1e-5  # added to the weights of hard negatives, so that each can be drawn
 
 
@@ -147,9 +149,13 @@ class XvlmBase(XvlmModule):
         return {"bbox_loss": distance, "giou_loss": giou, "box_coord": coord}
 
 
-def vision_encoder(config: Mapping[str, Any]) -> SwinEncoder:
-    """The image encoder that a resolved config chooses."""
-    return SwinEncoder(config["image_res"], config["vision_config"])
+def vision_encoder(config: Mapping[str, Any]) -> ImageEncoder:
+    """The image encoder that a resolved config chooses: CLIP's before Swin, without both DeiT."""
+    if config["use_clip_vit"]:
+        return RegionVit(config["image_res"], config["vision_config"], config["patch_size"], clip=True)
+    if config["use_swin"]:
+        return SwinEncoder(config["image_res"], config["vision_config"])
+    return RegionVit(config["image_res"], config["vision_config"], config["patch_size"])
 
 
 def text_sizes(config: Mapping[str, Any]) -> dict[str, Any]:

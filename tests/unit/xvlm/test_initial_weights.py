@@ -174,7 +174,7 @@ def test_a_task_needs_a_checkpoint(task: str, folder: Path) -> None:
 
 
 def test_names_that_the_hub_does_not_give(tmp_path: Path) -> None:
-    message = r"'swin_base_patch4_window7_224\.ms_in22k'.*put Swin's file at vision_config\.ckpt="
+    message = r"'swin_base_patch4_window7_224\.ms_in22k'.*put the official file at vision_config\.ckpt="
     with pytest.raises(HubError, match=message):
         build(init={"vision": "pretrained", "text": "random"}, vision_config={"ckpt": str(tmp_path / "none.pth")})
     with pytest.raises(HubError, match=r"text encoder 'bert-none'.*give text_encoder=FOLDER"):
@@ -189,7 +189,7 @@ def test_files_that_do_not_fit(tmp_path: Path, folder: Path) -> None:
         (wide, r"wide\.pth does not fit the model: patch_embed.*Check vision_config"),
         (short, r"short\.pth lacks \['layers\.2\.blocks\.1"),
         (saved(tmp_path / "small.pth", small), r"small\.pth: a relative-position bias table of 3 x 3 is too small"),
-        (str(tmp_path / "none.pth"), r"init\.vision=.*none\.pth: no such file; put Swin's file at"),
+        (str(tmp_path / "none.pth"), r"init\.vision=.*none\.pth: no such file; put the official file at"),
     ):
         with pytest.raises(WeightsError, match=message):
             build(init={"vision": path, "text": "random"})
