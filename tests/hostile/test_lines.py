@@ -20,8 +20,10 @@ from tests.hostile.test_bytes import TIMES, WAYS, in_time
 from tests.tokenizers import folder_of_vocabulary
 from tests.unit.data.jsonl.files import binary, write_lines
 from tests.unit.data.lists import VOCABULARY
+from tests.unit.xvlm import small_runs
 from tests.unit.xvlm.test_data import streams
 from vlp.data.errors import DataError
+from vlp.yaml_dialect.run import run
 from xvlm.dataset import DATA
 
 ELEMENTS = [{"caption": "a dog", "bb": [5, 5, 20, 15]}, {"caption": "snow", "bb": [0, 0, 40, 30]}]
@@ -108,6 +110,49 @@ def test_a_file_that_does_not_serve_is_refused_by_name(name: str, tmp_path: Path
     said = caught.value.plain
     keeps_its_promise(Row(LINES, "Pretrain", 1, (says, str(tmp_path / "odd"))), Ended(1, said))
     assert "\n" not in said
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    small_runs.write_data(folder)
+    return folder
+
+
+def run_on(folder: Path, output: Path, rows: list[Any], workers: int = 0) -> str:
+    """How a run on pairs of ``rows`` ends: its message, nothing if it is complete."""
+    path = write_lines(output / "odd.jsonl", rows)
+    keys = {"train_file": [str(path)], "output_dir": str(output / "run"), "num_workers": workers}
+    try:
+        run(small_runs.BASELINE, "Pretrain", small_runs.config_of(folder, schedular={"epochs": 1}, **keys))
+    except SystemExit as end:
+        return str(end.code)
+    return ""
+
+
+def pair(number: int) -> dict[str, Any]:
+    return {"image_rpath": f"{number}.png", "caption": "w1 w2"}
+
+
+def test_a_run_says_how_many_rows_it_left_out(
+    small_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [pair(0), b"{", pair(1), {"image_rpath": "99.png", "caption": "w1"}, pair(2), {"image_rpath": "3.png"}]
+    assert run_on(small_run, tmp_path, rows) == ""
+    said = capsys.readouterr().out
+    assert "skipped " in said and "(images: odd): they could not be read" in said
+    assert '"data/skipped/images: odd"' in (tmp_path / "run/metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_run_ends_where_rows_serve_no_more(
+    small_run: Path, tmp_path: Path, workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = run_on(small_run, tmp_path, [pair(0), *[{"caption": "w1"}] * 200], workers)
+    row = Row(LINES, "Pretrain", 1, (f"{tmp_path}/odd.jsonl: line at byte ", "lacks 'image_rpath'", "20 rows in a row"))
+    printed = "".join(capsys.readouterr())
+    keeps_its_promise(row, Ended(1, f"{printed}\n{found}"))
+    assert found.startswith("error: ") and "\n" not in found
 
 
 @pytest.mark.parametrize("how", WAYS)
