@@ -122,7 +122,7 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_on(folder: Path, output: Path, rows: list[Any], workers: int = 0) -> str:
     """How a run on pairs of ``rows`` ends: its message, nothing if it is complete."""
     path = write_lines(output / "odd.jsonl", rows)
-    keys = {"train_file": [str(path)], "output_dir": str(output / "run"), "num_workers": workers}
+    keys: dict[str, Any] = {"train_file": [str(path)], "output_dir": str(output / "run"), "num_workers": workers}
     try:
         run(small_runs.BASELINE, "Pretrain", small_runs.config_of(folder, schedular={"epochs": 1}, **keys))
     except SystemExit as end:

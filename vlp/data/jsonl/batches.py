@@ -24,7 +24,7 @@ from vlp.data.read_guard import ReadGuard
 
 Sample = dict[str, Any]
 Reader = Callable[[Row, SampleKey, str], Sample]
-_ADVICE = "mend the rows that are named, or take them out"
+_ADVICE = "`python -m vlp.data.jsonl check` names the rows: mend them, or take them out"
 _TRIED = 20  # rows of each file or folder that are read before a run starts, until one serves
 
 
