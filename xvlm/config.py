@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from vlp.config.kinds import Count, Name, Positive, Share, Switch, Text
+from vlp.config.paths import MustExist
 from vlp.config.schema import Schema, key, with_defaults
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.keys import (
@@ -47,6 +48,9 @@ from epic_vlp.keys import with_region_epic_keys  # isort: skip
 _PAIRS = [f"data/pretrain_4m/{name}" for name in ("coco", "vg", "sbu", "cc3m")]
 _REGIONS = [f"data/pretrain_4m/{name}" for name in ("coco_objs", "vg_objs", "vg_regions")]
 _REFCOCO = ["data/finetune/refcoco+_val.json", "data/finetune/refcoco+_test.json"]
+
+
+DetFile = Annotated[Text, MustExist(advice="; docs/data.md says how to make it")]
 
 
 class RegionKeys(Schema):
@@ -174,9 +178,17 @@ class ReferenceKeys(EvaluateKeys, ImageRootKeys, TokensKeys, FinetuningKeys):
 
     train_file: TrainFiles = key(["data/finetune/refcoco+_train.json"], "the lists of training pairs")
     test_file: TestFiles = key([*_REFCOCO], "the lists of phrases to find")
-    refcoco_data: Folder = key("data/finetune/", "folder of refcoco+/refs(unc).p and refcoco+/instances.json")
+    refcoco_data: Folder = key(
+        "data/finetune/", "folder of refcoco+/refs(unc).p and refcoco+/instances.json; empty: test_file has all of it"
+    )
     batch_size: Positive = key(20, "pairs of a GPU")
     vlue_test: Switch = key(False, "test_file is VLUE's, which holds boxes, sizes and detections itself")
+
+    def relations(self) -> Iterator[str]:
+        yield from super().relations()
+        for name in ("refcoco_data", "det_file"):
+            if not self.vlue_test and getattr(self, name, "-") == "":
+                yield f"{name} is empty: only vlue_test=True, whose test_file has it all, needs none"
 
 
 @with_defaults(output_dir="output/refcoco", image_root="images/coco/", **optimisation(2e-5, 5))
@@ -190,7 +202,7 @@ class GroundingKeys(ReferenceKeys, ContrastKeys):
         9, "text layer whose attention is read; --block_num -1: the file's"
     )
     epochs: Annotated[int, Ge(-1), Flag(unset=-1)] = key(-1, "passes over the training set; -1: schedular.epochs")
-    det_file: OneFile = key("data/finetune/refcoco+/dets.json", "the detector's boxes")
+    det_file: DetFile = key("data/finetune/refcoco+/dets.json", "the detector's boxes; empty: test_file has them")
     coco_file: Name = key("data/finetune/refcoco+/cocos.json", "official, without effect")
 
     def relations(self) -> Iterator[str]:

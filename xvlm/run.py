@@ -5,7 +5,8 @@ r"""Run a task of X-VLM on the GPUs of one machine or of several.
     python3 run.py --task "itr_coco" --dist "gpu0" --evaluate --output_dir "output/itr_coco" --checkpoint "best.pth"
 Several machines: --dist "all" on each, with NNODES, NODE_RANK, MASTER_ADDR and, if need be, NPROC_PER_NODE and
 MASTER_PORT in the environment (officially they are edited here).
-Any key of the scripts' YAML files may follow: resume_from=auto optimizer.lr=5e-5
+Any key of the scripts' YAML files may follow: resume_from=auto optimizer.lr=5e-5. Of a task of two scripts each gets
+the keys that it has.
 
 Source: docs/official/xvlm.md §1.
 """
@@ -25,6 +26,7 @@ from typing import Any, NoReturn
 
 from vlp.config.nearest import did_you_mean
 from vlp.yaml_dialect.paths import in_hdfs
+from xvlm.config import COMMANDS
 from xvlm.tasks import SELF_CRITICAL, TASKS, Task, task_of
 
 
@@ -63,8 +65,10 @@ def main(argv: Sequence[str]) -> int:
     task = checked_task(args)
     print(f"{NNODES=} {NPROC_PER_NODE=} {MASTER_ADDR=} {MASTER_PORT=} {NODE_RANK=}", flush=True)
     Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-    for command in task.commands(args, task):
-        whole = [*launch, *command, *args.items]
+    commands = [*task.commands(args, task)]
+    for command in commands:
+        others = [other[0] for other in commands if other[0] != command[0]]
+        whole = [*launch, *command, *(item for item in args.items if meant_for(item, command[0], others))]
         print(shlex.join([*(f"{name}={value}" for name, value in variables.items()), *whole]), flush=True)
         if status := call(whole, {**os.environ, **variables}):
             print(f"error: {command[0]} ended with status {status}", file=sys.stderr)
@@ -73,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    """The flags of a command line, and ``items``, which every script gets."""
+    """The flags of a command line, and ``items`` for the scripts."""
     made = argparse.ArgumentParser(prog="run.py", allow_abbrev=False)
     made.add_argument("--task", required=True, help=", ".join([*TASKS]))
     made.add_argument("--dist", required=True, help="all (several machines), 1 (this one), f4, l4, gpu0 … gpu8")
@@ -121,6 +125,13 @@ def checked_task(args: argparse.Namespace) -> Task:
                 f"{folder}: no such folder: --task {args.task} reads its images; docs/xvlm.md says where they come from"
             )
     return task
+
+
+def meant_for(item: str, script: str, others: Sequence[str]) -> bool:
+    """Whether a ``key=value`` is for ``script``: not where another script of the task alone has the key."""
+    key = item.partition("=")[0].split(".")[0]
+    lacks, *found = (key not in COMMANDS[Path(name).stem].schema.model_fields for name in (script, *others))
+    return not lacks or all(found)
 
 
 def launcher(dist: str) -> tuple[list[str], dict[str, str]]:

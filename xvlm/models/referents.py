@@ -8,6 +8,7 @@ from pathlib import Path
 from vlp.evaluation.grounding import Referent
 from vlp.evaluation.referent_model import ReferentModel
 from vlp.evaluation.referents import read_listed_referents, read_referents
+from xvlm.dataset import files
 
 
 class XvlmReferentModel(ReferentModel):
@@ -15,6 +16,6 @@ class XvlmReferentModel(ReferentModel):
 
     def referents(self) -> Mapping[int, Referent]:
         if self.config["vlue_test"]:
-            return read_listed_referents(self.config["test_file"])
+            return read_listed_referents(files(self.config["test_file"]))
         detections = self.config.get("det_file")
         return read_referents(Path(self.config["refcoco_data"]), None if detections is None else Path(detections))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 
 from tests.launch.xvlm.launcher import Run, XvlmLauncher
 from vlp.checkpoint.weights import sha256_of_file
+from vlp.evaluation.referents import read_referents
 
 
 class Task(NamedTuple):
@@ -145,6 +147,27 @@ def test_files_of_another_stage(xvlm: XvlmLauncher, vanilla: Run) -> None:
         run = xvlm.run(script, "--evaluate", "--checkpoint", xvlm.pretrained, check=False)
         assert run.status == 1 and "Traceback" not in run.output, run.output
         assert message in run.output.splitlines()[-1], run.output
+
+
+@pytest.mark.parametrize("script", ["Grounding", "Grounding_bbox"])
+def test_a_list_that_brings_its_boxes_along(
+    script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run], tmp_path: Path
+) -> None:
+    """VLUE's: the score of RefCOCO+'s phrases, whose boxes, sizes and detections are written into the list."""
+    lists = xvlm.data / "lists"
+    found = read_referents(lists, lists / "refcoco+" / "dets.json")
+    rows = [row for split in ("val", "test") for row in json.loads((lists / f"refcoco+_{split}.json").read_text())]
+    for row in rows:
+        of = found[row["ref_id"]]
+        row |= {"bbox": of.box, "dets": of.proposals, "width": of.width, "height": of.height}
+    (tmp_path / "vlue.json").write_text(json.dumps(rows))
+    checkpoint = tuned(script).directory / BEST
+    items = ("vlue_test=True", f"test_file={tmp_path / 'vlue.json'}", "refcoco_data=")
+    results = score(xvlm, script, checkpoint, *items, *(["det_file="] if script == "Grounding" else [])).results
+    counts = Counter(found[row["ref_id"]].split for row in rows)
+    shares = score(xvlm, script, checkpoint).results["metrics"]
+    correct = sum(shares[f"{name}_d"] * count for name, count in counts.items())
+    assert results["metrics"] == {"val_score": pytest.approx(correct / len(rows))}
 
 
 def test_bs_is_the_batch_of_all_processes(xvlm: XvlmLauncher) -> None:

@@ -360,6 +360,7 @@ def test_the_fusion_layers_read_what_the_image_encoder_gives() -> None:
         ("Pretrain", ["images.batchsize=3"], "unknown config key 'images.batchsize'; did you mean 'images.batch_size'"),
         ("Grounding_bbox_pretrain", ["train_file_regions=[]"], "train_file_regions is empty"),
         ("Grounding", ["--block_num", "3"], "block_num=3: the fusion layers are 6 to 11"),
+        ("Grounding", ["det_file="], "det_file is empty: only vlue_test=True"),
         ("Grounding", ["--epochs", "0"], "^--epochs 0: expected a whole number of passes"),
         ("VQA", ["--output_hdfs", "hdfs://a"], "^--output_hdfs hdfs://a: HDFS is not written"),
         ("Captioning", ["--scst"], "^--scst: self-critical training is not part of this code"),

@@ -137,6 +137,10 @@ def test_flags_reach_the_scripts(started: list[Any]) -> None:
     first, second = scripts(started, "coco_capt_domain", "--config", "my.yaml", "resume_from=auto")
     assert "--config my.yaml" in first and "--config ./configs/Captioning.yaml" in second
     assert first.endswith("resume_from=auto") and second.endswith("resume_from=auto")
+    given = ("images.caption_key=caption", "num_beams=2", "optimizer.lr=1e-5", "imges.x=1")
+    first, second = scripts(started, "coco_capt_domain", *given)
+    assert first.endswith(f"{S} images.caption_key=caption optimizer.lr=1e-5 imges.x=1")
+    assert second.endswith(f"{S} num_beams=2 optimizer.lr=1e-5 imges.x=1")
 
 
 def test_what_leaves_the_domain_stage_out(started: list[Any]) -> None:
