@@ -47,6 +47,7 @@ class AlbefDemo(YamlDemo):
 
     def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
         return [
+            *("--text_encoder", str(sizes.language_model)),
             f"image_res={IMAGE_RES}",
             f"bert_config.vocab_size={vocab_size}",
             f"queue_size={QUEUED_BATCHES * sizes.batch * sizes.processes}",

@@ -74,11 +74,11 @@ class XvlmDemo(YamlDemo):
         return ["image_key=image_rpath", "is_image_rpath=True", f"batch_size={sizes.batch}"]
 
     def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
-        return [f"text_config.vocab_size={vocab_size}"]
+        return [f"text_encoder={sizes.language_model}", f"text_config.vocab_size={vocab_size}"]
 
     def captions(self, sizes: Sizes, held: Held, name: str) -> Captions:
         reader: PairReader = held.datamodule.sources["images"].read
-        images = RowImages("image", ImageRoot(str(sizes.path("data", "raw"))))
+        images = RowImages("image", ImageRoot(str(sizes.path("data", "raw")), "image_root"))
         transform = EvalTransform(held.model.config["image_res"])
         rows = json.loads(lists(sizes, name).read_text(encoding="utf-8"))
         return _Captions(rows, PairReader(images, "caption", reader.texts, transform), sizes.seed)

@@ -68,8 +68,8 @@ class YamlDemo(DemoBaseline):
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
         items = [
             *_flags(sizes),
-            *self.streams(sizes),
             *self.shared(sizes, vocab_size),
+            *self.streams(sizes),
             *self.learning,
             f"max_steps={sizes.steps}",
             *(self._epic(sizes) if name == "epic" else []),
@@ -81,9 +81,9 @@ class YamlDemo(DemoBaseline):
         items = [
             *("--evaluate", "--checkpoint", str(self.checkpoint(sizes, name))),
             *_flags(sizes),
+            *self.shared(sizes, vocab_size),
             *(f"{split}_file={lists(sizes, f'coco_{split}.json')}" for split in ("val", "test")),
             f"image_root={sizes.path('data', 'raw')}",
-            *self.shared(sizes, vocab_size),
             *(f"batch_size_{part}={sizes.batch}" for part in ("train", "test")),
             f"k_test={min(64, sizes.test_images, sizes.val_images)}",
         ]
@@ -145,7 +145,7 @@ def lists(sizes: Sizes, *name: str) -> Path:
 
 
 def _flags(sizes: Sizes) -> list[str]:
-    return ["--text_encoder", str(sizes.language_model), "--seed", str(sizes.seed), "num_workers=0"]
+    return ["--seed", str(sizes.seed), "num_workers=0"]
 
 
 def _torchrun(sizes: Sizes, script: str, output: Path, items: list[str]) -> list[str]:
