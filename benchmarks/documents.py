@@ -17,12 +17,15 @@ HEADINGS = {
     "epic_cached": "EPIC, saliency cache",
     "epic_momentum": "EPIC, momentum model",
 }
+# The step of a baseline's region stream, under the names of its step of images.
+OF_REGIONS = {"vanilla_official": "region_official", "vanilla": "region"}
 TITLES = {
     "meter_official": "METER, CLIP-B/16, 288 px",
     "meter_ablation": "METER, CLIP-B/32, 224 px",
     "vilt_official": "ViLT, 384 × 384",
     "vilt_widest": "ViLT, 384 × 608",
     "albef_official": "ALBEF, ViT-B/16, 256 px",
+    "xvlm_official": "X-VLM, Swin-B, 224 px",
 }
 FLOPS = Column("", "flops", ".3f")
 RAN = (
@@ -42,8 +45,11 @@ def cost_table() -> Iterator[str]:
 
 
 def rows_of(result: Mapping[str, Any], title: str) -> Iterator[str]:
-    """A row of FLOPs, and one for every other figure that the result holds."""
+    """A row of FLOPs, one of the region stream's where there is one, and one for every other figure that it holds."""
     yield _row(title, FLOPS, result, HEADINGS)
+    if OF_REGIONS["vanilla"] in result["flops"]:
+        flops = {name: result["flops"][of_regions] for name, of_regions in OF_REGIONS.items()}
+        yield _row("– a step of the region stream", FLOPS, {"flops": flops}, HEADINGS)
     for column in RAN:
         if any(value is not None for value in result.get(column.key, {}).values()):
             yield _row(f"– {column.title}", column, result, HEADINGS)

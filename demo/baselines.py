@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from demo.albef_demo import AlbefDemo
 from demo.baseline import DemoBaseline
-from demo.judgement import albef_judgement, meter_judgement, vilt_judgement
+from demo.judgement import albef_judgement, meter_judgement, vilt_judgement, xvlm_judgement
 from demo.sacred_demo import SacredDemo
-from demo.yaml_demo import YamlDemo
+from demo.xvlm_demo import XvlmDemo
 from vlp.baseline import get_baseline
 
 BASELINES: dict[str, DemoBaseline] = {
@@ -19,7 +20,7 @@ BASELINES: dict[str, DemoBaseline] = {
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=1e-3", "warmup_steps=0.1"),
     ),
-    "albef": YamlDemo(
+    "albef": AlbefDemo(
         get_baseline("albef"),
         "demo_albef",
         500,
@@ -27,5 +28,14 @@ BASELINES: dict[str, DemoBaseline] = {
         albef_judgement,
         # Nothing in it is trained before; the first 100 steps run at the rate that a warm-up starts with.
         learning=("optimizer.lr=1e-3", "schedular.lr=1e-3", "schedular.warmup_lr=3e-4", "momentum=0.98"),
+    ),
+    "xvlm": XvlmDemo(
+        get_baseline("xvlm"),
+        "demo_xvlm",
+        600,
+        0.25,
+        xvlm_judgement,
+        # Nothing in it is trained before.
+        learning=("optimizer.lr=1e-3", "schedular.lr=1e-3", "optimizer.lr_mult=1"),
     ),
 }

@@ -55,10 +55,19 @@ def vilt_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
 
 def albef_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
     """``ids`` (1, n) with the batch's image: the cross-attention of ALBEF's fusion layers."""
+    patch = model.config["vision_config"]["patch_size"]
+    return _fusion_judgement(model, batch, ids, model.visual_encoder(batch["image"]), patch)
+
+
+def xvlm_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
+    """``ids`` (1, n) with the batch's image: the cross-attention of X-VLM's fusion layers."""
+    return _fusion_judgement(model, batch, ids, model.vision_encoder(batch["image"]), model.config["patch_size"])
+
+
+def _fusion_judgement(model: Any, batch: dict[str, Any], ids: Tensor, image: Tensor, patch: int) -> Judgement:
     attention = model.bert.layers[-2].crossattention.self
-    image = model.visual_encoder(batch["image"])
     with kept_map(attention):
         states = model.bert(ids, PaddedLayout(batch["text_masks"].bool()), image, Seen())
         attention_map = attention.attention_map
-    side = model.config["image_res"] // model.config["vision_config"]["patch_size"]
+    side = model.config["image_res"] // patch
     return Judgement(model.epic.head(states), attention_map, (side, side))

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from demo.baseline import Curve, DemoBaseline, Held, Metrics
+from demo.baseline import DemoBaseline, Held, Metrics
 from demo.sizes import Sizes
-from vlp.data.json.convert import make_lists
-from vlp.data.json.dataset import Roots
-from vlp.data.json.datasets import PretrainDataset
 from vlp.data.json.text import pre_caption
-from vlp.data.json.transforms import EvalTransform
 from vlp.yaml_dialect.baseline import YamlBaseline
 
-IMAGE_RES = 80  # the images are drawn in this size
 CAPTIONS_PER_IMAGE = 2
-QUEUED_BATCHES = 16
 OF_RETRIEVAL = {"tr": "txt", "ir": "img"}
+
+
+class Captions(Protocol):
+    """A caption of each of a list's images, with the whole image."""
+
+    rows: Sequence[Mapping[str, Any]]  # of the list; "image" names a file below the raw data
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Any:
+        """A sample, as the collator takes it."""
 
 
 @dataclass(frozen=True)
 class YamlDemo(DemoBaseline):
-    """ALBEF.
+    """A subclass says what its baseline reads and trains.
 
     Attributes:
         learning: items that say how fast so small a model learns in so few steps.
@@ -40,32 +45,32 @@ class YamlDemo(DemoBaseline):
     description: YamlBaseline
     learning: Sequence[str]
 
-    form: ClassVar = "JSON lists"
-    objectives: ClassVar = "image-text contrast, image-text matching and masked language modelling"
-    curves: ClassVar = (
-        Curve("MLM loss", "train/loss_mlm", "Masked tokens, from the sentence and the image."),
-        Curve("ITM loss", "train/loss_itm", "Of a pair and two hard negatives: 0.64 is what their numbers alone give."),
-        Curve("ITA loss", "train/loss_ita", "Image-text contrast over the batch and the queues."),
-    )
+    # What is the baseline's own --------------------------------------------------------------------------
 
-    def converted(self, sizes: Sizes) -> Path:
-        return lists(sizes, "coco.manifest.json")
+    @abstractmethod
+    def streams(self, sizes: Sizes) -> list[str]:
+        """The items of pre-training that name its data, its batch and its length."""
 
-    def convert(self, sizes: Sizes) -> None:
-        make_lists("coco", sizes.path("data", "raw"), lists(sizes))
+    @abstractmethod
+    def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
+        """The items that every command shares."""
+
+    @abstractmethod
+    def captions(self, sizes: Sizes, held: Held, name: str) -> Captions:
+        """A caption of every image of the list ``name``."""
+
+    @abstractmethod
+    def outputs(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:
+        """What the pre-training model says of a batch."""
 
     # Commands --------------------------------------------------------------------------------------------
 
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
-        pairs = sizes.batch * sizes.processes
-        batches = max(CAPTIONS_PER_IMAGE * sizes.train_images // pairs, 1)
         items = [
-            f"train_file={lists(sizes, 'coco.json')}",
-            *_shared(sizes, vocab_size),
-            f"batch_size={sizes.batch}",
-            "mlm_probability=0.4",
+            *_flags(sizes),
+            *self.shared(sizes, vocab_size),
+            *self.streams(sizes),
             *self.learning,
-            f"schedular.epochs={math.ceil(sizes.steps / batches)}",
             f"max_steps={sizes.steps}",
             *(self._epic(sizes) if name == "epic" else []),
         ]
@@ -75,8 +80,10 @@ class YamlDemo(DemoBaseline):
         """Zero-shot retrieval; the val split is scored, too."""
         items = [
             *("--evaluate", "--checkpoint", str(self.checkpoint(sizes, name))),
+            *_flags(sizes),
+            *self.shared(sizes, vocab_size),
             *(f"{split}_file={lists(sizes, f'coco_{split}.json')}" for split in ("val", "test")),
-            *_shared(sizes, vocab_size),
+            f"image_root={sizes.path('data', 'raw')}",
             *(f"batch_size_{part}={sizes.batch}" for part in ("train", "test")),
             f"k_test={min(64, sizes.test_images, sizes.val_images)}",
         ]
@@ -99,10 +106,10 @@ class YamlDemo(DemoBaseline):
         """Masked-token accuracy and ITC on the val split: officially, pre-training has no validation."""
         torch.manual_seed(sizes.seed)
         held = self.load(sizes, name)
-        dataset = captions_of(sizes, held, "coco_val.json")
+        dataset: Any = self.captions(sizes, held, "coco_val.json")
         right = chosen = 0
         for batch in DataLoader(dataset, sizes.batch, collate_fn=held.datamodule.collate):
-            outputs = held.model(batch, 0.0)
+            outputs = self.outputs(held.model, batch)
             right += int((outputs["mlm_logits"].argmax(dim=-1) == outputs["mlm_labels"]).sum())
             chosen += len(outputs["mlm_labels"])
         of_epic = held.model.epic.metrics.compute(held.model.device) if held.model.epic is not None else {}
@@ -123,7 +130,7 @@ class YamlDemo(DemoBaseline):
         return {**config, "checkpoint": str(path), "resume_from": None}
 
     def test_images(self, sizes: Sizes, held: Held, count: int) -> Iterable[tuple[dict[str, Any], Image.Image]]:
-        dataset = captions_of(sizes, held, "coco_test.json")
+        dataset = self.captions(sizes, held, "coco_test.json")
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
             batch = held.datamodule.collate([dataset[index]])
             yield batch, Image.open(sizes.path("data", "raw", dataset.rows[index]["image"])).convert("RGB")
@@ -137,22 +144,8 @@ def lists(sizes: Sizes, *name: str) -> Path:
     return sizes.path("data", "lists", *name)
 
 
-def captions_of(sizes: Sizes, held: Held, name: str) -> PretrainDataset:
-    """A caption of every image of a list, with the whole image."""
-    root = Roots({"image_root": str(sizes.path("data", "raw"))})
-    return PretrainDataset([lists(sizes, name)], root, EvalTransform(held.model.config["image_res"]), sizes.seed)
-
-
-def _shared(sizes: Sizes, vocab_size: int) -> list[str]:
-    """What every command of the demo shares."""
-    return [
-        *("--text_encoder", str(sizes.language_model), "--seed", str(sizes.seed)),
-        f"image_root={sizes.path('data', 'raw')}",
-        f"image_res={IMAGE_RES}",
-        f"bert_config.vocab_size={vocab_size}",
-        f"queue_size={QUEUED_BATCHES * sizes.batch * sizes.processes}",
-        "num_workers=0",
-    ]
+def _flags(sizes: Sizes) -> list[str]:
+    return ["--seed", str(sizes.seed), "num_workers=0"]
 
 
 def _torchrun(sizes: Sizes, script: str, output: Path, items: list[str]) -> list[str]:

@@ -45,9 +45,10 @@ def identity_in_config(baseline: Baseline, config: Mapping[str, Any], settings: 
     if not settings.enabled or settings.masking != "saliency":
         raise ValueError(f"saliency_cache: only EPIC with epic.masking=saliency reads saliency ({parts.switch})")
     if not parts.fixed_views:
+        instead = "epic.teacher=momentum is the cheap teacher here: it needs no second model"
         raise ValueError(
             f"saliency_cache: {baseline.title} sees another view of an image each time, and cached scores are exact on "
-            "a fixed one alone; epic.teacher=momentum is the cheap teacher here: it needs no second model"
+            f"a fixed one alone; {instead if parts.momentum_model else 'leave it out, and give teacher_path'}"
         )
     return {
         "baseline": baseline.name,

@@ -133,6 +133,7 @@ TARGETS = {
     "meter_official": {"vanilla": 0.74, "epic": 1.06, "epic_cached": 0.93},
     "vilt_official": {"vanilla": 0.84, "epic": 1.40, "epic_cached": 1.28},
     "albef_official": {"vanilla": 0.83, "epic": 1.08, "epic_momentum": 0.90},
+    "xvlm_official": {"vanilla": 0.74, "epic": 1.05, "epic_cached": 0.85},
 }
 
 

@@ -17,7 +17,7 @@ def steps(request: pytest.FixtureRequest) -> Steps:
     return BASELINES[request.param]("tiny")
 
 
-OURS = ("vanilla", "epic", "epic_cached", "epic_momentum")
+OURS = ("vanilla", "epic", "epic_cached", "epic_momentum", "region")
 OUR_STEPS = [(baseline, name) for baseline, steps in BASELINES.items() for name in steps.variants if name in OURS]
 
 
@@ -52,3 +52,19 @@ def test_the_batch_is_that_of_albef_s_loader() -> None:
     words = [length - 1 for length in LENGTHS]  # all but [CLS]
     assert batch["epic_masked_count"] == sum(-(-35 * count // 100) for count in words)
     assert batch["epic_text_with_sep"].tokens.mask.sum(dim=1).tolist() == [length + 1 for length in LENGTHS]
+
+
+def test_the_batch_is_that_of_x_vlm_s_loaders() -> None:
+    """docs/official/xvlm.md §2, §3: the official share of images among the texts of regions, 48 of 128."""
+    batch = BASELINES["xvlm"]("tiny").batch([*LENGTHS, 6, 8, 10])
+    regions = batch["regions"]
+    assert batch["image"].shape == (8, 3, 64, 64) and regions["image"].shape == (3, 3, 64, 64)
+    assert regions["idx_to_group_img"].bincount().tolist() == [3, 3, 2]
+    assert regions["image_atts"].tolist() == [[1, 1, 0, 0, 0]] * 8
+    for stream in (batch, regions):
+        lengths = stream["text_masks"].sum(dim=1)
+        assert sorted(lengths.tolist()) == sorted([*LENGTHS, 6, 8, 10])
+        chosen = stream["text_labels_mlm"] != -100
+        assert len(stream["plan"]["mlm"].row) == chosen.sum() > 0 and not chosen[:, 0].any()
+        assert chosen.sum(dim=1).tolist() == [min(8, max(1, round(n * 0.25))) for n in lengths.tolist()]
+        assert stream["epic_masked_count"] == sum(-(-35 * (n - 1) // 100) for n in lengths.tolist())

@@ -17,6 +17,7 @@ from epic_common.consistency import ConsistencyHead
 from tests.unit.albef import small as albef_small
 from tests.unit.meter import small as meter_small
 from tests.unit.vilt import small as vilt_small
+from tests.unit.xvlm import small as xvlm_small
 from vlp.nn.attention import attention_weights
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
@@ -39,7 +40,8 @@ def inferred(model: Any, batch: dict[str, Any]) -> Tensor:
 
 
 def fused(model: Any, batch: dict[str, Any]) -> Tensor:
-    layout, image = PaddedLayout(batch["text_masks"].bool()), model.visual_encoder(batch["image"])
+    encoder = model.vision_encoder if hasattr(model, "vision_encoder") else model.visual_encoder
+    layout, image = PaddedLayout(batch["text_masks"].bool()), encoder(batch["image"])
     return model.text_encoder.bert(batch["text_ids"], layout, image, Seen())
 
 
@@ -68,6 +70,14 @@ CASES = {
         albef_small.BERT["hidden_size"],
         fused,
     ),
+    "xvlm": Case(
+        lambda: xvlm_small.pretraining().eval(),
+        xvlm_small.pretraining_batch([6]),
+        (xvlm_small.SIDE, xvlm_small.SIDE),
+        vlp.nn.attention,
+        xvlm_small.TEXT["hidden_size"],
+        fused,
+    ),
 }
 
 
@@ -79,6 +89,7 @@ def case(baseline: str) -> Case:
 @pytest.fixture
 def model(case: Case) -> Any:
     model = case.model().double()
+    torch.manual_seed(0)  # a head by which some patch speaks for the token
     model.epic = SimpleNamespace(head=ConsistencyHead(case.width).double())
     torch.nn.init.normal_(model.epic.head.beta.weight)
     return model

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from albef.config import COMMANDS
 from demo.baselines import BASELINES
 from demo.settings import REPOSITORY, Settings, parse
 from vlp.sacred_dialect.baseline import sacred_baselines
@@ -70,15 +69,16 @@ def albef(tmp_path: Path) -> Settings:
 
 
 def read(settings: Settings, name: str) -> dict[str, dict[str, Any]]:
-    """The configurations that ALBEF's scripts read from the commands of the run ``name``."""
+    """The configurations that the baseline's scripts read from the commands of the run ``name``."""
+    scripts = settings.description.scripts
     configs = {}
     for kind, command in commands_of(settings, name).items():
         script = {"pretraining": "Pretrain", "retrieval": "Retrieval"}[kind]
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=3", f"{script}.py"]
         assert command[1:6] == launcher
-        shown = f"cd albef && torchrun --standalone --nproc_per_node=3 {script}.py --config "
+        shown = f"cd {settings.baseline} && torchrun --standalone --nproc_per_node=3 {script}.py --config "
         assert settings.about.shown(command).startswith(shown)
-        configs[kind] = resolved(COMMANDS[script], command[6:])
+        configs[kind] = resolved(scripts[script].command, command[6:])
     return configs
 
 
@@ -104,6 +104,41 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
     differing = [key for key, value in pretraining.items() if vanilla["pretraining"][key] != value]
     assert sorted(differing) == ["epic", "output_dir", "teacher_path"]
     assert pretraining["teacher_path"] == str(albef.checkpoint("vanilla"))
+
+
+@pytest.fixture
+def xvlm(tmp_path: Path) -> Settings:
+    sizes = ("--steps", "9", "--batch", "6", "--processes", "3", "--seed", "5", "--train-images", "30")
+    return parse(["--baseline", "xvlm", "--output", str(tmp_path), *sizes])
+
+
+def test_commands_of_x_vlm_are_read_by_its_scripts(xvlm: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """60 captions in batches of 3 times 6 make epochs of 4 iterations and 2 steps of regions."""
+    monkeypatch.chdir(REPOSITORY / "xvlm")
+    for folder in ("lists", "streams/coco", "streams/vg_regions", "raw"):
+        xvlm.path("data", folder).mkdir(parents=True)
+    for name in ("coco_val.json", "coco_test.json"):
+        xvlm.path("data", "lists", name).touch()
+    for name in ("vanilla", "epic"):
+        xvlm.checkpoint(name).parent.mkdir(parents=True)
+        xvlm.checkpoint(name).touch()
+    vanilla, epic = (read(xvlm, name) for name in ("vanilla", "epic"))
+    for config in (*vanilla.values(), *epic.values()):
+        assert (config["seed"], config["text_config"]["vocab_size"], config["image_res"]) == (5, 99, 128)
+        assert config["text_encoder"] == str(xvlm.language_model) and config["text_config"]["hidden_size"] < 768
+    pretraining, retrieval = epic["pretraining"], epic["retrieval"]
+    assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["train_dataset_size"]) == (
+        9,
+        2,
+        60,
+    )
+    assert pretraining["train_file_regions"] == str(xvlm.path("data", "streams", "vg_regions"))
+    assert pretraining["regions"]["batch_size"] == 6 and pretraining["regions"]["max_images"] == 2
+    assert retrieval["evaluate"] and retrieval["checkpoint"] == str(xvlm.checkpoint("epic"))
+    assert epic["pretraining"]["epic"]["enabled"] and not vanilla["pretraining"]["epic"]["enabled"]
+    differing = [key for key, value in pretraining.items() if vanilla["pretraining"][key] != value]
+    assert sorted(differing) == ["epic", "output_dir", "teacher_path"]
+    assert pretraining["teacher_path"] == str(xvlm.checkpoint("vanilla"))
 
 
 def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

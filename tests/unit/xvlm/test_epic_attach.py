@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,15 +21,13 @@ from tests.tokenizers import tokenizer_from_files
 from tests.unit.albef.epic import SIZES as ALBEF_SIZES
 from tests.unit.albef.small import pretraining as albef
 from tests.unit.small_parts import stirred
-from tests.unit.xvlm import small_runs
 from tests.unit.xvlm.epic import SIZES
 from tests.unit.xvlm.small import IMAGE, config_of, pretraining_batch
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.tokenizers import load_tokenizer
+from xvlm.baseline import BASELINE
 from xvlm.models.epic_xvlm import EPIC, XvlmEpic
 from xvlm.models.model_pretrain import XVLM
-
-BASELINE = replace(small_runs.BASELINE, extension=EPIC)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,13 @@ import pytest
 import torch
 
 from tests.unit.training.test_host_waits import BatchWaits
-from tests.unit.xvlm import small_runs
 from tests.unit.xvlm.small_runs import STEPS, config_of, saved_teacher, write_data
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.training.progress import PlainProgress
 from vlp.training.run import train
 from vlp.yaml_dialect.run import Built, build, finish
-from xvlm.models.epic_xvlm import EPIC
+from xvlm.baseline import BASELINE
 
-BASELINE = replace(small_runs.BASELINE, extension=EPIC)
 KINDS: dict[str, dict[str, Any]] = {
     "epic": {},
     "on_regions": {"on_regions": True},
@@ -101,6 +98,6 @@ def test_a_broken_run_goes_on_exactly_and_leaves_the_vanilla_model(
     assert ("epic/train/epic_gen" in names) == (epic.get("replacement") != "vlm")
     (weights,) = (tmp_path / "whole").glob("model_state_epoch_*.th")
     file = read_checkpoint(weights)
-    vanilla = small_runs.BASELINE.model(config_of(folder)).state_dict()
+    vanilla = BASELINE.model(config_of(folder)).state_dict()
     assert file["model"].keys() == vanilla.keys()
     assert file["added_model"].keys() == whole.keys() - vanilla.keys()
