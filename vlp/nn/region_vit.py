@@ -54,12 +54,13 @@ class RegionVit(VisionEncoder):
             Regions (B, 1 + patches, width) and whole images (I, 1 + patches, width).
         """
         x = self.norm_pre(self._pos_embed(self.patch_embed(images)))
-        first = len(self.blocks) - self.local_layers
-        for block in self.blocks[:first]:
+        blocks: Any = self.blocks
+        first = len(blocks) - self.local_layers
+        for block in blocks[:first]:
             x = self._run(block, x, None)
         seen = torch.cat([mask, mask.new_ones(len(x), mask.shape[1])])[:, None, None]
         x = torch.cat([x[image_of], x])
-        for block in self.blocks[first:]:
+        for block in blocks[first:]:
             x = self._run(block, x, seen)
         regions, whole = self.norm(x).split([len(image_of), len(images)])
         return regions, whole

@@ -16,6 +16,9 @@ class EvaluateFrom(Callback):
         self.start_eval = start_eval
         self.whole: int | float | None = None
 
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
+
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self.whole is None:
             self.whole = trainer.limit_val_batches

@@ -54,15 +54,13 @@ def load_vision(encoder: nn.Module, source: str, config: Mapping[str, Any]) -> N
         HubError: the hub's cannot be had.
         WeightsError: no such weights, or weights of another size.
     """
-    official, name, names = config["vision_config"]["ckpt"], SWIN, swin_key
-    if config["use_clip_vit"]:
-        name, names = CLIP, str
-    elif not config["use_swin"]:
-        official, name, names = DEIT_FILE, DEIT, str
+    official, name = config["vision_config"]["ckpt"], CLIP if config["use_clip_vit"] else SWIN
+    if not (config["use_clip_vit"] or config["use_swin"]):
+        official, name = DEIT_FILE, DEIT
     key = "" if official == DEIT_FILE else "vision_config.ckpt="
     instead = f"put the official file at {key}{official}, give init.vision=FILE, or init=random"
     if source == "pretrained" and not Path(official).is_file():
-        found = Found.of_hub({names(each): tensor for each, tensor in timm_weights(name, instead).items()}, name)
+        found = Found.of_hub({swin_key(each): tensor for each, tensor in timm_weights(name, instead).items()}, name)
     else:
         found = vision_file(official if source == "pretrained" else source, instead)
     if config["use_clip_vit"]:

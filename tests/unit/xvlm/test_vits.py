@@ -75,7 +75,7 @@ def test_clips_file_is_read_and_gives_clips_states(form: str, tmp_path: Path) ->
 @torch.no_grad()
 def test_deits_file_is_read_and_gives_timms_states(tmp_path: Path) -> None:
     sizes: dict[str, Any] = {"embed_dim": 24, "depth": 3, "num_heads": 2, "patch_size": PATCH}
-    theirs = stirred(timm.create_model("deit_base_patch16_224", img_size=96, num_classes=7, **sizes))
+    theirs: Any = stirred(timm.create_model("deit_base_patch16_224", img_size=96, num_classes=7, **sizes))
     torch.save({"model": theirs.state_dict()}, tmp_path / "deit.pth")
     model = build(init={"vision": str(tmp_path / "deit.pth"), "text": "random"}, **DEIT)
     images = torch.randn(2, 3, 96, 96)
@@ -96,7 +96,7 @@ def test_another_image_size(tmp_path: Path) -> None:
     assert torch.equal(again.vision_encoder.pos_embed, expected)
 
 
-def alone(made: RegionVit, image: Tensor, mask: Tensor) -> Tensor:
+def alone(made: Any, image: Tensor, mask: Tensor) -> Tensor:
     """The states of a region's tokens: from the first of the local layers on there are no others."""
     x = made.norm_pre(made._pos_embed(made.patch_embed(image[None])))
     for block in made.blocks[:1]:
