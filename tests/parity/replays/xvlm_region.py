@@ -39,7 +39,7 @@ def _plain(fixture: Fixture, model: XVLM, batch: Batch) -> Outputs:
     text = yield from plain(fixture, model, batch, Shown(shown.image, shown.mask))
     coord = model.boxes(whole, text, PaddedLayout(batch["text_masks"].bool()))
     yield "output_coord", coord
-    for suffix, of_images in (("", False), ("_all", True)):
+    for suffix, of_images in (("", model.config["calc_image_bbox_loss"]), ("_all", True)):
         model.config["calc_image_bbox_loss"] = of_images
         losses = model.box_losses(coord, batch)
         yield f"loss_bbox{suffix}", losses["bbox_loss"]

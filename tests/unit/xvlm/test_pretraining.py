@@ -19,7 +19,7 @@ from vlp.nn.padding import PaddedLayout
 from vlp.nn.step_plan import step_plan
 from xvlm.models.xvlm import negative_weights
 
-BATCHES = {"images": pretraining_batch, "regions": region_batch}
+BATCHES: dict[str, Any] = {"images": pretraining_batch, "regions": region_batch}
 DRAWN = {
     "images": Negatives(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 2])),
     "regions": Negatives(torch.tensor([2, 0, 1, 4, 3]), torch.tensor([4, 2, 3, 0, 2])),
@@ -44,7 +44,7 @@ def test_every_way_to_compute_a_step_gives_its_losses_and_gradients(changes: dic
 
 
 def test_compiled_layers_give_a_step_s_losses_and_gradients() -> None:
-    sizes = {"text_config": {"num_hidden_layers": 2, "fusion_layer": 1}, "vision_config": {"depths": [2, 1, 1, 1]}}
+    sizes: dict[str, Any] = {"text_config": {"num_hidden_layers": 2, "fusion_layer": 1}, "vision_config": {"depths": [2, 1, 1, 1]}}
     losses, grads = step(pretraining(**sizes), "images")
     others, other_grads = step(pretraining(**sizes, compile="eager"), "images")
     torch.testing.assert_close(others, losses)
