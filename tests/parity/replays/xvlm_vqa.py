@@ -23,16 +23,15 @@ _NAMES = {
 def vqa(fixture: Fixture, mode: str) -> Outputs:
     given, model = fixture.inputs, model_of(fixture, mode)
     yield from loaded_sums(fixture, model)
-    batch: Batch = {ours: tensor(given[official]) for ours, official in _NAMES.items()}
-    batch["answer_counts"] = tensor(given["k"]).tolist()
-    yield "loss", model(batch)["vqa_loss"]
-    if mode == PLAIN:
-        yield from _plain(model, batch)
-    else:
-        yield "answer_loss", _answer_losses(model, batch)
-    ranking = model.rank(batch, tensor(given["cand_ids"]), tensor(given["cand_atts"]))
-    yield "topk_ids", ranking.ids
-    yield "topk_probs", ranking.probabilities
+    batch: Batch = {ours: tensor(given[official]) for ours, official in _NAMES.items() if official in given}
+    if "answer_ids" in batch:
+        batch["answer_counts"] = tensor(given["k"]).tolist()
+        yield "loss", model(batch)["vqa_loss"]
+        yield from _plain(model, batch) if mode == PLAIN else [("answer_loss", _answer_losses(model, batch))]
+    if "cand_ids" in given:
+        ranking = model.rank(batch, tensor(given["cand_ids"]), tensor(given["cand_atts"]))
+        yield "topk_ids", ranking.ids
+        yield "topk_probs", ranking.probabilities
 
 
 def _plain(model: XVLM, batch: Batch) -> Outputs:
