@@ -44,7 +44,10 @@ def test_every_way_to_compute_a_step_gives_its_losses_and_gradients(changes: dic
 
 
 def test_compiled_layers_give_a_step_s_losses_and_gradients() -> None:
-    sizes: dict[str, Any] = {"text_config": {"num_hidden_layers": 2, "fusion_layer": 1}, "vision_config": {"depths": [2, 1, 1, 1]}}
+    sizes: dict[str, Any] = {
+        "text_config": {"num_hidden_layers": 2, "fusion_layer": 1},
+        "vision_config": {"depths": [2, 1, 1, 1]},
+    }
     losses, grads = step(pretraining(**sizes), "images")
     others, other_grads = step(pretraining(**sizes, compile="eager"), "images")
     torch.testing.assert_close(others, losses)
