@@ -26,7 +26,9 @@ OF_RETRIEVAL = {"tr": "txt", "ir": "img"}
 class Captions(Protocol):
     """A caption of each of a list's images, with the whole image."""
 
-    rows: Sequence[Mapping[str, Any]]  # of the list; "image" names a file below the raw data
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """Of the list; "image" names a file below the raw data."""
 
     def __len__(self) -> int: ...
 
