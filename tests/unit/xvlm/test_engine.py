@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from tests.unit.xvlm import task_runs
 from tests.unit.xvlm.small_runs import BASELINE, ITERATIONS, STEPS, WITH_REGIONS, built, config_of, trained, write_data
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.training.optim import AdamW
@@ -186,6 +187,26 @@ def test_a_line_of_metrics_holds_its_own_step_alone(run: Run) -> None:
         meters = (*SHARED, *BOXES) if step["stream"] == "regions" else SHARED
         found = {name: value for name, value in line.items() if "loss_" in name}
         assert found == {f"{tag}{name}": pytest.approx(float(step["losses"][key(name)])) for name in meters}
+
+
+@pytest.mark.parametrize(("script", "since_start"), [("Grounding_bbox", False), ("Grounding_bbox_pretrain", True)])
+def test_means_of_scripts_with_one_stream(script: str, since_start: bool, tmp_path: Path) -> None:
+    """Officially those of fine-tuning are an epoch's."""
+    task_runs.write_data(tmp_path)
+    task_runs.trained(script, task_runs.config_of(script, tmp_path))
+    logged = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / "run/log.txt").read_text().splitlines() if line.startswith("{")]
+    rates = ("train_lr", "train_lr_large") if since_start else ("train_lr",)
+    for epoch, line in enumerate(lines):
+        names = [f"train_{name}" for name in BOXES]
+        expected = [*names, *rates] if since_start else [*rates, *names]
+        assert [name for name in line if name.startswith("train_")] == expected
+        for name in BOXES:
+            values = [each[f"train/{name}"] for each in logged if f"train/{name}" in each and "lr/pg1" not in each]
+            counted = values[0 if since_start else 5 * epoch : 5 * (epoch + 1)]
+            assert len(values) == 10
+            assert float(line[f"train_{name}"]) == pytest.approx(sum(counted) / len(counted), abs=5.1e-6)
+    assert len(lines) == 2
 
 
 # Official files --------------------------------------------------------------------------------------------------

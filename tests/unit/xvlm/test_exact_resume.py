@@ -16,7 +16,9 @@ from lightning.pytorch.callbacks import Callback
 
 from tests.launch.test_resume import tensors
 from tests.unit.training.test_exact_resume import timeless
-from tests.unit.xvlm.small_runs import STEPS, built, config_of, trained, write_data
+from tests.unit.xvlm import task_runs
+from tests.unit.xvlm.small_runs import STEPS, built, config_of, trained
+from tests.unit.xvlm.task_runs import LISTS, STAGES, write_data
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.training.run import train
 
@@ -132,3 +134,21 @@ def test_other_batches_are_refused(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises((ValueError, SystemExit), match=f"resume_from=.*{said}"):
             trained(config_of(folder, **keys, **changes))
+
+
+QUICK = ("Grounding_bbox_pretrain", "Retrieval", "VQA")
+OTHERS = [pytest.param(s, marks=() if s in QUICK else pytest.mark.slow) for s in (*STAGES, *LISTS)]
+
+
+@pytest.mark.parametrize("script", OTHERS)
+def test_other_scripts_cut_within_an_epoch_and_at_its_end(script: str, folder: Path, tmp_path: Path) -> None:
+    for name, cuts in (("whole", ()), ("broken", (2, 5))):
+        for end in (*cuts, None):
+            keys: dict[str, Any] = {"max_steps": end, "resume_from": "auto", "output_dir": str(tmp_path / name)}
+            task_runs.trained(script, task_runs.config_of(script, folder, **keys))
+    ours, theirs = (torch.load(tmp_path / n / "checkpoints/last.ckpt", weights_only=True) for n in ("broken", "whole"))
+    found, expected = tensors(ours), tensors(theirs)
+    assert ours["global_step"] == 10 and found.keys() == expected.keys() and len(found) > 100
+    assert [name for name, value in expected.items() if not torch.equal(found[name], value)] == []
+    logs = [(tmp_path / name / "log.txt").read_text() for name in ("broken", "whole")]
+    assert logs[0] == logs[1] and logs[0].count("train_lr") > 1
