@@ -53,8 +53,8 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
-    """The lines of a run's metrics.jsonl."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The lines of a run's metrics.jsonl; none of a run too short to have logged."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def loss_charts(metrics: dict[str, list[dict[str, float]]], curves: Sequence[Curve]) -> list[Chart]:

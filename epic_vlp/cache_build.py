@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,18 +11,17 @@ import lightning as L
 import numpy as np
 import torch
 import transformers
-from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from epic_common.config import EpicConfig
-from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
-from epic_vlp.cache_identity import COMMAND, identity, identity_in_config
+from epic_vlp.cache_identity import identity, identity_in_config
+from epic_vlp.cache_run import new_fabric, report
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
-from epic_vlp.parts import Config
+from epic_vlp.parts import Config, parts_of
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.arrow.dataset import ArrowDataset, Sample
 from vlp.data.arrow.manifest import footer_sha256
@@ -114,8 +112,8 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
         dataset.identify = True
     pairs = EveryPair(sets)
     chunks = chunks_of(len(pairs))
-    needed = identity(baseline, config, settings, datamodule.tokenizer)
-    writer = CacheWriter(config["saliency_cache"], COMMAND, needed, source_of(config, datamodule.specs), len(chunks))
+    needed, command = identity(baseline, config, settings, datamodule.tokenizer), parts_of(baseline).cache_command
+    writer = CacheWriter(config["saliency_cache"], command, needed, source_of(config, datamodule.specs), len(chunks))
     # One answer for all: a process that looks later might find chunks that another has written meanwhile.
     todo = fabric.broadcast(writer.missing())
     if len(todo) < len(chunks):
@@ -142,18 +140,11 @@ def fabric_of(config: Config) -> L.Fabric:
     cuda = torch.cuda.is_available()
     if cuda:
         set_matmul_precision(config["matmul_precision"])
-    devices = config["num_gpus"] if cuda else processes_per_node(config)
-    alone = processes_per_node(config) * config["num_nodes"] == 1
-    timeout = datetime.timedelta(days=7)  # a process may have hours more to do than another
-    fabric = L.Fabric(
-        accelerator="gpu" if cuda else "cpu",
-        devices=devices,
-        num_nodes=config["num_nodes"],
-        strategy="auto" if alone else DDPStrategy(process_group_backend="gloo", timeout=timeout),
-        precision=PRECISIONS[config["precision"]],
-    )
-    if not alone and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:
-        check_processes(found, processes_per_node(config), config["num_nodes"])
+    per_node, nodes = processes_per_node(config), config["num_nodes"]
+    devices = config["num_gpus"] if cuda else per_node
+    fabric = new_fabric(cuda, devices, per_node, nodes, PRECISIONS[config["precision"]])
+    if per_node * nodes > 1 and (found := getattr(fabric.strategy, "cluster_environment", None)) is not None:
+        check_processes(found, per_node, nodes)
     return fabric
 
 
@@ -213,12 +204,3 @@ def write_chunks(
             seen += size
             progress.advance(size)
         writer.write(number, keys, scores, skipped=len(chunk) - len(keys))
-
-
-def report(cache: SaliencyCache) -> None:
-    """Print how many pairs the cache has and its size."""
-    facts, size = cache.manifest, cache.manifest["bytes"]
-    print(
-        f"saliency cache {cache.folder}: {facts['pairs']} distinct pairs, {facts['tokens']} tokens, "
-        f"{size / 1e6:.1f} MB; {facts['skipped_pairs']} pairs left out, their images cannot be read"
-    )

@@ -16,8 +16,6 @@ from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.checkpoint.weights import sha256_of_file
 
-COMMAND = "python epic_saliency_cache.py with <this command line, and teacher_path>"
-
 
 def identity(
     baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
@@ -44,19 +42,24 @@ def identity_in_config(baseline: Baseline, config: Mapping[str, Any], settings: 
     parts = parts_of(baseline)
     if not settings.enabled or settings.masking != "saliency":
         raise ValueError(f"saliency_cache: only EPIC with epic.masking=saliency reads saliency ({parts.switch})")
-    if not parts.fixed_views:
+    if parts.cached_views is None and not parts.fixed_views:
         instead = "epic.teacher=momentum is the cheap teacher here: it needs no second model"
         raise ValueError(
             f"saliency_cache: {baseline.title} sees another view of an image each time, and cached scores are exact on "
             f"a fixed one alone; {instead if parts.momentum_model else 'leave it out, and give teacher_path'}"
         )
-    return {
-        "baseline": baseline.name,
-        "epic.saliency_layer": settings.saliency_layer,
-        "max_text_len": config["max_text_len"],
-        "image_size": config["image_size"],
-        "transform_keys": fixed_views(baseline, config),
-    }
+    views = parts.cached_views(config) if parts.cached_views is not None else views_of_tables(baseline, config)
+    return {"baseline": baseline.name, "epic.saliency_layer": settings.saliency_layer, **views}
+
+
+def views_of_tables(baseline: Baseline, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the sentences and images of Arrow tables become in a run.
+
+    Raises:
+        ValueError: as :func:`fixed_views`.
+    """
+    sizes = {key: config[key] for key in ("max_text_len", "image_size")}
+    return {**sizes, "transform_keys": fixed_views(baseline, config)}
 
 
 def fixed_views(baseline: Baseline, config: Mapping[str, Any]) -> list[str]:

@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from epic_common.config import EpicConfig
 from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, pair_key
 from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
-from epic_vlp.cache_identity import COMMAND, identity
-from epic_vlp.parts import Config
+from epic_vlp.cache_identity import identity
+from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
 from vlp.data.errors import DataError
 
@@ -44,7 +44,7 @@ def load_cached_teacher(
             tokenizer, text length or image view; names what differs.
     """
     expected = identity(baseline, config, settings, tokenizer)
-    cache = SaliencyCache(config["saliency_cache"], COMMAND)
+    cache = SaliencyCache(config["saliency_cache"], parts_of(baseline).cache_command)
     cache.check(expected)
     made_in, wanted = str(cache.manifest["precision"]), str(config["precision"])
     note = f"; computed with precision={made_in}, this run has {wanted}" if made_in != wanted else ""

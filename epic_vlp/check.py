@@ -8,7 +8,7 @@ from typing import Any
 from epic_common.config import EpicConfig
 from epic_common.language_models.load import check_generator
 from epic_common.saliency_cache.reader import SaliencyCache
-from epic_vlp.cache_identity import COMMAND, identity_in_config
+from epic_vlp.cache_identity import identity_in_config
 from epic_vlp.frozen_teacher import needs_weights, teacher_config
 from epic_vlp.generator_access import generator_access
 from epic_vlp.parts import parts_of, settings_of
@@ -49,7 +49,7 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
     """
     if config["saliency_cache"]:
         expected = identity_in_config(baseline, config, settings)
-        SaliencyCache(config["saliency_cache"], COMMAND).check(expected)
+        SaliencyCache(config["saliency_cache"], parts_of(baseline).cache_command).check(expected)
         if config["teacher_path"]:
             existing_file(config["teacher_path"])
     if needs_weights(config, settings):

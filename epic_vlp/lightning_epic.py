@@ -68,6 +68,11 @@ class LightningEpic(Epic):
         """What makes the batches that it takes."""
         return [datamodule.collate]
 
+    def identify(self, datamodule: Any) -> None:
+        """Have batches say which image each pair has, for the keys of a saliency cache."""
+        for mixed in datamodule.sets.values():
+            mixed.identify()
+
     def place_frozen(self, device: torch.device) -> None:
         """Move teacher and snapshot, which do not move with the model, to the device of a run before its first batch.
 

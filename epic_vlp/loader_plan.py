@@ -44,8 +44,7 @@ class EpicPlan:
 def plan_batches(epic: LightningEpic, datamodule: Any, config: Config, of_teacher: TeacherPlan | None) -> None:
     """Have the loaders of ``datamodule`` plan EPIC's part of every batch, with the files that a cache's keys name."""
     if isinstance(epic.teacher, CachedTeacher):
-        for mixed in datamodule.sets.values():
-            mixed.identify()
+        epic.identify(datamodule)
     plan = EpicPlan(epic, config, of_teacher)
     for collate in epic.collators(datamodule):
         collate.plans.append(plan)

@@ -36,6 +36,9 @@ class EpicParts:
         text_ends_with_sep: whether its sentences end with [SEP] (</s>).
         momentum_model: whether it has a momentum model that can be the teacher.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
+        cached_views: what of a config a cached score depends on beside teacher and tokenizer; it refuses a config with
+            views that are drawn. None = that of Arrow tables and their ``fixed_views``.
+        cache_command: what builds a saliency cache, for messages.
         switch: how a command switches EPIC on.
         settings: the class of its settings.
         teacher_plan: (batch, config) -> what the teacher wants to know of a CPU batch beside the student's plan.
@@ -56,6 +59,8 @@ class EpicParts:
     momentum_model: bool
     fixed_views: tuple[str, ...]
     switch: str
+    cached_views: Callable[[Mapping[str, Any]], Config] | None = None
+    cache_command: str = "python epic_saliency_cache.py with <this command line, and teacher_path>"
     settings: type[EpicConfig] = EpicConfig
     teacher_plan: TeacherPlan | None = None
     teacher_layout: CheckpointLayout | None = None

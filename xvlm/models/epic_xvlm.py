@@ -81,6 +81,9 @@ class XvlmEpic(LightningEpic):
         regions = datamodule.region_collate if self.config.on_regions else None
         return [*super().collators(datamodule), *([regions] if regions is not None else [])]
 
+    def identify(self, datamodule: Any) -> None:
+        datamodule.sources["images"].read.identify = True
+
     def passes(self, model: XVLM, batch: dict[str, Any], layout: PaddedLayout, seen: Shown) -> list[FusionPass]:
         """The corrupted sentences with what they are true of, whose states X-VLM's own objectives share."""
         if not self.takes(batch):
@@ -128,6 +131,25 @@ def as_teacher(path: str, config: Mapping[str, Any], settings: EpicConfig) -> di
     return {"checkpoint": path, "gradient_checkpointing": False}
 
 
+def cached_views(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What images and sentences of the stream of pairs become in a run.
+
+    Raises:
+        ValueError: another view of an image each time.
+    """
+    if not config["fixed_views"]:
+        raise ValueError(
+            "saliency_cache: fixed_views=False shows another view of an image each time, and cached scores are exact "
+            "on a fixed one alone: give fixed_views=True, or leave the cache out and give teacher_path"
+        )
+    if config["epic"].get("on_regions"):
+        raise ValueError(
+            "saliency_cache: epic.on_regions=True takes regions, whose views are drawn each time: leave one of both out"
+        )
+    keys = ("image_res", "max_words", "max_tokens")
+    return {**{key: config[key] for key in keys}, "images.tokenized": config["images"]["tokenized"]}
+
+
 EPIC = EpicExtension(
     epic=XvlmEpic,
     teacher=XvlmTeacher,
@@ -150,5 +172,7 @@ EPIC = EpicExtension(
         resized=encoders_of,
     ),
     fixed_views=(),
+    cached_views=cached_views,
+    cache_command="torchrun epic_saliency_cache.py <the flags and items of this command line, and teacher_path>",
     switch="a configuration configs/*_epic.yaml",
 )

@@ -55,12 +55,20 @@ class ImageRoot:
             DataError: the file lies outside of the root.
             ImageError: it is missing or no readable image.
         """
+        return decode_image(self.content(name, where), "RGB")
+
+    def content(self, name: str, where: str) -> bytes:
+        """The file of an image of the row ``where``.
+
+        Raises:
+            DataError: it lies outside of the root.
+            ImageError: it is missing or cannot be read.
+        """
         path = self.find(name, where)
         try:
-            data = path.read_bytes()
+            return path.read_bytes()
         except OSError as error:
             raise ImageError(f"{path}: {error.strerror or error}") from error
-        return decode_image(data, "RGB")
 
     def find(self, name: str, where: str) -> Path:
         """The file of an image of the row ``where``.

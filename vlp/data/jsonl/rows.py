@@ -85,6 +85,14 @@ class RowImages:
         """The image of a row, RGB.
 
         Raises:
+            RowError, ImageError, DataError: as :meth:`content`.
+        """
+        return decode_image(self.content(row, where), "RGB")
+
+    def content(self, row: Row, where: str) -> bytes:
+        """The image file of a row.
+
+        Raises:
             RowError: the row has none.
             ImageError: it cannot be read.
             DataError: its path leaves the root.
@@ -94,13 +102,11 @@ class RowImages:
             if wrong := text(value):
                 raise RowError(f"{self.name!r} {wrong}")
             try:
-                return decode_image(base64.b64decode(value, validate=True), "RGB")
+                return base64.b64decode(value, validate=True)
             except (binascii.Error, ValueError) as error:
-                if isinstance(error, ImageError):
-                    raise
                 raise ImageError(f"{self.name!r} is not base64 ({error})") from error
         if wrong := file_name(value):
             raise RowError(f"{self.name!r} {wrong}")
         if value.startswith("hdfs://"):
             raise DataError(f"{where}: the image {value[:200]} is not on a local disk: mount it, or copy it here")
-        return self.root.read(value, where)
+        return self.root.content(value, where)
