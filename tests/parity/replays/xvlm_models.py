@@ -59,7 +59,8 @@ def config_of(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **o
     optimizer = {"optimizer": {"opt": "adamW", "lr": 1e-4, "weight_decay": 0.01, "lr_mult": 2}}
     own = {"pack_text": mode == TRAINING_PATH, "gradient_checkpointing": False, "compile": False}
     names = {"text_encoder": "bert-base-uncased", "label_smoothing": arch["label_smoothing"]}
-    return {**sizes, **blocks, **start, **regions, **optimizer, **own, **names, **config, **ours}
+    images = {"use_clip_vit": False, "use_swin": True}
+    return {**sizes, **blocks, **start, **regions, **optimizer, **own, **names, **images, **config, **ours}
 
 
 def vision_config(arch: Mapping[str, Any]) -> dict[str, Any]:
