@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,9 +13,15 @@ from typing import Any, NamedTuple
 import torch
 
 from vlp.data.json.text import pre_caption, pre_question
+from vlp.data.raw.refcoco import INSTANCES, REFS, read_instances, read_refs
+from vlp.evaluation.caption_scores import caption_scores
+from vlp.evaluation.captions import read_references
 from vlp.evaluation.grounding import CORRECT_IOU, Box, best_box, iou
 from vlp.evaluation.referents import read_referents
 from vlp.evaluation.vqa import answer_accuracy
+
+SAMPLE = 300  # boxes of training that are compared
+DRAWS = 10  # of captions
 
 
 def recall_by_chance(relevant: int, candidates: int, k: int) -> float:
@@ -78,15 +85,45 @@ def of_answers(train: Path, test: Path) -> Blind:
 def of_boxes(folder: Path, detections: Path, expressions: Sequence[Path]) -> dict[str, Blind]:
     """RefCOCO+ by split: a random proposal, and the largest, which a map that is even everywhere chooses."""
     referents, even = read_referents(folder, detections), torch.ones(1, 1)
-    random: dict[str, list[float]] = defaultdict(list)
+    chance: dict[str, list[float]] = defaultdict(list)
     largest: dict[str, list[bool]] = defaultdict(list)
     for row in (row for path in expressions for row in _rows(path)):
         split, box, proposals, width, height = referents[row["ref_id"]]
         chosen = best_box(even, proposals, width, height)
         assert chosen is not None
-        random[split].append(sum(_same(each, box) for each in proposals) / len(proposals))
+        chance[split].append(sum(_same(each, box) for each in proposals) / len(proposals))
         largest[split].append(_same(chosen, box))
-    return {split: Blind(_mean(random[split]), _mean(largest[split]), len(random[split])) for split in random}
+    return {split: Blind(_mean(chance[split]), _mean(largest[split]), len(chance[split])) for split in chance}
+
+
+def of_training_boxes(folder: Path, expressions: Sequence[Path]) -> dict[str, Blind]:
+    """RefCOCO+ by split, of images of one size: a random box of training, and the one that most of them overlap."""
+    known, boxes = read_instances(folder / INSTANCES).boxes, list[Box]()
+    for ref in read_refs(folder / REFS):
+        if ref["split"] == "train":
+            boxes.append(known[int(ref["ann_id"])])
+    boxes = random.Random(0).sample(boxes, min(len(boxes), SAMPLE))
+    usual = max(boxes, key=lambda box: sum(_same(box, other) for other in boxes))
+    referents = read_referents(folder, None)
+    chance: dict[str, list[float]] = defaultdict(list)
+    fixed: dict[str, list[bool]] = defaultdict(list)
+    for row in (row for path in expressions for row in _rows(path)):
+        split, box, *_ = referents[row["ref_id"]]
+        chance[split].append(_mean([_same(each, box) for each in boxes]))
+        fixed[split].append(_same(usual, box))
+    return {split: Blind(_mean(chance[split]), _mean(fixed[split]), len(chance[split])) for split in chance}
+
+
+def of_captions(train: Path, references: Path) -> dict[str, float]:
+    """Scores of captions that are drawn from the training set, one for each image, the mean of DRAWS draws."""
+    texts = [text for row in _rows(train) for text in _texts(row["caption"])]
+    known, draw = read_references(references), random.Random(0)
+    found = [caption_scores({image: draw.choice(texts) for image in known}, known) for _ in range(DRAWS)]
+    return {name: _mean([scores[name] for scores in found]) for name in found[0]}
+
+
+def _texts(caption: str | list[str]) -> list[str]:
+    return [caption] if isinstance(caption, str) else caption
 
 
 def _same(proposal: Box, box: Box) -> bool:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from demo.chance import of_answers, of_boxes, of_labels, recall_by_chance
+from demo.chance import of_answers, of_boxes, of_captions, of_labels, of_training_boxes, recall_by_chance
 
 CAPTIONS_PER_IMAGE = 2
-TASKS = ("zero_shot", "Retrieval", "VQA", "VE", "NLVR", "Grounding")
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class Score:
     """A score of a task.
 
     Attributes:
-        task: a name of TASKS.
+        task: its name.
         metric: its name in the run's results.json.
         value, chance, blind: in percent; ``blind`` is what question, sentence or boxes alone give, None where there is
             nothing but the image to go by.
@@ -60,6 +59,10 @@ def _accuracy(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
 
 def _grounding(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
     files = [lists / f"refcoco+_{split}.json" for split in ("val", "test")]
+    if task == "Grounding_bbox":
+        found = of_training_boxes(lists, files)
+    else:
+        found = of_boxes(lists, lists / "refcoco+" / "dets.json", files)
     return [
         Score(
             task,
@@ -69,11 +72,22 @@ def _grounding(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
             100 * blind.alone,
             blind.items,
         )
-        for split, blind in of_boxes(lists, lists / "refcoco+" / "dets.json", files).items()
+        for split, blind in found.items()
+    ]
+
+
+def _captioning(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
+    folder, metrics = lists / "coco_karpathy", results["metrics"]
+    drawn = of_captions(folder / "coco_karpathy_train.json", folder / "coco_karpathy_test_gt.json")
+    return [
+        Score(task, f"test_{name}", 100 * metrics[f"test_{name}"], 100 * drawn[name], None, results["items"]["test"])
+        for name in ("CIDEr", "Bleu_4")
     ]
 
 
 _OF = {
-    **{"zero_shot": _retrieval, "Retrieval": _retrieval, "Grounding": _grounding},
+    **dict.fromkeys(("zero_shot", "Retrieval"), _retrieval),
+    **dict.fromkeys(("Grounding", "Grounding_bbox"), _grounding),
+    "Captioning": _captioning,
     **dict.fromkeys(("VQA", "VE", "NLVR"), _accuracy),
 }

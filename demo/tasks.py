@@ -1,7 +1,7 @@
 """``python -m demo.tasks``: every downstream task of a baseline, trained and scored on scenes, beside chance.
 
 A small model is pre-trained, and fine-tuned for each task, by the official command lines, which are echoed. Results:
-runs/tasks_albef/results.json, and each run's own folder. A second call goes on where the first one stopped.
+runs/tasks_BASELINE/results.json, and each run's own folder. A second call goes on where the first one stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from rich.table import Table
 
 from demo.settings import REPOSITORY
 from demo.stages import run_stages
-from demo.task_runs import TaskSettings, stages
-from demo.task_scores import TASKS, Score, scores
+from demo.task_recipes import TaskSettings
+from demo.task_runs import BASELINES, stages
+from demo.task_scores import Score, scores
 from vlp.arguments import whole
 from vlp.files import write_json
-
-BASELINES = ("albef",)
 
 
 def main(settings: TaskSettings) -> None:
@@ -31,7 +30,7 @@ def main(settings: TaskSettings) -> None:
     claim_output(settings)
     run_stages(stages(settings))
     found = [score for task in settings.tasks for score in scores(task, settings.output / task, settings.lists)]
-    runs = {name: json.loads(settings.done(name).read_text()) for name in settings.runs}
+    runs = {name: json.loads(settings.done(name).read_text()) for name in BASELINES[settings.baseline].runs(settings)}
     path = settings.output / "results.json"
     write_json(
         path, {"baseline": settings.baseline, "scores": [dataclasses.asdict(score) for score in found], "runs": runs}
@@ -69,16 +68,21 @@ def print_table(found: Sequence[Score]) -> None:
 def parse(argv: Sequence[str]) -> TaskSettings:
     """Settings from flags."""
     parser = argparse.ArgumentParser("python -m demo.tasks", description="Train and score every downstream task.")
-    parser.add_argument("--baseline", choices=BASELINES, default=BASELINES[0], help=f"default {BASELINES[0]}")
+    parser.add_argument("--baseline", choices=[*BASELINES], default="albef", help="default albef")
     parser.add_argument("--output", type=Path, help="default runs/tasks_BASELINE")
-    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS, help="default: all of them")
+    every = dict.fromkeys(task for about in BASELINES.values() for task in about.tasks)
+    parser.add_argument("--tasks", nargs="+", choices=[*every], help="default: all of the baseline")
     for field in dataclasses.fields(TaskSettings)[3:]:
         least = 0 if field.name == "seed" else 1
         flag = "--" + field.name.replace("_", "-")
         parser.add_argument(flag, type=whole(least), default=field.default, help=f"default {field.default}")
     chosen = vars(parser.parse_args(argv))
     output = chosen["output"] or REPOSITORY / "runs" / f"tasks_{chosen['baseline']}"
-    return TaskSettings(**{**chosen, "output": output.resolve(), "tasks": tuple(chosen["tasks"])})
+    known = BASELINES[chosen["baseline"]].tasks
+    tasks = tuple(chosen["tasks"] or known)
+    if others := [task for task in tasks if task not in known]:
+        parser.error(f"--tasks {' '.join(others)}: no task of {chosen['baseline']}, which has {', '.join(known)}")
+    return TaskSettings(**{**chosen, "output": output.resolve(), "tasks": tasks})
 
 
 if __name__ == "__main__":
