@@ -1,4 +1,4 @@
-"""Any value for any key of ALBEF's and X-VLM's YAML files: told by the key, or a configuration that fits. No traceback for any."""
+"""Any value for any key of a YAML file: told by the key, or a configuration that fits. No traceback for any."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ from vlp.yaml_dialect.command_line import resolved
 from vlp.yaml_dialect.yaml_file import read_yaml, write_yaml
 from xvlm.config import COMMANDS as XVLM
 
-COMMANDS = {
-    **{f"albef/{name}": each for name, each in ALBEF.items()},
-    **{f"xvlm/{n}": each for n, each in XVLM.items()},
-}
+COMMANDS = {f"{folder}/{n}": each for folder, every in (("albef", ALBEF), ("xvlm", XVLM)) for n, each in every.items()}
 # Keys of files that must be there.
 LISTS = (
     *("train_file", "val_file", "test_file", "answer_list", "det_file", "train_file_regions"),
