@@ -165,7 +165,10 @@ class XvlmKeys(YamlKeys):
         encoder = "clip" if c.use_clip_vit else "swin" if c.use_swin else "deit"
         wanted = vision.patch_size if encoder == "clip" else _PATCHES[encoder]
         if c.patch_size != wanted:
-            yield f"patch_size={c.patch_size}: {_ENCODERS[encoder]} has patches of {wanted}: give patch_size={wanted}"
+            yield (
+                f"patch_size={c.patch_size}: use_clip_vit={c.use_clip_vit} and use_swin={c.use_swin} make it "
+                f"{_ENCODERS[encoder]}, which has patches of {wanted}: give patch_size={wanted}"
+            )
         if c.image_res % c.patch_size:
             yield f"image_res={c.image_res} is not a multiple of patch_size={c.patch_size}"
         elif encoder == "swin" and c.image_res != vision.image_res:

@@ -14,8 +14,8 @@ opened, with a line that names the key, its value and what is allowed. EPIC's ow
 [choices.md](choices.md).
 
 This page is printed by `python -m vlp.config` from the schemas that check the command lines:
-`vlp/sacred_dialect/keys.py`, `meter/config.py`, `vilt/config.py`, `vlp/yaml_dialect/keys.py`, `albef/keys.py` and
-`albef/config.py`.
+`vlp/sacred_dialect/keys.py` and `vlp/yaml_dialect/keys.py`, `config.py` of each baseline, and `keys.py` of ALBEF and
+X-VLM.
 
 ## METER and ViLT
 
