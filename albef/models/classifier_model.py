@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from albef.models.finetuned_model import FineTunedModel, classifier
-from vlp.evaluation.classified_model import ClassifiedModel
 from vlp.losses.distillation import distilled_cross_entropy
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.step_plan import plan_of
+from vlp.yaml_dialect.classified_model import ClassifiedModel
 
 
 class ClassifierModel(ClassifiedModel, FineTunedModel):

@@ -15,7 +15,8 @@ from torch import nn
 
 from albef.models.checkpoints import interpolated
 from vlp.initial_bert import load_bert
-from vlp.initial_weights import Found, fill_encoder, resolve_init, timm_weights, towers_start, vision_file
+from vlp.initial_weights import Found, fill_encoder, resolve_init, timm_weights, vision_file
+from vlp.yaml_dialect.towers import towers_start
 
 DEIT = "deit_base_patch16_224.fb_in1k"
 ORIGINAL = "deit_base_patch16_224-b5f2ef4d.pth"

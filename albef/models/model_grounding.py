@@ -12,9 +12,9 @@ from torch import Tensor
 
 from albef.models import model_retrieval
 from vlp.evaluation.grounding import class_token_map
-from vlp.evaluation.referent_model import MappedModel
 from vlp.nn.attention_maps import kept_image_map
 from vlp.nn.padding import PaddedLayout
+from vlp.yaml_dialect.referent_model import MappedModel
 
 
 class ALBEF(MappedModel, model_retrieval.ALBEF):

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from albef.models.contrastive_model import ContrastiveModel
-from vlp.evaluation.reranked_model import RerankedModel
 from vlp.evaluation.reranked_retrieval import fused_first_tokens
 from vlp.losses.matching import same_image
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.fusion_passes import Negatives, match
 from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 from vlp.nn.step_plan import plan_of
+from vlp.yaml_dialect.reranked_model import RerankedModel
 
 MAX_TEXT_LENGTH = 30  # tokens of an evaluated text
 

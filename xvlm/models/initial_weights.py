@@ -16,8 +16,9 @@ from typing import Any
 from torch import nn
 
 from vlp.initial_bert import load_bert
-from vlp.initial_weights import Found, fill_encoder, timm_weights, towers_start, vision_file
+from vlp.initial_weights import Found, fill_encoder, timm_weights, vision_file
 from vlp.nn.official_names import swin_key
+from vlp.yaml_dialect.towers import towers_start
 from xvlm.models.checkpoints import interpolated
 from xvlm.models.clip_weights import from_transformers
 

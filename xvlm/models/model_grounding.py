@@ -5,7 +5,7 @@ Source: docs/official/xvlm.md §7.4.
 
 from __future__ import annotations
 
-from vlp.evaluation.referent_model import MappedModel
+from vlp.yaml_dialect.referent_model import MappedModel
 from xvlm.models import model_retrieval
 from xvlm.models.referents import XvlmReferentModel
 

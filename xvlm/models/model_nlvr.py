@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from vlp.evaluation.classified_model import ClassifiedModel
 from vlp.losses.cross_entropy import mean_cross_entropy
 from vlp.nn.heads import classifier
 from vlp.nn.paired_encoder import left_and_right, paired_encoder
 from vlp.nn.step_plan import plan_of
+from vlp.yaml_dialect.classified_model import ClassifiedModel
 from xvlm.models.xvlm import XvlmBase, text_sizes
 
 

@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from vlp.evaluation.reranked_model import RerankedModel
 from vlp.evaluation.reranked_retrieval import fused_first_tokens
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.heads import classifier
 from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 from vlp.nn.step_plan import plan_of
+from vlp.yaml_dialect.reranked_model import RerankedModel
 from xvlm.models.xvlm import XvlmBase, contrast_parts, text_sizes
 
 

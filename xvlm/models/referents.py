@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vlp.evaluation.grounding import Referent
-from vlp.evaluation.referent_model import ReferentModel
 from vlp.evaluation.referents import read_listed_referents, read_referents
+from vlp.yaml_dialect.referent_model import ReferentModel
 from xvlm.dataset import files
 
 

@@ -14,7 +14,7 @@ from benchmarks.meter_step import MeterSteps
 from benchmarks.step import BASELINES, Setup, main, run_once
 
 # Of eight captions: 15.77 tokens each in RoBERTa's vocabulary, 15.6 in BERT's, one less without [SEP].
-TOKENS = {"albef": 117, "meter": 126, "vilt": 125}
+TOKENS = {"albef": 117, "meter": 126, "vilt": 125, "xvlm": 117}
 
 
 CASES = [

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from vlp.evaluation.grounding import Expression, GroundingAccuracy, Referent, text_token_maps
 from vlp.evaluation.referents import read_referents
-from vlp.evaluation.reranked_model import RerankedModel
 from vlp.nn.attention_maps import kept_map
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.padding import PaddedLayout
 from vlp.yaml_dialect.epoch_module import EpochModule
+from vlp.yaml_dialect.reranked_model import RerankedModel
 
 
 class ReferentModel(EpochModule):
