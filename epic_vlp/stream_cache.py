@@ -31,6 +31,7 @@ from vlp.data.jsonl.mixed import IMAGES
 from vlp.data.jsonl.rows import RowError, parsed
 from vlp.progress import CountProgress
 from vlp.training.matmul import set_matmul_precision
+from vlp.training.processes import leave_processes
 from vlp.training.settings import PRECISIONS
 from vlp.training.trainer import prepare_process
 from vlp.versions import package_versions
@@ -108,6 +109,7 @@ def build_or_exit(baseline: YamlBaseline, config: Config) -> None:
         sys.exit(f"error: {error.plain}")
     except (WeightsError, FloatingPointError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    leave_processes()
 
 
 def build_cache(baseline: YamlBaseline, config: Config) -> None:
@@ -126,7 +128,8 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
     transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
     fabric.launch()
-    datamodule: Any = baseline.datamodule(config)
+    streams: Any = baseline.datamodule
+    datamodule = streams(config)
     source: Source = datamodule.sources[IMAGES]
     source.read.identify = True  # type: ignore[attr-defined]
     parts = parts_of_lines(source.lines)

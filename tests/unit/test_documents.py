@@ -80,8 +80,9 @@ def script_commands(xvlm: bool = False) -> list[tuple[str, list[str]]]:
     ]
     found = [shlex.split(line, comments=True) for line in lines]
     calls = [(words, next(i for i, word in enumerate(words) if word.endswith(".py"))) for words in found]
+    readers = {"epic_saliency_cache": "Pretrain"}  # it reads the command line of the run
     return [
-        (words[0].removesuffix(".py"), list(words[1:]))
+        (readers.get(script := words[0].removesuffix(".py"), script), list(words[1:]))
         for words in dict.fromkeys(tuple(words[i:]) for words, i in calls)
     ]
 
@@ -143,7 +144,7 @@ def test_every_printed_command_of_xvlm_is_accepted(monkeypatch: pytest.MonkeyPat
         assert config["checkpoint"] or name == "Pretrain"
         if name == "Pretrain":
             epic = EpicConfig.from_dict(config["epic"])
-            assert bool(config["teacher_path"]) == epic.needs_teacher, words
+            assert bool(config["teacher_path"] or config["saliency_cache"]) == epic.needs_teacher, words
 
 
 def test_the_table_of_variants_is_that_of_the_code() -> None:

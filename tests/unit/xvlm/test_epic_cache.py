@@ -55,7 +55,8 @@ def test_a_run_reads_the_scores_that_the_teacher_gives(folder: Path, tmp_path: P
     assert isinstance(model.epic.teacher, CachedTeacher)
     settings = settings_of(config, parts_of(BASELINE).settings)
     own = {**config, "teacher_path": saved_teacher(folder)}
-    teacher: Teacher = load_teacher(BASELINE, own, settings, made.run.datamodule.tokenizer)
+    datamodule: Any = made.run.datamodule
+    teacher: Teacher = load_teacher(BASELINE, own, settings, datamodule.tokenizer)
     checked, take = list[int](), model.epic.corrupt
     seen, forward = list[Any](), model.forward
 
@@ -93,7 +94,8 @@ def test_a_pair_that_is_not_in_it_is_named(folder: Path, tmp_path: Path) -> None
     write_lines(tmp_path / "other.json", [{"image_rpath": "1.png", "caption": "w1 w9"}] * 20)
     config = reading(folder, train_file=[str(tmp_path / "other.json")], output_dir=str(tmp_path / "run"))
     made = build(BASELINE, "Pretrain", config)
-    batches: Any = made.run.datamodule.train_dataloader()
+    datamodule: Any = made.run.datamodule
+    batches = datamodule.train_dataloader()
     with pytest.raises(DataError, match=r"no scores for \S+other\.json: line at byte \d+, caption 'w1 w9'"):
         next(iter(batches.streams["images"].batches))
 
