@@ -68,7 +68,8 @@ def recipes(settings: TaskSettings) -> dict[str, Recipe]:
     referred += [f"train_dataset_size={counted(settings, 'refcoco_rm_leak', 'captions')}"]
     start = ["init.vision=random", "init.text=pretrained", f"ckpt_frequent={settings.pretrain_epochs}"]
     ranked = [*settings.files(train="coco_train", val="coco_val", test="coco_test"), root, *two, "k_test=20"]
-    answers = [f"answer_list={lists / 'answer_list.json'}", f"vqa_root={settings.data}", *two, "start_eval=0"]
+    answers = [f"answer_list={lists / 'answer_list.json'}", *(f"{name}_root={settings.data}" for name in ("vqa", "vg"))]
+    answers += [*two, "start_eval=0"]
     statements = settings.files(train="nlvr_train", val="nlvr_dev", test="nlvr_test")
     expressions = settings.files(train="refcoco+_train", test="refcoco+_val refcoco+_test")
     found = [*expressions, f"refcoco_data={lists}", root, one]
