@@ -15,6 +15,7 @@ IMAGE_SIZE = 128  # 16 patches of 32 pixels
 BATCH = 32
 FASTER = 1e-3  # of boxes, which need what nothing before does: where a patch is
 STAGE_RESULT = "model_state_epoch_latest.th"
+SECONDS = {"zero_shot": 15, "VQA": 180, "NLVR": 180, "NLVR_pretrain": 40, "Grounding": 55, "Grounding_bbox": 220}
 KARPATHY = "coco_karpathy/coco_karpathy"
 
 
@@ -108,5 +109,5 @@ XVLM = TaskRecipes(
     learning=learning,
     text_encoder=lambda folder: [f"text_encoder={folder}"],
     text_config="text_config",
-    seconds=lambda settings: {"Pretrain": 45 * settings.pretrain_epochs, "zero_shot": 30, "VQA": 150},
+    seconds=lambda settings: {"Pretrain": 46 * settings.pretrain_epochs, **SECONDS},
 )
