@@ -14,7 +14,7 @@ import torch
 
 from vlp.data.json.text import pre_caption, pre_question
 from vlp.data.raw.refcoco import INSTANCES, REFS, read_instances, read_refs
-from vlp.evaluation.caption_scores import caption_scores
+from vlp.evaluation.caption_scores import bleu, cider, words_of
 from vlp.evaluation.captions import read_references
 from vlp.evaluation.grounding import CORRECT_IOU, Box, best_box, iou
 from vlp.evaluation.referents import read_referents
@@ -116,9 +116,12 @@ def of_training_boxes(folder: Path, expressions: Sequence[Path]) -> dict[str, Bl
 
 def of_captions(train: Path, references: Path) -> dict[str, float]:
     """Scores of captions that are drawn from the training set, one for each image, the mean of DRAWS draws."""
-    texts = [text for row in _rows(train) for text in _texts(row["caption"])]
-    known, draw = read_references(references), random.Random(0)
-    found = [caption_scores({image: draw.choice(texts) for image in known}, known) for _ in range(DRAWS)]
+    texts = [words_of(text) for row in _rows(train) for text in _texts(row["caption"])]
+    compared = [[words_of(text) for text in known] for known in read_references(references).values()]
+    found, draw = list[dict[str, float]](), random.Random(0)
+    for _ in range(DRAWS):
+        drawn = [draw.choice(texts) for _ in compared]
+        found.append({**bleu(drawn, compared), "CIDEr": cider(drawn, compared)})
     return {name: _mean([scores[name] for scores in found]) for name in found[0]}
 
 

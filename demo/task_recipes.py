@@ -60,6 +60,7 @@ class Recipe(NamedTuple):
         epochs: passes over the training set; 0: it is scored.
         items: its keys, beside those that all runs of the baseline have.
         config: the file of ``configs/tiny``, where its name is not the script's.
+        rate: the learning rate.
     """
 
     script: str
@@ -67,6 +68,7 @@ class Recipe(NamedTuple):
     epochs: int
     items: Sequence[str]
     config: str = ""
+    rate: float = 5e-4
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class TaskRecipes:
         converted: its last file.
         texts: JSON lists whose texts the language model is fitted to.
         recipes: by run.
-        learning: items of a run that trains, of so many passes.
+        learning: items of a run that trains.
         text_encoder: arguments that name the folder of tokenizer and text encoder.
         text_config: the block of the text model's sizes.
         seconds: of a core, by run.
@@ -96,7 +98,7 @@ class TaskRecipes:
     converted: str
     texts: tuple[str, ...]
     recipes: Callable[[TaskSettings], dict[str, Recipe]]
-    learning: Callable[[int], list[str]]
+    learning: Callable[[Recipe], list[str]]
     text_encoder: Callable[[str], list[str]]
     text_config: str
     seconds: Callable[[TaskSettings], Mapping[str, float]]

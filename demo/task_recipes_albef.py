@@ -8,7 +8,6 @@ from vlp.data.json.convert import convert
 LAYOUTS = ("vqa", "nlvr2", "snli", "refcoco+")
 IMAGE_SIZE = 64
 BATCH = 32
-RATE = 5e-4
 # Of so short a run: a momentum model that follows closely, no targets from it, and no features of older weights.
 SHORT = ("momentum=0.9", f"queue_size={BATCH}")
 
@@ -20,10 +19,10 @@ def lists(settings: TaskSettings) -> None:
         convert(name, root, settings.lists, image_root=settings.data, quiet=True)
 
 
-def learning(epochs: int) -> list[str]:
+def learning(recipe: Recipe) -> list[str]:
     """How a run trains."""
-    rates = [f"{block}.lr={RATE}" for block in ("optimizer", "schedular")]
-    return [f"schedular.epochs={epochs}", "schedular.warmup_epochs=0", *rates, "resume_from=auto"]
+    rates = [f"{block}.lr={recipe.rate}" for block in ("optimizer", "schedular")]
+    return [f"schedular.epochs={recipe.epochs}", "schedular.warmup_epochs=0", *rates, "resume_from=auto"]
 
 
 def recipes(settings: TaskSettings) -> dict[str, Recipe]:

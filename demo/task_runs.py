@@ -77,20 +77,21 @@ def launch(settings: TaskSettings, name: str) -> None:
 def arguments(settings: TaskSettings, name: str) -> list[str]:
     """The official command of a run with the baseline's small model."""
     about = BASELINES[settings.baseline]
-    script, checkpoint, epochs, items, config = about.recipes(settings)[name]
+    recipe = about.recipes(settings)[name]
+    config = f"./configs/tiny/{recipe.config or recipe.script}.yaml"
     vocabulary = json.loads((settings.language_model / "config.json").read_text())["vocab_size"]
     flags = [
-        *("--config", f"./configs/tiny/{config or script}.yaml", "--output_dir", str(settings.output / name)),
+        *("--config", config, "--output_dir", str(settings.output / name)),
         *(*about.text_encoder(str(settings.language_model)), "--seed", str(settings.seed)),
-        *(("--checkpoint", str(checkpoint)) if checkpoint else ()),
+        *(("--checkpoint", str(recipe.checkpoint)) if recipe.checkpoint else ()),
     ]
     text = [f"{about.text_config}.vocab_size={vocabulary}", f"{about.text_config}.max_position_embeddings={POSITIONS}"]
     return [
         sys.executable,
-        f"{script}.py",
+        f"{recipe.script}.py",
         *flags,
-        *(about.learning(epochs) if epochs else ["--evaluate"]),
-        *items,
+        *(about.learning(recipe) if recipe.epochs else ["--evaluate"]),
+        *recipe.items,
         *text,
         "num_workers=0",
     ]
