@@ -43,6 +43,7 @@ def test_every_way_to_compute_a_step_gives_its_losses_and_gradients(changes: dic
     assert all(grad is not None for grad in grads.values())
 
 
+@pytest.mark.slow
 def test_compiled_layers_give_a_step_s_losses_and_gradients() -> None:
     sizes: dict[str, Any] = {
         "text_config": {"num_hidden_layers": 2, "fusion_layer": 1},
