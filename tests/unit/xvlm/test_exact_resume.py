@@ -109,6 +109,7 @@ def broken_at(step: int, deed: Callable[[], None], config: dict[str, Any], end: 
     assert end is Killed or ended.value.code == 75  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow  # its loaders' workers take their time to notice
 def test_a_run_that_is_killed_or_asked_to_stop_goes_on(folder: Path, with_workers: Path, tmp_path: Path) -> None:
     """From the step of the last save, and from the step of the signal, be it between regions and images."""
 

@@ -24,7 +24,12 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return batch["image"], batch["text_ids"], batch["text_masks"]
 
 
-def test_the_map_is_attention_times_positive_gradient_over_all_positions() -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"gradient_checkpointing": True}, pytest.param({"compile": "eager"}, marks=pytest.mark.slow)],
+    ids=lambda changes: next(iter(changes), "plain"),
+)
+def test_the_map_is_attention_times_positive_gradient_over_all_positions(changes: dict[str, Any]) -> None:
     model, block = task_model("grounding").eval(), 2
     images, ids, mask = inputs()
     layout, layer = PaddedLayout(mask.bool()), model.bert.layers[block]
@@ -43,10 +48,9 @@ def test_the_map_is_attention_times_positive_gradient_over_all_positions() -> No
     (gradient,) = torch.autograd.grad(model.itm_head(states[:, 0])[:, 1].sum(), attention)
     contribution = (attention * gradient.clamp(min=0)).mean(dim=1)[:, :, 1:] * mask[:, :, None]
     expected = contribution.sum(dim=1) / mask.shape[1]  # padding counts
-    for changes in ({}, {"gradient_checkpointing": True}, {"compile": "eager"}):
-        maps = task_model("grounding", **changes).eval().grounding_maps(images, ids, mask)
-        assert maps.shape == (3, 3, 3) and not maps.requires_grad
-        torch.testing.assert_close(maps.flatten(1), expected, rtol=1e-3, atol=1e-7)
+    maps = task_model("grounding", **changes).eval().grounding_maps(images, ids, mask)
+    assert maps.shape == (3, 3, 3) and not maps.requires_grad
+    torch.testing.assert_close(maps.flatten(1), expected, rtol=1e-3, atol=1e-7)
 
 
 def test_a_phrase_that_no_box_answers_is_wrong_also_as_the_first() -> None:
