@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,16 +16,14 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
 from epic_vlp.cache_identity import identity, identity_in_config
-from epic_vlp.cache_run import new_fabric, report
+from epic_vlp.cache_run import build_missing, check_asked, new_fabric, run_or_exit
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.parts import Config, parts_of
-from vlp.checkpoint.weights import WeightsError
 from vlp.data.arrow.dataset import ArrowDataset, Sample
 from vlp.data.arrow.manifest import footer_sha256
 from vlp.data.arrow.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.collate import Batch
-from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
 from vlp.progress import CountProgress
 from vlp.sacred_dialect.baseline import SacredBaseline
@@ -35,7 +31,6 @@ from vlp.sacred_dialect.settings import PRECISIONS, processes_per_node
 from vlp.training.matmul import set_matmul_precision
 from vlp.training.processes import check_processes
 from vlp.training.trainer import prepare_process
-from vlp.versions import package_versions
 
 SPLITS: tuple[Split, ...] = ("train", "val")
 MAX_CHUNK = 4096  # pairs of which a kill loses at most so many per process
@@ -80,14 +75,12 @@ class CollateReadable:
 
 def build_or_exit(baseline: SacredBaseline, config: Config) -> None:
     """Check the config of a run and build its cache; what does not serve ends in one line and status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
+
+    def build() -> None:
         baseline.check({**config, "saliency_cache": ""})  # which is not there yet
         build_cache(baseline, config)
-    except DataError as error:
-        sys.exit(f"error: {error.plain}")
-    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+
+    run_or_exit(build)
 
 
 def build_cache(baseline: SacredBaseline, config: Config) -> None:
@@ -97,9 +90,7 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
         ValueError: the run cannot have a cache, or the folder holds that of another run.
         DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
     """
-    for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
-        if not config[key]:
-            raise ValueError(f"{key} must be given: {what}")
+    check_asked(config)
     settings = EpicConfig.from_dict(config["epic"])
     identity_in_config(baseline, config, settings)  # refuses, before the tables are opened, views that are not fixed
     prepare_process()
@@ -114,21 +105,17 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     chunks = chunks_of(len(pairs))
     needed, command = identity(baseline, config, settings, datamodule.tokenizer), parts_of(baseline).cache_command
     writer = CacheWriter(config["saliency_cache"], command, needed, source_of(config, datamodule.specs), len(chunks))
-    # One answer for all: a process that looks later might find chunks that another has written meanwhile.
-    todo = fabric.broadcast(writer.missing())
-    if len(todo) < len(chunks):
-        fabric.print(f"{config['saliency_cache']}: {len(chunks) - len(todo)} of {len(chunks)} chunks are there already")
-    own = {number: chunks[number] for number in todo[fabric.global_rank :: fabric.world_size]}
-    if own:
-        teacher = load_teacher(baseline, config, settings, datamodule.tokenizer)
-        teacher.place(fabric.device)
+
+    def new_teacher() -> SaliencyTeacher:
+        return load_teacher(baseline, config, settings, datamodule.tokenizer)
+
+    def write(teacher: SaliencyTeacher, numbers: Sequence[int]) -> None:
+        own = {number: chunks[number] for number in numbers}
         loader = loader_of(pairs, datamodule.collate, own.values(), config)
         batches = ((fabric.to_device(batch), seen) for batch, seen in loader)
-        with fabric.autocast():
-            write_chunks(writer, teacher, own, batches, show=fabric.is_global_zero)
-    fabric.barrier()
-    if fabric.is_global_zero:
-        report(writer.finish({"precision": config["precision"], "versions": package_versions()}))
+        write_chunks(writer, teacher, own, batches, show=fabric.is_global_zero)
+
+    build_missing(fabric, writer, len(chunks), config, new_teacher, write)
 
 
 def fabric_of(config: Config) -> L.Fabric:

@@ -1,14 +1,46 @@
-"""What the builders of saliency caches share: their processes, and their last words."""
+"""What the builders of saliency caches share: how a run begins, divides what is missing, and ends."""
 
 from __future__ import annotations
 
 import datetime
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
 from lightning.fabric.strategies import DDPStrategy
 
 from epic_common.saliency_cache.reader import SaliencyCache
+from epic_common.saliency_cache.writer import CacheWriter
+from epic_vlp.parts import Config
+from vlp.checkpoint.weights import WeightsError
+from vlp.data.errors import DataError
+from vlp.training.processes import leave_processes
+from vlp.versions import package_versions
+
+
+def run_or_exit(build: Callable[[], None]) -> None:
+    """Build a cache; what does not serve ends in one line and status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    try:
+        build()
+    except DataError as error:
+        sys.exit(f"error: {error.plain}")
+    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    leave_processes()
+
+
+def check_asked(config: Config) -> None:
+    """Refuse a config that does not say what to build and from what.
+
+    Raises:
+        ValueError: naming the key.
+    """
+    for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
+        if not config[key]:
+            raise ValueError(f"{key} must be given: {what}")
 
 
 def new_fabric(cuda: bool, devices: Any, per_node: int, nodes: int, precision: Any) -> L.Fabric:
@@ -36,3 +68,32 @@ def report(cache: SaliencyCache) -> None:
         f"saliency cache {cache.folder}: {facts['pairs']} distinct pairs, {facts['tokens']} tokens, "
         f"{size / 1e6:.1f} MB; {facts['skipped_pairs']} pairs left out, their images cannot be read"
     )
+
+
+def build_missing(
+    fabric: L.Fabric,
+    writer: CacheWriter,
+    chunks: int,
+    config: Config,
+    new_teacher: Callable[[], Any],
+    write: Callable[[Any, Sequence[int]], None],
+) -> None:
+    """Let each process write its share of the chunks that are missing, and finish the cache when all are there.
+
+    Args:
+        chunks: of the whole cache.
+        new_teacher: called by a process that has something to write.
+        write: (teacher, on its device; the numbers of this process's chunks).
+    """
+    # One answer for all: a process that looks later might find chunks that another has written meanwhile.
+    todo = fabric.broadcast(writer.missing())
+    if len(todo) < chunks:
+        fabric.print(f"{config['saliency_cache']}: {chunks - len(todo)} of {chunks} chunks are there already")
+    if own := todo[fabric.global_rank :: fabric.world_size]:
+        teacher = new_teacher()
+        teacher.place(fabric.device)
+        with fabric.autocast():
+            write(teacher, own)
+    fabric.barrier()
+    if fabric.is_global_zero:
+        report(writer.finish({"precision": config["precision"], "versions": package_versions()}))

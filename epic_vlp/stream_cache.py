@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -15,15 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
+from epic_common.teacher import SaliencyTeacher
 from epic_vlp.cache_identity import identity, identity_in_config
-from epic_vlp.cache_run import new_fabric, report
+from epic_vlp.cache_run import build_missing, check_asked, new_fabric, run_or_exit
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.parts import Config, parts_of, settings_of
-from vlp.checkpoint.weights import WeightsError
 from vlp.data.collate import Batch
 from vlp.data.draws import SampleKey
-from vlp.data.errors import DataError
 from vlp.data.images import ImageError
 from vlp.data.jsonl.datamodule import Source
 from vlp.data.jsonl.lines import JsonLines, Line
@@ -31,10 +28,8 @@ from vlp.data.jsonl.mixed import IMAGES
 from vlp.data.jsonl.rows import RowError, parsed
 from vlp.progress import CountProgress
 from vlp.training.matmul import set_matmul_precision
-from vlp.training.processes import leave_processes
 from vlp.training.settings import PRECISIONS
 from vlp.training.trainer import prepare_process
-from vlp.versions import package_versions
 from vlp.yaml_dialect.baseline import YamlBaseline
 from vlp.yaml_dialect.launch import find_processes, set_meeting_place
 
@@ -101,15 +96,12 @@ class PartPairs(IterableDataset[Scored]):
 
 def build_or_exit(baseline: YamlBaseline, config: Config) -> None:
     """Check the config of a run and build its cache; what does not serve ends in one line and status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    try:
+
+    def build() -> None:
         baseline.check(baseline.scripts["Pretrain"], {**config, "saliency_cache": ""})  # which is not there yet
         build_cache(baseline, config)
-    except DataError as error:
-        sys.exit(f"error: {error.plain}")
-    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    leave_processes()
+
+    run_or_exit(build)
 
 
 def build_cache(baseline: YamlBaseline, config: Config) -> None:
@@ -119,9 +111,7 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
         ValueError: the run cannot have a cache, or the folder holds that of another run.
         DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
     """
-    for key, what in (("saliency_cache", "the folder to build"), ("teacher_path", "the checkpoint to compute it from")):
-        if not config[key]:
-            raise ValueError(f"{key} must be given: {what}")
+    check_asked(config)
     settings = settings_of(config, parts_of(baseline).settings)
     identity_in_config(baseline, config, settings)  # refuses, before the files are opened, views that are not fixed
     prepare_process()
@@ -136,19 +126,16 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
     needed, command = identity(baseline, config, settings, datamodule.tokenizer), parts_of(baseline).cache_command
     made_of = [source.lines.identity(), str(config["precision"])]
     writer = CacheWriter(config["saliency_cache"], command, needed, made_of, len(parts))
-    # One answer for all: a process that looks later might find parts that another has written meanwhile.
-    todo = fabric.broadcast(writer.missing())
-    own = todo[fabric.global_rank :: fabric.world_size]
-    if own:
-        teacher = load_teacher(baseline, config, settings, datamodule.tokenizer)
-        teacher.place(fabric.device)
+
+    def new_teacher() -> SaliencyTeacher:
+        return load_teacher(baseline, config, settings, datamodule.tokenizer)
+
+    def write(teacher: SaliencyTeacher, own: Sequence[int]) -> None:
         loader = DataLoader(PartPairs(source, parts, own), batch_size=None, num_workers=source.workers)
         progress = CountProgress("saliency", "parts", len(own), fabric.is_global_zero)
-        with fabric.autocast():
-            write_parts(writer, teacher, (fabric.to_device(each) for each in loader), progress)
-    fabric.barrier()
-    if fabric.is_global_zero:
-        report(writer.finish({"precision": config["precision"], "versions": package_versions()}))
+        write_parts(writer, teacher, (fabric.to_device(each) for each in loader), progress)
+
+    build_missing(fabric, writer, len(parts), config, new_teacher, write)
 
 
 def fabric_of(config: Config) -> L.Fabric:
@@ -168,7 +155,9 @@ def parts_of_lines(lines: JsonLines) -> list[range]:
     return [range(start, min(start + size, lines.chunks)) for start in range(0, lines.chunks, size)]
 
 
-def write_parts(writer: CacheWriter, teacher: Any, found: Iterator[Scored], progress: CountProgress) -> None:
+def write_parts(
+    writer: CacheWriter, teacher: SaliencyTeacher, found: Iterator[Scored], progress: CountProgress
+) -> None:
     """Write each part as soon as the last of its batches went through the teacher; workers read several at once."""
     keys: defaultdict[int, list[bytes]] = defaultdict(list)
     scores: defaultdict[int, list[Tensor]] = defaultdict(list)
