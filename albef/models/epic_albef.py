@@ -10,62 +10,42 @@ Source: docs/official/albef.md §10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from albef.models.checkpoints import LAYOUT
 from albef.models.contrastive_model import Momentum
 from albef.models.model_pretrain import ALBEF
-from epic_common.config import EpicConfig
 from epic_common.saliency import saliency_scores
 from epic_vlp.extension import EpicExtension
+from epic_vlp.fusion_teacher import FusionTeacher, as_teacher, check_run, fusion_layer, fusion_layers
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.layout import State
 from vlp.nn.cross_attention import Seen
-from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass
-from vlp.nn.packed_text import text_layout
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, spread, stacked
+from vlp.nn.padding import PaddedLayout, Queries, spread, stacked
 from vlp.nn.step_plan import plan_of
 from vlp.nn.vision import VisionEncoder
 from vlp.training.compile import compile_layers
 
 
-class AlbefTeacher(nn.Module):
-    """The two encoders of an ALBEF, as EPIC asks a frozen model; it has no momentum models, queues and projections."""
+class AlbefTeacher(FusionTeacher):
+    """The two encoders of an ALBEF; it has no momentum models, queues and projections."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.visual_encoder = VisionEncoder(config["image_res"], config["vision_config"])
         self.text_encoder = FusionMaskedLM(config["bert_config"])
         compile_layers(self, config["compile"])
 
-    def text_layout(self, batch: dict[str, Any]) -> PaddedLayout:
-        """How the batch's sentences are stored: as the student stores them."""
-        return text_layout(plan_of(batch)["text"], self.config["pack_text"])
-
-    def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
-        """The [CLS] image state's key (B, h, d_h), and the text's queries (B, h, n, d_h), in fusion layer ``layer``.
-
-        Unmasked text with the true image. No image token asks the text anything here, so that the roles of Eq. 8's q
-        and K change places. Nothing after that layer's self-attention is computed.
-        """
-        bert, layout = self.text_encoder.bert, self.text_layout(batch)
-        text, image = bert.text(batch["text_ids"], layout), self.visual_encoder(batch["image"])
-        return bert.query_key(text, layout, image, Seen(), fusion_layer(bert, layer))
-
-    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
-        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
-        layout, image = self.text_layout(batch), self.visual_encoder(batch["image"])
-        read = QuerySubset(layout, Queries.at(places, input_ids.shape[1]))
-        return self.text_encoder.logits(self.text_encoder.bert(input_ids, layout, image, Seen(), read))
+    def seen(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        return self.visual_encoder(batch["image"]), None
 
 
 class AlbefEpic(LightningEpic):
@@ -102,29 +82,10 @@ class AlbefEpic(LightningEpic):
         return FusionPass(corruption.input_ids, read, finish)
 
 
-def fusion_layer(bert: FusionEncoder, layer: int) -> int:
-    """The index among all layers of ``epic.saliency_layer``, which counts the fusion layers."""
-    return range(bert.fusion_layer, len(bert.layers))[layer]
-
-
-def fusion_layers(config: Mapping[str, Any]) -> int:
-    """How many there are."""
-    return config["bert_config"]["num_hidden_layers"] - config["bert_config"]["fusion_layer"]
-
-
-def check_run(config: Mapping[str, Any], settings: EpicConfig) -> None:
-    """Pre-training has the keys of EPIC alone, and always an MLM head."""
-
-
 def encoders_of(path: str | Path, state: State, expected: State) -> dict[str, Tensor]:
     """The two encoders of an ALBEF, for images of the teacher's size."""
     encoders = {name: t for name, t in state.items() if name.startswith(LAYOUT.recognised_by)}
     return LAYOUT.resized(path, encoders, expected)
-
-
-def as_teacher(path: str, config: Mapping[str, Any], settings: EpicConfig) -> dict[str, Any]:
-    """What differs in the config of the teacher of ``path``."""
-    return {"checkpoint": path, "gradient_checkpointing": False}
 
 
 EPIC = EpicExtension(
@@ -135,7 +96,7 @@ EPIC = EpicExtension(
     text_width=lambda config: config["bert_config"]["hidden_size"],
     image_width=lambda config: config["vision_config"]["width"],
     text_encoder="text_encoder",
-    fusion_layers=fusion_layers,
+    fusion_layers=lambda config: fusion_layers(config["bert_config"]),
     longest_text=None,
     image_encoder=True,
     text_ends_with_sep=False,

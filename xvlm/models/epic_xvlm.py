@@ -16,17 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from epic_common.config import EpicConfig, RegionEpicConfig
+from epic_common.config import RegionEpicConfig
 from epic_vlp.extension import EpicExtension
+from epic_vlp.fusion_teacher import FusionTeacher, as_teacher, check_run, fusion_layers
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.layout import State
-from vlp.nn.cross_attention import Seen
-from vlp.nn.fusion_bert import FusionEncoder, FusionMaskedLM
+from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass
-from vlp.nn.packed_text import text_layout
-from vlp.nn.padding import PaddedLayout, Queries, QuerySubset, spread
+from vlp.nn.padding import PaddedLayout, Queries, spread
 from vlp.nn.step_plan import plan_of
 from vlp.training.compile import compile_layers
 from xvlm.models.checkpoints import LAYOUT
@@ -34,37 +33,19 @@ from xvlm.models.model_pretrain import XVLM, Shown, shown_by
 from xvlm.models.xvlm import text_sizes, vision_encoder
 
 
-class XvlmTeacher(nn.Module):
-    """The two encoders of an X-VLM, as EPIC asks a frozen model; it has no projections and no heads but the MLM one."""
+class XvlmTeacher(FusionTeacher):
+    """The two encoders of an X-VLM, whose regions have a token 0 of their own; no projections, MLM's head alone."""
 
     def __init__(self, config: dict[str, Any]) -> None:
         """``config`` is a resolved config."""
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.vision_encoder = vision_encoder(config)
         self.text_encoder = FusionMaskedLM(text_sizes(config))
         compile_layers(self, config["compile"])
 
-    def text_layout(self, batch: dict[str, Any]) -> PaddedLayout:
-        """How the batch's sentences are stored: as the student stores them."""
-        return text_layout(plan_of(batch)["text"], self.config["pack_text"])
-
-    def query_key(self, batch: dict[str, Any], layer: int) -> tuple[Tensor, Tensor]:
-        """The key of image token 0 (B, h, d_h), and the text's queries (B, h, n, d_h), in fusion layer ``layer``.
-
-        Unmasked text with the true image; of a region, its own token 0. No image token asks the text anything here, so
-        that the roles of Eq. 8's q and K change places. Nothing after that layer's self-attention is computed.
-        """
-        bert, layout, seen = self.text_encoder.bert, self.text_layout(batch), shown_by(self.vision_encoder, batch)
-        text = bert.text(batch["text_ids"], layout)
-        return bert.query_key(text, layout, seen.image, Seen(mask=seen.mask), fusion_layer(bert, layer))
-
-    def mlm_logits_at(self, batch: dict[str, Any], input_ids: Tensor, places: Tensor) -> Tensor:
-        """input_ids (B, n), places (K,) in (B·n) -> MLM logits (K, vocab) with the true image, for "VLM (SAS)"."""
-        layout, seen = self.text_layout(batch), shown_by(self.vision_encoder, batch)
-        read = QuerySubset(layout, Queries.at(places, input_ids.shape[1]))
-        states = self.text_encoder.bert(input_ids, layout, seen.image, Seen(mask=seen.mask), read)
-        return self.text_encoder.logits(states)
+    def seen(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor | None]:
+        shown = shown_by(self.vision_encoder, batch)
+        return shown.image, shown.mask
 
 
 class XvlmEpic(LightningEpic):
@@ -106,29 +87,10 @@ class XvlmEpic(LightningEpic):
         return {"epic_left_out_loss": 0.0 * torch.stack(trained).sum()}
 
 
-def fusion_layer(bert: FusionEncoder, layer: int) -> int:
-    """The index among all layers of ``epic.saliency_layer``, which counts the fusion layers."""
-    return range(bert.fusion_layer, len(bert.layers))[layer]
-
-
-def fusion_layers(config: Mapping[str, Any]) -> int:
-    """How many there are."""
-    return config["text_config"]["num_hidden_layers"] - config["text_config"]["fusion_layer"]
-
-
-def check_run(config: Mapping[str, Any], settings: EpicConfig) -> None:
-    """Pre-training has the keys of EPIC alone, and always an MLM head."""
-
-
 def encoders_of(path: str | Path, state: State, expected: State) -> dict[str, Tensor]:
     """The two encoders of an X-VLM, for images of the teacher's size."""
     encoders = {name: t for name, t in state.items() if name.startswith(("vision_encoder.", "text_encoder."))}
     return LAYOUT.resized(path, encoders, expected)
-
-
-def as_teacher(path: str, config: Mapping[str, Any], settings: EpicConfig) -> dict[str, Any]:
-    """What differs in the config of the teacher of ``path``."""
-    return {"checkpoint": path, "gradient_checkpointing": False}
 
 
 def cached_views(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +120,7 @@ EPIC = EpicExtension(
     text_width=lambda config: config["text_config"]["hidden_size"],
     image_width=lambda config: config["vision_config"]["vision_width"],
     text_encoder="text_encoder",
-    fusion_layers=fusion_layers,
+    fusion_layers=lambda config: fusion_layers(config["text_config"]),
     longest_text=None,
     image_encoder=True,
     text_ends_with_sep=False,

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from albef.models import model_pretrain
-from albef.models.epic_albef import EPIC, AlbefTeacher, fusion_layer
+from albef.models.epic_albef import EPIC, AlbefTeacher
 from benchmarks.host_waits import HostWaits
 from epic_common.saliency import log_saliency
 from epic_common.separator import append_sep
 from epic_common.teacher import SasSnapshot, Teacher
+from epic_vlp.fusion_teacher import fusion_layer
 from patches.marks import without_blocks
 from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import albef_models

@@ -15,6 +15,7 @@ from benchmarks.host_waits import HostWaits
 from epic_common.saliency import log_saliency, saliency_scores
 from epic_common.separator import append_sep
 from epic_common.teacher import SasSnapshot, Teacher
+from epic_vlp.fusion_teacher import fusion_layer
 from patches.marks import without_blocks
 from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import xvlm_models
@@ -25,7 +26,7 @@ from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.step_plan import step_plan
 from xvlm.models import model_pretrain
-from xvlm.models.epic_xvlm import EPIC, XvlmTeacher, fusion_layer
+from xvlm.models.epic_xvlm import EPIC, XvlmTeacher
 from xvlm.models.model_pretrain import shown_by
 
 DRAWN = Negatives(torch.tensor([2, 0, 1]), torch.tensor([1, 2, 2]))
