@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlp.training.epoch_schedule import epoch_schedule
+from albef.epoch_schedule import epoch_schedule
 from vlp.yaml_dialect.epoch_module import EpochModule
 
 

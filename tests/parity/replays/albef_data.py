@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from transformers import PreTrainedTokenizerBase
 
+from albef.epoch_schedule import epoch_rate
 from albef.models.albef_module import AlbefModule
 from tests.parity.replays import Fixture, Outputs, replay
 from tests.tokenizers import folder_of_vocabulary
@@ -35,7 +36,6 @@ from vlp.data.tokenizers import encode
 from vlp.evaluation.grounding import iou
 from vlp.evaluation.reranked_retrieval import RerankedScores, official_metrics
 from vlp.nn.positions import interpolate_pos_embed
-from vlp.training.epoch_schedule import epoch_rate
 
 _UNCUT = 512  # positions of the text encoder: what a text is cut to where the official code cuts none
 

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from albef.epoch_schedule import cycle_rate
 from albef.models.albef_module import decay_groups
 from albef.models.model_pretrain import ALBEF
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
 from tests.parity.replays.albef_models import model_of, negatives_of, pretraining_batch, tensor
 from vlp.losses.total import total_loss
-from vlp.training.epoch_schedule import cycle_rate
 from vlp.training.optim import build_optimizer
 
 LOSSES = ("mlm_loss", "ita_loss", "itm_loss")

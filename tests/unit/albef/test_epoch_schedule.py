@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlp.training.epoch_schedule import epoch_rate, epoch_schedule
+from albef.epoch_schedule import epoch_rate, epoch_schedule
 
 PRETRAIN: dict[str, Any] = {"lr": 1e-4, "min_lr": 1e-5, "warmup_lr": 1e-5, "warmup_epochs": 20, "epochs": 30}
 
