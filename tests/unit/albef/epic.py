@@ -6,18 +6,14 @@ from typing import Any
 
 import torch
 
-from albef.models.epic_albef import EPIC, AlbefEpic, AlbefTeacher
+from albef.models.epic_albef import EPIC, AlbefTeacher
 from epic_common.config import PRESETS
-from epic_common.generator import build_generator
-from epic_common.teacher import SasSnapshot, Teacher
 from epic_common.vocabulary import Vocabulary
-from epic_vlp.loader_plan import EpicPlan
 from tests.unit.albef.small import BERT, CLS, MASK, PAD, SEP, VOCAB, config_of, pretraining
 from tests.unit.albef.small import pretraining_batch as batch_of
 from tests.unit.epic.tiny import config_of as settings_of
-from tests.unit.epic.tiny import language_model
-from tests.unit.small_parts import Batch, stirred
-from vlp.nn.step_plan import step_plan
+from tests.unit.fusion_epic import add_epic
+from tests.unit.small_parts import stirred
 
 VOCABULARY = Vocabulary(MASK, PAD, (PAD, 100, CLS, SEP, MASK), VOCAB, SEP)
 SIZES: dict[str, Any] = {"bert_config": {**BERT, "num_hidden_layers": 5}}  # of which three are fusion layers
@@ -41,21 +37,4 @@ def student(preset: str | None = None, changes: dict[str, Any] | None = None, **
         return model
     settings = settings_of(preset, **{"append_sep": True, **(changes or {})})
     settings.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True)
-    lm = language_model("bert", size=VOCAB) if settings.replacement == "lm" else None
-    held = Teacher(teacher(), settings.saliency_layer) if settings.needs_teacher else None
-    text, image = EPIC.text_width(model.config), EPIC.image_width(model.config)
-    model.epic = AlbefEpic(
-        settings,
-        VOCABULARY,
-        text,
-        build_generator(settings, VOCABULARY, lm, image),
-        teacher=held if settings.scores_from_teacher else None,
-        snapshot=SasSnapshot(held) if settings.replacement == "vlm" and held is not None else None,
-    )
-    return model.eval()
-
-
-def planned(model: Any, batch: Batch) -> Batch:
-    """The batch as the loader of a run makes it."""
-    batch = {**batch, **step_plan(batch)}
-    return batch if model.epic is None else {**batch, **EpicPlan(model.epic, model.config, None)(batch)}
+    return add_epic(model, EPIC, settings, VOCABULARY, teacher)

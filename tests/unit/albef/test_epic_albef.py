@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from albef.models import model_pretrain
 from albef.models.epic_albef import EPIC, AlbefTeacher
 from benchmarks.host_waits import HostWaits
 from epic_common.saliency import log_saliency
-from epic_common.separator import append_sep
 from epic_common.teacher import SasSnapshot, Teacher
 from epic_vlp.fusion_teacher import fusion_layer
 from patches.marks import without_blocks
 from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import albef_models
-from tests.unit.albef.epic import IDS, SIZES, VARIANTS, VOCABULARY, batch_of, planned, student, teacher
+from tests.unit.albef.epic import IDS, SIZES, VARIANTS, VOCABULARY, batch_of, student, teacher
+from tests.unit.fusion_epic import corruptions_of, plain_epic_losses, planned
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextPlan
@@ -109,43 +107,6 @@ def test_the_momentum_teacher_costs_fusion_layers_up_to_the_scores() -> None:
 # The step ------------------------------------------------------------------------------------------------
 
 
-def corruptions_of(epic: Any) -> list[Any]:
-    """What ``epic`` makes of its sentences from now on."""
-    made, corrupt = list[Any](), epic.corrupt
-
-    def watched(*args: Any, **options: Any) -> Any:
-        made.append(corrupt(*args, **options))
-        return made[-1]
-
-    epic.corrupt = watched
-    return made
-
-
-@torch.no_grad()
-def plain_epic_losses(model: Any, batch: dict[str, Any], masked: Tensor, corrupted: Tensor) -> dict[str, float]:
-    """docs/method.md §2, steps 5-9, token by token from full passes over the sentence that the step drew."""
-    ids, mask, generator = batch["text_ids"], batch["text_masks"], model.epic.generator
-    long_ids, long_mask = append_sep(ids.masked_fill(masked, VOCABULARY.mask_id), mask, VOCABULARY)
-    words = generator.language_model.get_input_embeddings()(long_ids)
-    image = model.visual_encoder(batch["image"])
-    if model.epic.config.image_conditioned:
-        words[:, 0] = generator.image_map(image[:, 0])
-    log_p = generator.language_model(inputs_embeds=words, attention_mask=long_mask).logits.log_softmax(-1)
-    gen = [-float(log_p[b, i, ids[b, i]]) for b, i in masked.nonzero().tolist()]
-    itc = list[float]()
-    for row in range(len(ids)):
-        n = int(mask[row].sum())
-        one = step_plan({"text_masks": mask[row : row + 1, :n]})["plan"]["text"]
-        layout = model.text_layout(one)
-        states = model.bert.fuse(
-            model.bert.text(corrupted[row : row + 1, :n], layout), layout, image[row : row + 1], model_pretrain.Seen()
-        )
-        d = torch.sigmoid(model.epic.head(states)).double()
-        same = corrupted[row] == ids[row]
-        itc += [-math.log(d[i] if same[i] else 1 - d[i]) for i in range(1, n)]
-    return {"epic_itc_loss": 8 * sum(itc) / len(itc), "epic_gen_loss": sum(gen) / len(gen)}
-
-
 @pytest.mark.parametrize("changes", [{}, {"image_conditioned": True}, {"teacher": "momentum"}], ids=str)
 def test_the_step_adds_the_losses_of_the_method(changes: dict[str, Any]) -> None:
     model, batch = student("epic", changes), batch_of((7, 5, 9))
@@ -154,7 +115,9 @@ def test_the_step_adds_the_losses_of_the_method(changes: dict[str, Any]) -> None
     (corruption,) = made
     assert corruption.masked.sum(1).tolist() == [3, 2, 3]  # ceil(0.35 * [6, 4, 8])
     assert not corruption.masked[:, 0].any() and corruption.replaced.any()
-    expected = plain_epic_losses(model, batch, corruption.masked, corruption.input_ids)
+    with torch.no_grad():
+        image = model.visual_encoder(batch["image"])
+    expected = plain_epic_losses(model, batch, VOCABULARY, (corruption.masked, corruption.input_ids), image)
     for key, value in expected.items():
         assert float(outputs[key].detach()) == pytest.approx(value, rel=1e-5), key
     assert outputs.keys() == {*OWN, *expected, "epic_teacher_guard_loss"}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import types
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from benchmarks.host_waits import HostWaits
 from epic_common.saliency import log_saliency, saliency_scores
-from epic_common.separator import append_sep
 from epic_common.teacher import SasSnapshot, Teacher
 from epic_vlp.fusion_teacher import fusion_layer
 from patches.marks import without_blocks
 from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import xvlm_models
-from tests.unit.xvlm.epic import SIZES, VARIANTS, VOCABULARY, planned, student, teacher
+from tests.unit.fusion_epic import corruptions_of, plain_epic_losses, planned
+from tests.unit.xvlm.epic import SIZES, VARIANTS, VOCABULARY, student, teacher
 from tests.unit.xvlm.small import CLS, pretraining_batch, region_batch
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.cross_attention import Seen
@@ -111,57 +109,27 @@ def test_nothing_behind_the_scores_is_computed(layer: int) -> None:
 # The step ------------------------------------------------------------------------------------------------
 
 
-def corruptions_of(epic: Any) -> list[Any]:
-    """What ``epic`` makes of its sentences from now on."""
-    made, corrupt = list[Any](), epic.corrupt
-
-    def watched(*args: Any, **options: Any) -> Any:
-        made.append(corrupt(*args, **options))
-        return made[-1]
-
-    epic.corrupt = watched
-    return made
-
-
-@torch.no_grad()
-def plain_epic_losses(model: Any, batch: dict[str, Any], masked: Tensor, corrupted: Tensor) -> dict[str, float]:
-    """docs/method.md §2, steps 5-9, token by token from full passes over the sentence that the step drew."""
-    ids, mask, generator = batch["text_ids"], batch["text_masks"], model.epic.generator
-    long_ids, long_mask = append_sep(ids.masked_fill(masked, VOCABULARY.mask_id), mask, VOCABULARY)
-    words = generator.language_model.get_input_embeddings()(long_ids)
-    seen = shown_by(model.vision_encoder, batch)
-    if model.epic.config.image_conditioned:
-        words[:, 0] = generator.image_map(seen.image[:, 0])
-    log_p = generator.language_model(inputs_embeds=words, attention_mask=long_mask).logits.log_softmax(-1)
-    gen = [-float(log_p[b, i, ids[b, i]]) for b, i in masked.nonzero().tolist()]
-    itc = list[float]()
-    for row in range(len(ids)):
-        n = int(mask[row].sum())
-        layout = model.text_layout(step_plan({"text_masks": mask[row : row + 1, :n]})["plan"]["text"])
-        text, own = model.bert.text(corrupted[row : row + 1, :n], layout), seen.image[row : row + 1]
-        can_see = None if seen.mask is None else seen.mask[row : row + 1]
-        d = torch.sigmoid(model.epic.head(model.bert.fuse(text, layout, own, Seen(mask=can_see)))).double()
-        same = corrupted[row] == ids[row]
-        itc += [-math.log(d[i] if same[i] else 1 - d[i]) for i in range(1, n)]
-    return {"epic_itc_loss": 8 * sum(itc) / len(itc), "epic_gen_loss": sum(gen) / len(gen)}
-
-
 @pytest.mark.parametrize("changes", [{}, {"image_conditioned": True}], ids=str)
 @pytest.mark.parametrize("regions", [False, True])
 def test_the_step_adds_the_losses_of_the_method(regions: bool, changes: dict[str, Any]) -> None:
     model = student("epic", {**changes, **(ON_REGIONS if regions else {})})
-    batch, drawn = (region_batch((7, 5, 9, 4, 6)), DRAWN_REGIONS) if regions else (pretraining_batch((7, 5, 9)), DRAWN)
+    batch, negatives = (
+        (region_batch((7, 5, 9, 4, 6)), DRAWN_REGIONS) if regions else (pretraining_batch((7, 5, 9)), DRAWN)
+    )
     made = corruptions_of(model.epic)
-    outputs = losses_of(model(batch, drawn))
+    outputs = losses_of(model(batch, negatives))
     (corruption,) = made
     assert corruption.masked.sum(1).tolist() == [3, 2, 3, 2, 2][: len(made[0].masked)]  # ceil(0.35 * [6, 4, 8, 3, 5])
     assert not corruption.masked[:, 0].any() and corruption.replaced.any()
-    expected = plain_epic_losses(model, batch, corruption.masked, corruption.input_ids)
+    with torch.no_grad():
+        seen = shown_by(model.vision_encoder, batch)
+    drawn = corruption.masked, corruption.input_ids
+    expected = plain_epic_losses(model, batch, VOCABULARY, drawn, seen.image, seen.mask)
     for key, value in expected.items():
         assert float(outputs[key].detach()) == pytest.approx(value, rel=1e-5), key
     own = OWN | (BOXES if regions else {"unused_loss"})
     assert outputs.keys() == {*own, *expected, "epic_teacher_guard_loss"}
-    vanilla = student()(batch, drawn)
+    vanilla = student()(batch, negatives)
     assert all(torch.allclose(outputs[key], vanilla[key], rtol=1e-6) for key in own)
 
 
