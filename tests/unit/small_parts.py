@@ -99,3 +99,24 @@ def gradients(model: nn.Module, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     model.zero_grad()
     torch.stack(list(losses.values())).sum().backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in model.named_parameters()}
+
+
+def masked_pairs(image: int, lengths: Sequence[int], masked: int, seed: int) -> Batch:
+    """Images of ``image`` pixels and sentences ``[CLS] X`` of ``lengths`` tokens, 0 behind them.
+
+    MLM has chosen the ``masked`` tokens after the first.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    size, n = len(lengths), max(lengths)
+    mask = torch.arange(n) < torch.tensor(lengths)[:, None]
+    ids = torch.randint(110, 200, (size, n), generator=rng).masked_fill(~mask, 0)
+    ids[:, 0] = 101
+    chosen = mask & (torch.arange(n) >= 1) & (torch.arange(n) <= masked)
+    return {
+        "image": torch.randn(size, 3, image, image, generator=rng),
+        "text": [""] * size,
+        "text_ids": ids,
+        "text_masks": mask.long(),
+        "text_ids_mlm": ids.masked_fill(chosen, 103),
+        "text_labels_mlm": ids.masked_fill(~chosen, -100),
+    }

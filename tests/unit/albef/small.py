@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tests.unit.small_parts import Batch, stirred
+from tests.unit.small_parts import Batch, masked_pairs, stirred
 
 PAD, CLS, SEP, MASK, VOCAB = 0, 101, 102, 103, 200
 IMAGE, PATCH = 16, 8
@@ -75,18 +75,5 @@ def task_batch(task: str, lengths: Sequence[int] = (6, 3, 9), seed: int = 0) -> 
 
 
 def pretraining_batch(lengths: Sequence[int] = (6, 3, 9), masked: int = 2, seed: int = 0) -> Batch:
-    """Images and sentences ``[CLS] X`` of ``lengths`` tokens, of which the ``masked`` after the first are MLM's."""
-    rng = torch.Generator().manual_seed(seed)
-    size, n = len(lengths), max(lengths)
-    mask = torch.arange(n) < torch.tensor(lengths)[:, None]
-    ids = torch.randint(110, VOCAB, (size, n), generator=rng).masked_fill(~mask, PAD)
-    ids[:, 0] = CLS
-    chosen = mask & (torch.arange(n) >= 1) & (torch.arange(n) <= masked)
-    return {
-        "image": torch.randn(size, 3, IMAGE, IMAGE, generator=rng),
-        "text": [""] * size,
-        "text_ids": ids,
-        "text_masks": mask.long(),
-        "text_ids_mlm": ids.masked_fill(chosen, MASK),
-        "text_labels_mlm": ids.masked_fill(~chosen, -100),
-    }
+    """:func:`masked_pairs` of the small model's size."""
+    return masked_pairs(IMAGE, lengths, masked, seed)
