@@ -29,12 +29,16 @@ TRAINED_BYTES, FROZEN_BYTES = 16, 4
 
 
 class Recipe(NamedTuple):
-    """A pre-training run: optimiser steps of ``batch`` pairs, and the file that holds what a pair costs."""
+    """A pre-training run: steps of ``batch`` pairs, and the file that holds what a pair costs.
+
+    ``regions`` is the share of the steps beside which X-VLM takes one of its region stream, of as many texts.
+    """
 
     title: str
     steps: int
     batch: int
     measured: str
+    regions: float = 0.0
 
     @property
     def pairs(self) -> int:
@@ -47,7 +51,9 @@ RECIPES = {
     "meter-ablation": Recipe("METER, CLIP-B/32 and RoBERTa-base, 224 px", 50_000, 4096, "meter_ablation.json"),
     "vilt": Recipe("ViLT-B/32, 384 x 384", 200_000, 4096, "vilt_official.json"),
     "albef": Recipe("ALBEF, ViT-B/16 and BERT, 256 px, 4M", 300_000, 512, "albef_official.json"),
+    "xvlm": Recipe("X-VLM, Swin-B and BERT, 224 px, 4M", 200_000, 1024, "xvlm_official.json", regions=0.5),
 }
+OFFICIAL_REGION, REGION = "region_official", "region"  # what they cost stands beside the variants
 
 
 class PaperRun(NamedTuple):
@@ -76,7 +82,10 @@ class Cost(NamedTuple):
 def cost_of(recipe: Recipe, variant: str, gpu: Gpu, gpus: int, utilisation: float, pairs_per_gpu: int) -> Cost:
     """Hours and memory of one variant, a key of the measured file."""
     measured = measured_of(recipe)
-    gflop = measured["gflop_per_pair"][variant]
+    region = OFFICIAL_REGION if variant in ("vanilla_official", "epic_naive") else REGION
+    steps = (variant, region) if recipe.regions else (variant,)
+    shares = zip((1, recipe.regions), steps, strict=False)
+    gflop = sum(share * measured["gflop_per_pair"][step] for share, step in shares)
     peaks = {precision: gpu.peak(precision) for precision in PRECISIONS}
     hours = {precision: peak and gpu_hours(recipe, gflop, peak, utilisation) for precision, peak in peaks.items()}
     return Cost(
@@ -84,7 +93,7 @@ def cost_of(recipe: Recipe, variant: str, gpu: Gpu, gpus: int, utilisation: floa
         hours,
         {precision: value and value / gpus / 24 for precision, value in hours.items()},
         weights_gib(**measured["parameters"][variant]),
-        measured["activations_gib_per_pair"][variant] * pairs_per_gpu,
+        max(measured["activations_gib_per_pair"][step] for step in steps) * pairs_per_gpu,
     )
 
 
@@ -119,6 +128,7 @@ def main(argv: Sequence[str]) -> None:
         costs = {
             variant: cost_of(recipe, variant, gpu, arguments.gpus, arguments.utilisation, arguments.pairs_per_gpu)
             for variant in measured_of(recipe)["flops"]
+            if variant not in (OFFICIAL_REGION, REGION)
         }
         console.print(table_of(recipe, costs, arguments))
         result["recipes"][name] = {variant: cost._asdict() for variant, cost in costs.items()}
@@ -171,7 +181,7 @@ def table_of(recipe: Recipe, costs: Mapping[str, Cost], arguments: argparse.Name
     """Hours, days and memory of every variant."""
     table = Table(
         *("step", "GFLOP", *PRECISIONS, "GiB"),
-        title=f"{recipe.title}: {recipe.steps:,} steps of {recipe.batch} pairs\n"
+        title=f"{recipe.title}: {recipe.steps:,} steps of {recipe.batch} pairs{_of_regions(recipe)}\n"
         f"GPU hours / days on {arguments.gpus} {arguments.gpu}",
         box=box.SIMPLE_HEAD,
         collapse_padding=True,
@@ -185,6 +195,10 @@ def table_of(recipe: Recipe, costs: Mapping[str, Cost], arguments: argparse.Name
             f"{cost.weights_gib:.1f}+{cost.activations_gib:.1f}",
         )
     return table
+
+
+def _of_regions(recipe: Recipe) -> str:
+    return f", beside {recipe.regions:.0%} of them one of {recipe.batch} regions" if recipe.regions else ""
 
 
 def _hours_and_days(hours: float | None, days: float | None) -> str:

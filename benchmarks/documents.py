@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from benchmarks.cost import MEASURED
+from benchmarks.cost import MEASURED, OFFICIAL_REGION, REGION
 from benchmarks.table import Column, figure
 
 HEADINGS = {
@@ -18,7 +18,7 @@ HEADINGS = {
     "epic_momentum": "EPIC, momentum model",
 }
 # The step of a baseline's region stream, under the names of its step of images.
-OF_REGIONS = {"vanilla_official": "region_official", "vanilla": "region"}
+OF_REGIONS = {"vanilla_official": OFFICIAL_REGION, "vanilla": REGION}
 TITLES = {
     "meter_official": "METER, CLIP-B/16, 288 px",
     "meter_ablation": "METER, CLIP-B/32, 224 px",
@@ -45,14 +45,21 @@ def cost_table() -> Iterator[str]:
 
 
 def rows_of(result: Mapping[str, Any], title: str) -> Iterator[str]:
-    """A row of FLOPs, one of the region stream's where there is one, and one for every other figure that it holds."""
+    """A row of FLOPs and one for every other figure that it holds, then those of the region stream's step, if any."""
     yield _row(title, FLOPS, result, HEADINGS)
+    measured = [column for column in RAN if any(value is not None for value in result.get(column.key, {}).values())]
+    for column in measured:
+        yield _row(f"– {column.title}", column, result, HEADINGS)
     if OF_REGIONS["vanilla"] in result["flops"]:
-        flops = {name: result["flops"][of_regions] for name, of_regions in OF_REGIONS.items()}
-        yield _row("– a step of the region stream", FLOPS, {"flops": flops}, HEADINGS)
-    for column in RAN:
-        if any(value is not None for value in result.get(column.key, {}).values()):
-            yield _row(f"– {column.title}", column, result, HEADINGS)
+        yield _row("– a step of the region stream", FLOPS, _of_regions(result, FLOPS), HEADINGS)
+        for column in measured:
+            yield _row(f"– its {column.title}", column, _of_regions(result, column), HEADINGS)
+
+
+def _of_regions(result: Mapping[str, Any], column: Column) -> dict[str, Any]:
+    """The figures of the region stream's step under the names of the step of images."""
+    keys = (column.key, column.spread) if column.spread else (column.key,)
+    return {key: {name: result[key].get(step) for name, step in OF_REGIONS.items()} for key in keys}
 
 
 def readme_table() -> Iterator[str]:
