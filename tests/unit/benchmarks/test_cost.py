@@ -62,12 +62,13 @@ def test_a_step_of_regions_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     measured = {
         "gflop_per_pair": {"epic": 500.0, "epic_naive": 1000.0, "region": 200.0, "region_official": 600.0},
         "activations_gib_per_pair": {"epic": 0.25, "epic_naive": 0.5, "region": 0.375, "region_official": 0.25},
-        "parameters": dict.fromkeys(("epic", "epic_naive"), {"trained": 0, "frozen": 0}),
+        "parameters": {variant: {"trained": 0, "frozen": 0} for variant in ("epic", "epic_naive")},
     }
     (tmp_path / "short.json").write_text(json.dumps(measured))
     monkeypatch.setattr(cost, "MEASURED", tmp_path)
     of_regions = SHORT._replace(regions=0.5)
-    epic, naive = (cost_of(of_regions, v, GPU, gpus=1, utilisation=0.5, pairs_per_gpu=8) for v in ("epic", "epic_naive"))
+    given = {"gpus": 1, "utilisation": 0.5, "pairs_per_gpu": 8}
+    epic, naive = (cost_of(of_regions, variant, GPU, **given) for variant in ("epic", "epic_naive"))
     assert (epic.gflop_per_pair, epic.activations_gib) == (600.0, 3.0)
     assert (naive.gflop_per_pair, naive.activations_gib) == (1300.0, 4.0)
     assert epic.gpu_hours["fp32"] == pytest.approx(1.2)  # 3600 pairs of 0.6 TFLOP on half of 1 TFLOP/s
