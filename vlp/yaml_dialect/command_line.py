@@ -18,7 +18,7 @@ from vlp.config.nearest import did_you_mean
 from vlp.config.plain import not_plain, shortened
 from vlp.config.schema import ConfigError, check, check_alone, defaults
 from vlp.yaml_dialect.command import Command
-from vlp.yaml_dialect.keys import YamlKeys, flag_of, json_keys
+from vlp.yaml_dialect.keys import Init, YamlKeys, flag_of, json_keys
 from vlp.yaml_dialect.launch import meeting_place, world_size
 from vlp.yaml_dialect.paths import check_files, in_hdfs
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
@@ -46,7 +46,7 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
         raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
     config = base
     for changes in (file, arguments, given):  # keys of the command line change those of a file that the YAML file names
-        config = merged(config, changes)
+        config = merged(_of_each_encoder(config, changes), changes)
         for name in json_keys(schema):
             if isinstance(config[name], str):
                 config[name] = merged(base[name], _json_values(name, config[name], Path(path).parent))
@@ -56,6 +56,14 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     check(schema, config)
     meeting_place(config["dist_url"])
     check_files(schema, config)
+    return config
+
+
+def _of_each_encoder(config: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``config`` with ``init: random`` said of each encoder, where ``changes`` speak of one of them."""
+    word = config["init"]
+    if isinstance(word, str) and isinstance(changes.get("init"), Mapping):
+        return {**config, "init": dict.fromkeys(Init.model_fields, word)}
     return config
 
 

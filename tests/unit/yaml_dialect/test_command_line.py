@@ -97,6 +97,12 @@ def test_a_block_keeps_the_keys_that_are_not_given() -> None:
     assert of("init={vision: random}")["init"] == {"vision": "random", "text": "pretrained"}
 
 
+def test_init_of_one_encoder_leaves_the_file_s_to_the_other(tmp_path: Path) -> None:
+    (tmp_path / "Small.yaml").write_text(YAML + "init: random\n", encoding="utf-8")
+    assert of("init.text=pretrained")["init"] == {"vision": "random", "text": "pretrained"}
+    assert of()["init"] == of("seed=1")["init"] == "random"
+
+
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
