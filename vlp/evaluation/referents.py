@@ -50,8 +50,10 @@ def read_referents(folder: Path, det_file: Path | None) -> dict[int, Referent]:
     return referents
 
 
-def read_listed_referents(paths: Iterable[str | Path]) -> dict[int, Referent]:
-    """The references of VLUE's test lists, whose rows bring ``bbox``, ``dets``, ``width`` and ``height`` along.
+def read_listed_referents(paths: Iterable[str | Path], to_choose: bool) -> dict[int, Referent]:
+    """The references of VLUE's test lists, whose rows bring ``bbox``, ``width`` and ``height`` along.
+
+    ``to_choose``: a box is chosen among those of a detector, which the rows bring as ``dets``.
 
     Raises:
         DataError: a file is missing or a row of another format; with the row.
@@ -61,13 +63,13 @@ def read_listed_referents(paths: Iterable[str | Path]) -> dict[int, Referent]:
         rows, place = read_json(path), 0
         try:
             for place, row in enumerate(rows):  # noqa: B007 - the message names it
-                proposals = [_box(box) for box in row["dets"]]
+                proposals = [_box(box) for box in row["dets"]] if to_choose else []
                 sizes = int(row["width"]), int(row["height"])
                 referents[int(row["ref_id"])] = Referent(VLUE, _box(row["bbox"]), proposals, *sizes)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
+            more = ", dets (a list of such boxes)" if to_choose else ""
             raise DataError(
-                f"{path}, row {place}: expected ref_id, bbox [x, y, width, height], dets (a list of such boxes), width "
-                f"and height: {error!r}"
+                f"{path}, row {place}: expected ref_id, bbox [x, y, width, height]{more}, width and height: {error!r}"
             ) from error
     return referents
 

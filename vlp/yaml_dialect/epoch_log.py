@@ -22,7 +22,7 @@ def epoch_line(
 
     Args:
         train: means of the training meters; empty with ``--evaluate``.
-        results: metrics of each split; a name that begins with a split's (``val_d``, ``testA_d``) stays as it is.
+        results: metrics of each split, under the names that :func:`tag` gives them.
         digits: of what is text.
         as_text: whether the metrics are text, too.
     """
@@ -34,8 +34,11 @@ def epoch_line(
 
 
 def tag(split: str, metric: str, between: str = "_") -> str:
-    """``val`` and ``r_mean`` -> ``val_r_mean``; grounding's ``val_d`` and ``testA_d`` name their splits themselves."""
-    return metric if metric.endswith("_d") else f"{split}{between}{metric}"
+    """``val`` and ``r_mean`` -> ``val_r_mean``.
+
+    Grounding's ``val_d`` and ``testA_d`` name their splits themselves; VLUE, whose ``score`` it is, has one alone.
+    """
+    return metric if metric.endswith("_d") or metric == "score" else f"{split}{between}{metric}"
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ class XvlmReferentModel(ReferentModel):
     """RefCOCO+'s files, or with ``vlue_test`` the test list itself; predicted boxes need no detector's."""
 
     def referents(self) -> Mapping[int, Referent]:
-        if self.config["vlue_test"]:
-            return read_listed_referents(files(self.config["test_file"]))
         detections = self.config.get("det_file")
+        if self.config["vlue_test"]:
+            return read_listed_referents(files(self.config["test_file"]), to_choose=detections is not None)
         return read_referents(Path(self.config["refcoco_data"]), None if detections is None else Path(detections))

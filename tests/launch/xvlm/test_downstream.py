@@ -16,6 +16,8 @@ import torch
 from tests.launch.xvlm.launcher import Run, XvlmLauncher
 from vlp.checkpoint.weights import sha256_of_file
 from vlp.evaluation.referents import read_referents
+from xvlm import run as run_py
+from xvlm.tasks import TASKS as RUN_PY
 
 
 class Task(NamedTuple):
@@ -149,27 +151,6 @@ def test_files_of_another_stage(xvlm: XvlmLauncher, vanilla: Run) -> None:
         assert message in run.output.splitlines()[-1], run.output
 
 
-@pytest.mark.parametrize("script", ["Grounding", "Grounding_bbox"])
-def test_a_list_that_brings_its_boxes_along(
-    script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run], tmp_path: Path
-) -> None:
-    """VLUE's: the score of RefCOCO+'s phrases, whose boxes, sizes and detections are written into the list."""
-    lists = xvlm.data / "lists"
-    found = read_referents(lists, lists / "refcoco+" / "dets.json")
-    rows = [row for split in ("val", "test") for row in json.loads((lists / f"refcoco+_{split}.json").read_text())]
-    for row in rows:
-        of = found[row["ref_id"]]
-        row |= {"bbox": of.box, "dets": of.proposals, "width": of.width, "height": of.height}
-    (tmp_path / "vlue.json").write_text(json.dumps(rows))
-    checkpoint = tuned(script).directory / BEST
-    items = ("vlue_test=True", f"test_file={tmp_path / 'vlue.json'}", "refcoco_data=")
-    results = score(xvlm, script, checkpoint, *items, *(["det_file="] if script == "Grounding" else [])).results
-    counts = Counter(found[row["ref_id"]].split for row in rows)
-    shares = score(xvlm, script, checkpoint).results["metrics"]
-    correct = sum(shares[f"{name}_d"] * count for name, count in counts.items())
-    assert results["metrics"] == {"val_score": pytest.approx(correct / len(rows))}
-
-
 def test_bs_is_the_batch_of_all_processes(xvlm: XvlmLauncher) -> None:
     run = xvlm.run("NLVR", "--checkpoint", xvlm.pretrained, "--bs", "8")
     assert run.config()["batch_size"] == 8
@@ -182,3 +163,71 @@ def test_two_processes_score_as_one(script: str, xvlm: XvlmLauncher, tuned: Call
     first, _ = xvlm.on_two_processes(script, "--evaluate", "--checkpoint", str(checkpoint))
     alone = score(xvlm, script, checkpoint)
     assert first.results["metrics"] == pytest.approx(alone.results["metrics"])
+
+
+# VLUE ----------------------------------------------------------------------------------------------------
+
+
+def score_vlue(xvlm: XvlmLauncher, task: str, checkpoint: Path, *items: str, check: bool = True) -> Run:
+    """What ``run.py --task`` starts, in one process, with keys of ours and of a small model behind it."""
+    output = xvlm.log_dir()
+    flags = ["--task", task, "--dist", "gpu0", "--output_dir", str(output), "--checkpoint", str(checkpoint)]
+    ((script, *arguments),) = RUN_PY[task].commands(run_py.arguments(flags), RUN_PY[task])
+    layers = ("text_config.num_hidden_layers=4", "text_config.fusion_layer=2")
+    return xvlm.run(script.removesuffix(".py"), *arguments, *layers, *items, output=output, check=check)
+
+
+def test_one_list_of_vlue_is_every_split(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    for task, script, name in (("eval_vlue_itr", "Retrieval", "coco"), ("eval_vlue_nlvr", "NLVR", "nlvr")):
+        path, before = xvlm.data / "lists" / f"{name}_test.json", tuned(script)
+        lists = [f"{key}={path}" for key in ("train_file", "val_file", "test_file")]
+        results = score_vlue(xvlm, task, before.directory / BEST, *lists).results
+        names = {metric: f"test_{metric.split('_', 1)[1]}" for metric in TASKS[script].metrics}
+        assert results["metrics"] == pytest.approx({name: before.results["metrics"][names[name]] for name in names})
+
+
+def test_questions_of_vlue_are_answered(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    path, before = xvlm.data / "lists" / "vqa_test.json", tuned("VQA")
+    lists = (f"train_file={path}", f"test_file={path}")
+    run = score_vlue(xvlm, "eval_vlue_vqa", before.directory / TASKS["VQA"].kept, *lists, "num_dec_layers=2")
+    answers = json.loads((run.directory / "result" / "vqa_eval.json").read_text())
+    assert answers == json.loads((before.directory / "result" / "vqa_result_epoch0.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("task", "script", "needs", "further"),
+    [
+        ("eval_vlue_refcoco", "Grounding_bbox", "bbox", ()),
+        ("eval_vlue_refcoco_weakly", "Grounding", "dets", ("--block_num", "2")),
+    ],
+)
+def test_lists_of_vlue_bring_their_boxes_along(
+    task: str,
+    script: str,
+    needs: str,
+    further: tuple[str, ...],
+    xvlm: XvlmLauncher,
+    tuned: Callable[[str], Run],
+    tmp_path: Path,
+) -> None:
+    """The score of RefCOCO+'s phrases; a detector's boxes are there only where the script chooses among them."""
+    lists, path, splits = xvlm.data / "lists", tmp_path / "vlue.json", Counter[str]()
+    found = read_referents(lists, lists / "refcoco+" / "dets.json")
+    rows = [row for split in ("val", "test") for row in json.loads((lists / f"refcoco+_{split}.json").read_text())]
+    for row in rows:
+        split, box, proposals, width, height = found[row["ref_id"]]
+        row |= {"bbox": box, "width": width, "height": height, **({"dets": proposals} if needs == "dets" else {})}
+        splits[split] += 1
+    path.write_text(json.dumps(rows))
+    before = tuned(script)
+    items = (f"train_file={path}", f"test_file={path}", "refcoco_data=", *further)
+    items += ("det_file=",) if needs == "dets" else ()
+    run = score_vlue(xvlm, task, before.directory / BEST, *items)
+    correct = sum(before.results["metrics"][f"{split}_d"] * count for split, count in splits.items())
+    assert run.results["metrics"] == {"score": pytest.approx(correct / len(rows))}
+    (line,) = run.log
+    assert float(line["score"]) == pytest.approx(correct / len(rows), abs=1e-4)
+    path.write_text(json.dumps([{key: value for key, value in row.items() if key != needs} for row in rows]))
+    refused = score_vlue(xvlm, task, before.directory / BEST, *items, check=False)
+    assert refused.status == 1 and "Traceback" not in refused.output
+    assert "vlue.json, row 0: expected ref_id, bbox" in refused.output.splitlines()[-1], refused.output

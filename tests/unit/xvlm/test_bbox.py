@@ -15,6 +15,7 @@ from torch import Tensor
 from tests.unit.xvlm.small_tasks import task_batch, task_model
 from vlp.data.errors import DataError
 from vlp.evaluation.grounding import GroundingAccuracy, Referent, iou, pixel_box
+from vlp.evaluation.referents import read_listed_referents
 from vlp.nn.padding import PaddedLayout
 
 
@@ -107,13 +108,20 @@ def test_half_of_the_union_is_enough_as_officially_counted() -> None:
 
 def test_vlue_brings_its_boxes_along(tmp_path: Path) -> None:
     path = tmp_path / "vlue.json"
-    row = {"image": "a.jpg", "text": "x", "bbox": [1, 2, 30, 40], "dets": [[0, 0, 5, 5]], "width": 64, "height": 48}
+    row = {"image": "a.jpg", "text": "x", "bbox": [1, 2, 30, 40], "width": 64, "height": 48}
     path.write_text(json.dumps([{**row, "ref_id": 7}]))
     model = task_model("bbox", vlue_test=True, test_file=[str(path)])
     model.check_data(None)
-    assert model.accuracy.referents == {7: Referent("vlue", (1, 2, 30, 40), [(0, 0, 5, 5)], 64, 48)}
+    assert model.accuracy.referents == {7: Referent("vlue", (1, 2, 30, 40), [], 64, 48)}
     model.accuracy.add_boxes([("vlue", 0)], [7], torch.tensor([[16 / 64, 22 / 48, 30 / 64, 40 / 48]]))
     assert model.evaluation_results("test") == {"score": 1.0}
     path.write_text(json.dumps([{**row, "ref_id": 7}, row]))
-    with pytest.raises(DataError, match=r"vlue\.json, row 1: expected ref_id, bbox \[x, y, width, height\]"):
+    with pytest.raises(
+        DataError, match=r"vlue\.json, row 1: expected ref_id, bbox \[x, y, width, height\], width and height"
+    ):
         model.check_data(None)
+    path.write_text(json.dumps([{**row, "ref_id": 7, "dets": [[0, 0, 5, 5]]}]))
+    assert read_listed_referents([path], to_choose=True)[7].proposals == [(0, 0, 5, 5)]
+    path.write_text(json.dumps([{**row, "ref_id": 7}]))
+    with pytest.raises(DataError, match=r"row 0: expected .*, dets \(a list of such boxes\), width and height"):
+        read_listed_referents([path], to_choose=True)
