@@ -1,4 +1,4 @@
-"""From the families of ``experiments.yaml`` to stages as plain values: each stage of each model, its fields filled in."""
+"""From the families of ``experiments.yaml`` to stages as plain values: every stage of every model."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stages(families: Mapping[str, Values]) -> Iterator[tuple[str, str, dict[str,
                 values = {key: _in_all(value, fields, where) for key, value in template.items()}
                 if values["kind"] == "pretrain":
                     values.setdefault("data", own.get("data", []))
-                    values.setdefault("cost", [about["cost"], own["variant"]] if "cost" in about else None)
+                    values["cost"] = [own.get("cost", about.get("cost")), own["variant"]]
                 yield f"{family}/{model}/{name}", about["baseline"], values
 
 
