@@ -47,7 +47,7 @@ setup(
     packages=find_packages(
         include=[
             *("epic_common*", "epic_vlp*", "vlp*", "meter*", "vilt*", "albef*", "xvlm*"),
-            *("scenes*", "demo*", "patches*", "benchmarks*"),
+            *("scenes*", "demo*", "patches*", "benchmarks*", "reproduce*"),
         ]
     ),
     package_data={
@@ -56,6 +56,7 @@ setup(
         "demo": ["templates/*"],
         "patches": ["*.patch"],
         "benchmarks": ["*.json", "measured/*.json"],
+        "reproduce": ["*.yaml", "*.json"],
     },
     install_requires=CORE,
     extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "xvlm": SPLINES, "test": TEST},

@@ -34,6 +34,14 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
         ConfigError: a line for each wrong key, or for what is wrong with a file.
         SystemExit: wrong flags, with status 2; or ``--help``.
     """
+    config = configured(command, argv)
+    meeting_place(config["dist_url"])
+    check_files(command.schema, config)
+    return config
+
+
+def configured(command: Command, argv: Sequence[str]) -> dict[str, Any]:
+    """As :func:`resolved`, but files and folders that the configuration names need not be there."""
     schema = command.schema
     arguments = vars(parser(command).parse_intermixed_args([*argv]))
     path, items = arguments.pop("config"), [*arguments.pop("items"), *arguments.pop("swallowed", [])]
@@ -54,8 +62,6 @@ def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     config["world_size"] = world_size(config["world_size"], config["distributed"])
     config = schema.settled(config)
     check(schema, config)
-    meeting_place(config["dist_url"])
-    check_files(schema, config)
     return config
 
 

@@ -1,0 +1,43 @@
+"""The paper, row by row.
+
+python -m reproduce list                                  # every row, what it takes
+python -m reproduce show table1/meter-4m-epic             # its stages, their commands, the printed numbers
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vlp.config.schema import ConfigError
+from vlp.data.errors import DataError
+
+# Command -> the module of its add_arguments(parser) and main(arguments) -> status, and what it does. A module is
+# imported when its command is chosen.
+COMMANDS = {
+    "list": ("reproduce.listing", "every row, its stages and what it takes"),
+    "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command and return its status: 0; 1 with a line for each thing that is wrong; 2 for a wrong usage."""
+    parser = argparse.ArgumentParser("python -m reproduce", description="Reproduce the paper's tables and figures.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, (_, says) in COMMANDS.items():
+        commands.add_parser(name, help=says, description=says, add_help=False)
+    name = parser.parse_args(argv[:1]).command
+    module = importlib.import_module(COMMANDS[name][0])
+    chosen = argparse.ArgumentParser(f"python -m reproduce {name}", description=module.__doc__)
+    module.add_arguments(chosen)
+    try:
+        return module.main(chosen.parse_args(argv[1:]))
+    except (ConfigError, DataError, OSError) as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

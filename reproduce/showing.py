@@ -1,0 +1,29 @@
+"""A row: its stages in order, their commands, and the printed numbers."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from reproduce.experiments import load
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The row."""
+    parser.add_argument("row", help="such as table1/meter-4m-epic; python -m reproduce list has them all")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print it."""
+    experiments = load()
+    row = experiments.row(arguments.row)
+    print(f"{row.name}: {row.label}, {row.data}, {row.variant}")
+    for name in row.stages:
+        stage = experiments.stages[name]
+        machines = f"{stage.nodes} x {stage.gpus} GPUs" if stage.gpus else "no GPU"
+        print(f"\n{name}  ({stage.kind}, {machines})")
+        print(f"  cd {stage.baseline or '.'} && {shlex.join(stage.command)}")
+    print("\nprinted:")
+    for cell in row.cells:
+        print(f"  {cell.column} {cell.printed} ({cell.split}): {cell.stage}")
+    return 0
