@@ -3,7 +3,7 @@ BASELINE ?= meter
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: setup setup-test demo lint test test-slow test-gpu clean
+.PHONY: setup setup-test demo lint test test-slow test-gpu known-good clean
 
 setup: $(VENV)/.installed
 $(VENV)/.installed: setup.py
@@ -34,6 +34,9 @@ test-slow: setup-test
 
 test-gpu: setup-test
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+known-good: setup-test
+	$(BIN)/python -m vlp.constraints constraints/known-good.txt
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,9 @@ LISTS = [  # the launchers of ALBEF
     "matplotlib>=3.8",
 ]
 SPLINES = [*LISTS, "scipy>=1.11"]  # the launchers of X-VLM, which carry bias tables to other windows
-TEST = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
+WANDB = ["wandb>=0.18"]  # logger=wandb
+TESTS = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "packaging>=22"]
+TEST = [*WANDB, *TESTS, "ruff>=0.6", "mypy>=1.10"]
 
 setup(
     name="epic-vlp",
@@ -59,5 +61,5 @@ setup(
         "reproduce": ["*.yaml", "*.json"],
     },
     install_requires=CORE,
-    extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "xvlm": SPLINES, "test": TEST},
+    extras_require={"meter": ARROW, "vilt": ARROW, "albef": LISTS, "xvlm": SPLINES, "wandb": WANDB, "test": TEST},
 )

@@ -1,4 +1,7 @@
-"""``python -m demo.screenshot [REPORT.html] [OUT.png]``: an image of the demo's report, small enough for a README."""
+"""``python -m demo.screenshot [REPORT.html] [OUT.png]``: an image of the demo's report, small enough for a README.
+
+Beside it OUT.pdf, the whole report, whose charts are drawings that a paper can take.
+"""
 
 from __future__ import annotations
 
@@ -45,10 +48,13 @@ def main(argv: Sequence[str]) -> None:
     if not chosen.report.is_file():
         sys.exit(f"error: {chosen.report} is not there; `make demo` writes a report")
     try:
-        screenshot(find_browser(), chosen.report, chosen.out)
+        browser = find_browser()
+        screenshot(browser, chosen.report, chosen.out)
+        print_pdf(browser, chosen.report, chosen.out.with_suffix(".pdf"))
     except (RuntimeError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(f"written: {chosen.out}, {chosen.out.stat().st_size / 1000:.0f} kB")
+    for path in (chosen.out, chosen.out.with_suffix(".pdf")):
+        print(f"written: {path}, {path.stat().st_size / 1000:.0f} kB")
 
 
 def find_browser() -> str:
@@ -72,22 +78,36 @@ def screenshot(browser: str, page: Path, out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy, image = Path(folder, "page.html"), Path(folder, "page.png")
         copy.write_text(page.read_text(encoding="utf-8") + SHOWN, encoding="utf-8")
-        command = [
-            browser,
-            *FLAGS,
-            f"--user-data-dir={folder}/profile",
-            f"--window-size={WIDTH},{HEIGHT}",
-            f"--screenshot={image}",
-            copy.as_uri(),
-        ]
+        run(browser, copy, image, f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={image}")
+        shrink(image, out)
+
+
+def print_pdf(browser: str, page: Path, out: Path) -> None:
+    """Print the whole report, atomically.
+
+    Raises:
+        RuntimeError: the browser wrote nothing.
+    """
+    fresh = out.absolute().with_name(f".{out.name}.{os.getpid()}.tmp")
+    run(browser, page.absolute(), fresh, "--no-pdf-header-footer", f"--print-to-pdf={fresh}")
+    os.replace(fresh, out)
+
+
+def run(browser: str, page: Path, written: Path, *flags: str) -> None:
+    """Let the browser write a file of a page.
+
+    Raises:
+        RuntimeError: it wrote none; its last words are in the message.
+    """
+    with tempfile.TemporaryDirectory() as profile:
+        command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
         except subprocess.TimeoutExpired as error:
             raise RuntimeError(f"{browser} took more than {TIMEOUT} s") from error
-        if not image.is_file():
-            last = done.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
-            raise RuntimeError(f"{browser} wrote no image (status {done.returncode}): {last[0]}")
-        shrink(image, out)
+    if not written.is_file():
+        last = done.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
+        raise RuntimeError(f"{browser} wrote nothing (status {done.returncode}): {last[0]}")
 
 
 def shrink(taken: Path, out: Path) -> None:

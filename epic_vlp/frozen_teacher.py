@@ -13,6 +13,7 @@ from epic_common.config import EpicConfig
 from epic_common.teacher import Teacher, VisionLanguageModel
 from epic_vlp.parts import Config, parts_of
 from vlp.baseline import Baseline
+from vlp.checkpoint.forms import weights_file
 from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.recognition import EPIC_PREFIX, refuse_other
 from vlp.checkpoint.weights import WeightsError, read_state_dict, saved_config
@@ -46,7 +47,7 @@ def load_teacher(
     missing = load_into(model, path, parts.layout_of_teacher(baseline))
     if missing and settings.replacement == "vlm":
         raise WeightsError(f"{path}: lacks {missing[0]}, the MLM head that epic.replacement='vlm' draws words from")
-    teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, path)
+    teacher = Teacher(cast(VisionLanguageModel, model), settings.saliency_layer, weights_file(path))
     log.info("[epic] teacher %s, sha256 %s", path, teacher.sha256)
     return teacher
 

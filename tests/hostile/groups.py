@@ -28,7 +28,7 @@ WEIGHTS = "a weights file that is none, unsafe or damaged"
 TEACHER = "a teacher that was itself trained with EPIC"
 TOKENIZER = "a tokenizer or language model that is absent, cut or damaged"
 HUB = "a hub name without a network"
-CONVERT = "`python -m vlp.checkpoint convert` onto a file that is there"
+CONVERT = "`python -m vlp.checkpoint convert` or `export` onto what is there"
 BYTES = "a byte that changes on the disk, in a file that was written here"
 # Runs
 RESUME = "a run that goes on with another configuration"

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.launch.launcher import OTHERS_SLOW, SHARED_CODE, Launcher, Result
+from vlp.checkpoint.export import export
 from vlp.checkpoint.loading import load_into
 from vlp.data.tokenizers import encode
 from vlp.evaluation.recall import Recalls, recalls
@@ -101,3 +102,12 @@ def test_two_processes_share_the_images(launcher: Launcher, vanilla: Result) -> 
     metrics = [json.loads((run.directory / "results.json").read_text())["metrics"] for run in (one, two)]
     for name in ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10"):
         assert metrics[0][f"recalls/{name}"] == metrics[1][f"recalls/{name}"], name
+
+
+@pytest.mark.slow
+@SHARED_CODE
+def test_an_exported_folder_is_evaluated_like_its_checkpoint(launcher: Launcher, epic: Result, tmp_path: Path) -> None:
+    export(epic.checkpoint, tmp_path / "hub")
+    runs = [launcher.retrieve(weights) for weights in (epic.checkpoint, tmp_path / "hub")]
+    metrics = [json.loads((run.directory / "results.json").read_text())["metrics"] for run in runs]
+    assert metrics[0] == metrics[1] and "recalls/ir_r1" in metrics[0]

@@ -12,7 +12,7 @@ from sacred.initialize import create_run
 # Keys of both launchers that are not official.
 OURS = {
     *("eval_split", "zero_shot_protocol", "gradient_checkpointing", "compile", "shard_optimizer"),
-    *("matmul_precision", "deterministic", "pack_text"),
+    *("matmul_precision", "deterministic", "pack_text", "logger"),
     *("log_every_n_steps", "save_every_n_steps", "resume_anyway", "init", "epic", "teacher_path", "saliency_cache"),
 }
 

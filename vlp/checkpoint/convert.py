@@ -66,7 +66,7 @@ def convert(
         raise WeightsError(f"{target}: is a folder; give the name of a file")
     if os.path.lexists(target) and not overwrite:
         raise WeightsError(f"{target}: is there already and is kept; give another name, or --overwrite")
-    content, pickled = _read(source, trust)
+    content, pickled = read_whole(source, trust)
     key = state_key(content) or "state_dict"
     state = tensors_of(source, content)
     kept = state
@@ -74,13 +74,13 @@ def convert(
         kept = {name: t for name, t in state.items() if not name.startswith(EPIC_PREFIX)}
     content["source"] = {"file": source.name, "sha256": sha256_of_file(source)}
     if safetensors:
-        _write_safetensors(target, kept, content)
+        write_safetensors(target, kept, content)
     else:
         _write_checkpoint(target, key, kept, content, student)
     return Converted(len(kept), len(state) - len(kept), pickled)
 
 
-def _read(path: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
+def read_whole(path: Path, trust: bool) -> tuple[dict[str, Any], list[str]]:
     """A checkpoint dictionary of plain data, whatever the form of the file, and the foreign classes in it."""
     whole_file(path)
     if is_safetensors(path):
@@ -116,7 +116,7 @@ def _write_checkpoint(
         torch.save({**head, **content, key: dict(state)}, handle)
 
 
-def _write_safetensors(path: Path, state: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
+def write_safetensors(path: Path, state: Mapping[str, Tensor], content: Mapping[str, Any]) -> None:
     """The tensors, with the config and where they come from as JSON beside them."""
     described = {name: content.get(name) for name in ("epoch", "global_step", "versions", "source")}
     metadata = {

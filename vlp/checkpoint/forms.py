@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vlp.checkpoint.errors import WeightsError
 
+WEIGHTS = "model.safetensors"  # in a folder of ``python -m vlp.checkpoint export``
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")  # of weights files
 ZIP = b"PK\x03\x04"
 # What torch.save wrote first before it wrote zip archives: a pickled number.
@@ -30,15 +31,21 @@ _COMMAND_MODULES = ("os", "posix", "nt", "sys", "subprocess", "runpy", "importli
 _COMMANDS = tuple(f"builtins.{name}" for name in ("eval", "exec", "compile", "open", "getattr", "__import__"))
 
 
+def weights_file(path: str | Path) -> Path:
+    """``path``, or of an exported folder the file of its weights."""
+    path = Path(path)
+    return path / WEIGHTS if (path / WEIGHTS).is_file() else path
+
+
 def existing_file(path: str | Path) -> Path:
-    """``path``, if something can be read there.
+    """:func:`weights_file` of ``path``, if something can be read there.
 
     Raises:
-        WeightsError: nothing there, a folder, a device, a pipe or an empty file.
+        WeightsError: nothing there, another folder, a device, a pipe or an empty file.
     """
-    path = Path(path)
+    path = weights_file(path)
     if path.is_dir():
-        raise WeightsError(f"{path}: is a folder, expected a checkpoint file")
+        raise WeightsError(f"{path}: is a folder, expected a checkpoint file (or an exported folder, with {WEIGHTS})")
     if path.is_fifo() or path.is_socket() or path.is_char_device() or path.is_block_device():
         raise WeightsError(f"{path}: is a pipe, a socket or a device, expected a checkpoint file")
     if not path.is_file():

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint
 
 from vlp.checkpoint.errors import WeightsError
-from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript, is_zip
+from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript, is_zip, weights_file
 from vlp.checkpoint.integrity import most_unpacked, refuse_endless, unreadable, whole_file
 from vlp.checkpoint.safetensors_sums import SUMS
 from vlp.checkpoint.torchscript import torchscript_tensors
@@ -26,12 +26,14 @@ from vlp.checkpoint.torchscript import torchscript_tensors
 STATE_KEYS = ("state_dict", "model")
 # In a checkpoint of official form: what an added objective has beside ``model``, which official code loads strictly.
 ADDED_KEY = "added_model"
+# The same in an exported folder, beside its weights.
+ADDED_FILE = "epic.safetensors"
 
 
 def sha256_of_file(path: str | Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Hex SHA-256 of a file's bytes; of an exported folder, of its weights."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open(weights_file(path), "rb") as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -56,6 +58,8 @@ def read_checkpoint(path: str | Path, mmap: bool = False) -> dict[str, Any]:
         WeightsError: no such file, not a checkpoint, a damaged one, or it holds pickled Python objects.
     """
     path = whole_file(path)
+    if is_safetensors(path):
+        raise WeightsError(f"{path}: holds weights alone, not the state of a run; expected a .ckpt, .pt or .pth file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap and is_zip(path))
     except pickle.UnpicklingError as error:
@@ -131,14 +135,16 @@ def _parsed(value: str) -> Any:
 def read_state_dict(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, .ckpt/.pt/.pth (bare, or under state_dict/model) or a TorchScript archive.
 
+    Of an exported folder they are those of its weights and of what an added objective has beside them.
     ``mmap`` as in :func:`read_checkpoint`; .safetensors files are always mapped.
 
     Raises:
         WeightsError: as :func:`read_checkpoint`; or no tensors inside.
     """
+    added = Path(path, ADDED_FILE)
     path = whole_file(path)
     if is_safetensors(path):
-        return load_file(path)
+        return {**load_file(path), **(load_file(whole_file(added)) if added.is_file() else {})}
     if is_torchscript(path):
         return tensors_of(path, torchscript_tensors(path))
     return tensors_of(path, read_checkpoint(path, mmap))

@@ -34,6 +34,9 @@ class EngineKeys(Schema):
     gradient_checkpointing: Switch = key(False, "recompute layers in the backward pass: less memory, more time")
     compile: Compile = key(False, "torch.compile of every transformer layer")
     shard_optimizer: Switch = key(False, "divide the optimiser's states among the processes")
+    logger: Literal["wandb"] | None = key(
+        None, "wandb: metrics go to Weights & Biases, too, beside TensorBoard and metrics.jsonl"
+    )
     resume_anyway: Names = key("", "what a resumed run takes from its configuration, other than its checkpoint has it")
 
     def relations(self) -> Iterator[str]:

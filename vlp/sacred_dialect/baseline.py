@@ -14,6 +14,7 @@ from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.sacred_dialect.keys import SacredKeys
 from vlp.sacred_dialect.task_module import TaskModule
 from vlp.training.compile import check_backend
+from vlp.training.wandb_log import check_logger
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,7 @@ class SacredBaseline(Baseline):
         """
         check(self.schema, config)
         check_backend(config["compile"])
+        check_logger(config["logger"])
         if self.extension is not None:
             self.extension.check(self, config)
 

@@ -26,6 +26,7 @@ READINGS: dict[str, Reading] = {
     # How the run is watched and how often it saves. A validation draws numbers and picks the best checkpoint: what
     # decides when and on what it runs (val_check_interval, eval_split, get_recall_metric) is not among these.
     **dict.fromkeys(("log_every_n_steps", "save_every_n_steps", "zero_shot_protocol", "test_only", "fast_dev_run")),
+    "logger": None,
     # The same numbers, up to rounding, in another way; compile and matmul_precision are not among these.
     **dict.fromkeys(("num_workers", "gradient_checkpointing", "shard_optimizer")),
     **dict.fromkeys(("deterministic", "pack_text", "reorder_attention")),

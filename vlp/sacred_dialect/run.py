@@ -32,6 +32,7 @@ from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
 from vlp.training.trainer import prepare_process
+from vlp.training.wandb_log import add_wandb
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
     L.seed_everything(config["seed"], verbose=False)
     datamodule = baseline.datamodule(config)
     trainer = build_trainer(config, datamodule.has_validation, environment)
+    add_wandb(trainer, config["logger"], resumed and resumed.checkpoint)
     if not config["test_only"]:
         check_schedule(baseline, config, datamodule, trainer.is_global_zero)
     model = baseline.model(config)

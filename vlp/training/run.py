@@ -18,6 +18,7 @@ from vlp.training.failures import plain_failures
 from vlp.training.rank_seed import RankSeed
 from vlp.training.resume import GoingOn, check_resume
 from vlp.training.run_log import HEADER, run_directory, write_run_header
+from vlp.training.wandb_log import open_wandb
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def start(
     if directory is not None:
         folder = directory
         or_exit(lambda: write_run_header(folder, config, resumed_from, header))
+    or_exit(lambda: open_wandb(run.trainer))
     callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     callbacks.insert(0, RankSeed(seed))
 

@@ -15,6 +15,7 @@ from vlp.config.schema import check
 from vlp.data.datamodule import RunDataModule
 from vlp.training.compile import check_backend
 from vlp.training.settings import TrainerSettings
+from vlp.training.wandb_log import check_logger
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.epoch_module import EpochModule
 from vlp.yaml_dialect.kept_files import Keeps
@@ -81,5 +82,6 @@ class YamlBaseline(Baseline):
         """
         check(script.command.schema, config)
         check_backend(config["compile"])
+        check_logger(config["logger"])
         if self.extension is not None:
             self.extension.check(self, config)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlp.checkpoint.forms import weights_file
 from vlp.checkpoint.weights import saved_config, sha256_of_file
 from vlp.files import write_json
 from vlp.yaml_dialect.baseline import Script
@@ -48,7 +49,7 @@ def write_results(
         epoch: of a training run, the epoch of that checkpoint.
     """
     metrics = {tag(split, name): value for split, each in results.items() for name, value in each.items()}
-    there = bool(checkpoint) and Path(checkpoint).is_file()
+    there = bool(checkpoint) and weights_file(checkpoint).is_file()
     path = folder / "results.json"
     write_json(
         path,

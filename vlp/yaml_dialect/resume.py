@@ -23,7 +23,7 @@ READINGS: dict[str, Reading] = {
     **dict.fromkeys(("text_encoder", "text_decoder", "image_root", "vqa_root", "vg_root", "allow_outside_root")),
     # The number of processes is checked with the position in the training set.
     **dict.fromkeys(("world_size", "dist_url", "distributed", "device")),
-    **dict.fromkeys(("log_every_n_steps", "save_every_n_steps", "ckpt_frequent_step", "ckpt_frequent")),
+    **dict.fromkeys(("log_every_n_steps", "save_every_n_steps", "ckpt_frequent_step", "ckpt_frequent", "logger")),
     # Flags of X-VLM: what bs and epochs change is compared, the others change nothing.
     **dict.fromkeys(("bs", "epochs", "load_nlvr_pretrain", "load_bbox_pretrain", "load_capt_pretrain")),
     # The same numbers, up to rounding, in another way; compile and matmul_precision are not among these.

@@ -18,6 +18,7 @@ from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
 from vlp.training.trainer import build_trainer, prepare_process
+from vlp.training.wandb_log import add_wandb
 from vlp.yaml_dialect.baseline import Script, YamlBaseline
 from vlp.yaml_dialect.epoch_log import append, epoch_line
 from vlp.yaml_dialect.epoch_module import EpochModule
@@ -90,6 +91,7 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
         environment(processes),
         callbacks=[files, *script.callbacks(config), *([after] if after is not None else [])],
     )
+    add_wandb(trainer, config["logger"], resumed and resumed.checkpoint)
     model = script.model(config)
     model.check_data(datamodule)
     if baseline.extension is not None:

@@ -37,6 +37,20 @@ def test_a_page_becomes_an_image_of_it(tmp_path: Path) -> None:
     assert pixels[50, 500].tolist() == [255, 255, 255] and pixels[-1, 500].tolist() == [0, 170, 119]
 
 
+def test_the_report_is_printed_beside_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        find_browser()
+    except RuntimeError as error:
+        pytest.skip(str(error))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.html").write_text(PAGE + "<p>printed")
+    main(["report.html", "out.png"])
+    assert (tmp_path / "out.pdf").read_bytes().startswith(b"%PDF-")
+    assert (tmp_path / "out.png").is_file() and "written: out.pdf" in capsys.readouterr().out
+
+
 def test_an_image_is_reduced_to_few_colours(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a.png")

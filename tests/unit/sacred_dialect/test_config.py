@@ -169,6 +169,7 @@ OFTEN: dict[str, Allows] = {
     "eval_split": among("test", "val"),
     "zero_shot_protocol": among("pretrained", "coco_finetuned"),
     "compile": either(switch, text(1)),
+    "logger": either(among("wandb"), nothing),
 }
 DATASETS = ("coco", "f30k", "vg", "gcc", "sbu", "cc12m", "vqa", "nlvr2")
 VIEWS = tuple(view + suffix for view in ("clip", "imagenet", "vit") for suffix in ("", "_randaug"))
