@@ -7,7 +7,6 @@ OTHERS_SLOW.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -57,7 +56,6 @@ def launchers(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     yield launcher
     for each in begun:
         each.close()
-    shutil.rmtree(logs)  # hundreds of megabytes of checkpoints
 
 
 @pytest.fixture(scope="session", params=sacred_baselines())

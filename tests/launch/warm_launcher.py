@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from tests.launch.warm_process import WarmProcess
 
@@ -17,7 +19,9 @@ class WarmLauncher:
         self._warm = WarmProcess(modules, folder, environment)
 
     def close(self) -> None:
+        """End the process and clear the runs away: hundreds of megabytes of checkpoints."""
         self._warm.close()
+        shutil.rmtree(self._logs)
 
     def log_dir(self) -> Path:
         """A new place for a run."""
@@ -47,3 +51,12 @@ class WarmLauncher:
         if during is not None:
             during(first)
         return self._warm.statuses()
+
+
+L = TypeVar("L", bound=WarmLauncher)
+
+
+def lent(launcher: L) -> Iterator[L]:
+    """A fixture's launcher, closed when its tests have ended."""
+    yield launcher
+    launcher.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arrow_steps import ArrowSteps
-from tests.gpu.albef_runs import trains_without_waits
+from tests.gpu import albef_runs, xvlm_runs
 from tests.gpu.numbers import (
     BUILDERS,
     VARIANTS,
@@ -21,9 +21,10 @@ from tests.gpu.numbers import (
     tolerance,
 )
 from tests.gpu.waits import WARM_UP, NoWaits, step_without_waits
-from tests.unit.albef.task_runs import write_data as write_lists
+from tests.unit.albef import task_runs as albef_tasks
 from tests.unit.training.small_runs import built as built_run
 from tests.unit.training.small_runs import write_data
+from tests.unit.xvlm import task_runs as xvlm_tasks
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -70,8 +71,16 @@ def test_every_batch_but_those_that_end_a_step_is_watched(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("script", "variant"), [("Pretrain", "epic"), ("Pretrain", "momentum"), ("VQA", "")])
 def test_runs_of_albef(script: str, variant: str, tmp_path: Path) -> None:
-    write_lists(tmp_path)
-    trains_without_waits(script, tmp_path, tmp_path / "out", "cpu", variant)
+    albef_tasks.write_data(tmp_path)
+    albef_runs.trains_without_waits(script, tmp_path, tmp_path / "out", "cpu", variant)
+
+
+@pytest.mark.parametrize(
+    ("script", "variant"), [("Pretrain", "epic"), ("Pretrain", "on_regions"), ("Grounding_bbox", "")]
+)
+def test_runs_of_xvlm(script: str, variant: str, tmp_path: Path) -> None:
+    xvlm_tasks.write_data(tmp_path)
+    xvlm_runs.trains_without_waits(script, tmp_path, tmp_path / "out", "cpu", variant)
 
 
 @pytest.mark.slow

@@ -14,32 +14,31 @@ from vlp.data.arrow.check import print_check
 from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.registry import SPECS
+from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
-from vlp.data.errors import DataError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "check":
-            well = print_check(Path(options.root), options.datasets, options.verify_images, stdout_console())
-            return 0 if well else 1
-        make_arrow(
-            options.command,
-            options.root,
-            options.output,
-            seed=options.seed,
-            verify_images=options.verify_images,
-            resume=options.resume,
-        )
-    except (DataError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; finished tables are kept: run the same command with --resume", file=sys.stderr)
-        return 130
-    return 0
+    command = _check if options.command == "check" else _convert
+    return status_of(lambda: command(options), "finished tables are kept: run the same command with --resume")
+
+
+def _check(options: argparse.Namespace) -> bool:
+    return print_check(Path(options.root), options.datasets, options.verify_images, stdout_console())
+
+
+def _convert(options: argparse.Namespace) -> bool:
+    make_arrow(
+        options.command,
+        options.root,
+        options.output,
+        seed=options.seed,
+        verify_images=options.verify_images,
+        resume=options.resume,
+    )
+    return True
 
 
 def _parser() -> argparse.ArgumentParser:

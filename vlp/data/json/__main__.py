@@ -12,9 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from vlp.config.schema import ConfigError
+from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
-from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS
 
@@ -29,25 +28,21 @@ _ROOTS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "check":
-            return 0 if _check(options) else 1
-        make_lists(
-            options.dataset,
-            options.root,
-            options.output,
-            image_root=options.image_root,
-            answer_list=options.answer_list,
-            seed=options.seed,
-            verify_images=options.verify_images,
-        )
-    except (DataError, ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was changed", file=sys.stderr)
-        return 130
-    return 0
+    command = _check if options.command == "check" else _convert
+    return status_of(lambda: command(options), "nothing was changed")
+
+
+def _convert(options: argparse.Namespace) -> bool:
+    make_lists(
+        options.dataset,
+        options.root,
+        options.output,
+        image_root=options.image_root,
+        answer_list=options.answer_list,
+        seed=options.seed,
+        verify_images=options.verify_images,
+    )
+    return True
 
 
 def _check(options: argparse.Namespace) -> bool:

@@ -13,9 +13,8 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from vlp.config.schema import ConfigError
+from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
-from vlp.data.errors import DataError
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
 from vlp.data.jsonl.plans import PLANS
 
@@ -23,18 +22,14 @@ from vlp.data.jsonl.plans import PLANS
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
-    try:
-        if options.command == "check":
-            return 0 if _check(options) else 1
-        given = {field.name: getattr(options, field.name) for field in fields(Options)}
-        make_files(options.dataset, options.root, options.output, Options(**given))
-    except (DataError, ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; finished files are kept: run the same command with --resume", file=sys.stderr)
-        return 130
-    return 0
+    command = _check if options.command == "check" else _convert
+    return status_of(lambda: command(options), "finished files are kept: run the same command with --resume")
+
+
+def _convert(options: argparse.Namespace) -> bool:
+    given = {field.name: getattr(options, field.name) for field in fields(Options)}
+    make_files(options.dataset, options.root, options.output, Options(**given))
+    return True
 
 
 def _check(options: argparse.Namespace) -> bool:
