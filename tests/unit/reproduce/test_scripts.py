@@ -16,7 +16,7 @@ import pytest
 
 from reproduce.configs import resolved_config
 from reproduce.experiments import REPOSITORY, Stage, load
-from reproduce.scripts import BASELINES, MADE_BY, MACHINES, downstream, official_batch, scripts
+from reproduce.scripts import BASELINES, MACHINES, MADE_BY, downstream, official_batch, scripts
 from vlp.sacred_dialect.settings import accumulation
 
 STUB = """#!/bin/sh
