@@ -70,9 +70,8 @@ def test_the_committed_ones_are_those_of_the_command() -> None:
 
 def test_there_is_one_for_each_size_and_each_task() -> None:
     for baseline in BASELINES:
-        assert {
-            f"{baseline}/scripts/pretrain_4m{kind}_{size}.sh" for kind in ("", "_epic") for size in MACHINES
-        } <= set(names(baseline))
+        sizes = {f"pretrain_4m{kind}_{size}.sh" for kind in ("", "_epic") for size in MACHINES}
+        assert {f"{baseline}/scripts/{size}" for size in sizes} <= set(names(baseline))
     for task in ("coco", "f30k", "vqa", "nlvr2", "snli"):
         assert f"meter/scripts/finetune_{task}.sh" in made() and f"meter/scripts/evaluate_{task}.sh" in made()
     assert downstream("coco_ft_eval")[0] == "evaluate_coco" and downstream("f30k_zs")[0] == "zero_shot_f30k"
