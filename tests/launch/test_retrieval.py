@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -62,6 +63,9 @@ def has_the_recalls_of_every_pair(split: str, launcher: Launcher, vanilla: Resul
         assert results["metrics"][f"recalls/{name}"] == pytest.approx(value), name
     assert (results["baseline"], results["eval_split"]) == (launcher.name, split)
     assert (results["checkpoint"], results["datasets"]) == (str(vanilla.checkpoint), ["coco"])
+    assert results["checkpoint_sha256"] == hashlib.sha256(vanilla.checkpoint.read_bytes()).hexdigest()
+    columns = {f"coco_zs_{name}": 100 * value for name, value in expected._asdict().items()}
+    assert results["paper"] == {split: pytest.approx(columns)}
     printed = re.search(r"^(\(.*\)) 0$", run.output, re.MULTILINE)  # the official tuple, and the global step
     assert printed and ast.literal_eval(printed[1]) == pytest.approx(tuple(expected))
     assert f"results: {run.directory / 'results.json'}" in run.output

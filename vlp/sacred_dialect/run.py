@@ -18,13 +18,14 @@ import transformers
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from vlp.checkpoint.loading import freeze_itm_head, load_into
-from vlp.checkpoint.weights import WeightsError
+from vlp.checkpoint.weights import WeightsError, saved_config, sha256_of_file
 from vlp.config.schema import defaults
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
+from vlp.sacred_dialect.paper_metrics import paper_metrics
 from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
@@ -35,6 +36,14 @@ from vlp.training.trainer import prepare_process
 from vlp.training.wandb_log import add_wandb
 
 log = logging.getLogger(__name__)
+
+# What the metrics of a task are, for results.json.
+PROTOCOLS = {
+    "irtr": "recall over all images and captions of a split, every pair scored by the fusion layers",
+    "vqa": "answers to the test questions, for the evaluation server",
+    "nlvr2": "accuracy over the statements of a split",
+    "snli": "accuracy over the pairs of a split",
+}
 
 
 def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEnvironment | None = None) -> None:
@@ -114,16 +123,20 @@ def write_results(baseline: SacredBaseline, built: Run, config: Mapping[str, Any
         order = ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10")
         print(tuple(metrics[f"recalls/{name}"] for name in order), built.trainer.global_step)
     path = directory / "results.json"
+    model: Any = built.model
     answers = write_answers(built, config)
     write_json(
         path,
         {
             "baseline": baseline.name,
             "checkpoint": config["load_path"],
+            "checkpoint_sha256": sha256_of_file(config["load_path"]),
             "datasets": list(config["datasets"]),
             "eval_split": config["eval_split"],
             "zero_shot_protocol": config["zero_shot_protocol"],
+            "protocol": "; ".join(PROTOCOLS[task] for task in model.current_tasks if task in PROTOCOLS),
             "metrics": metrics,
+            "paper": paper_metrics(config, metrics, saved_config(config["load_path"])),
             **answers,
         },
     )

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# ALBEF: fine-tune for NLVR2, on 8 GPUs.
+# GPUS in the environment is another number of GPUs.
+# Made by: python -m reproduce scripts. Further arguments go to NLVR.py.
+set -euo pipefail
+: "${OUTPUT:?folder of the run}"
+: "${CHECKPOINT:?checkpoint that pretrain_nlvr2.sh leaves}"
+: "${DATA_ROOT:?folder of the raw data sets with their images (docs/data.md)}"
+OUTPUT=$(realpath -m -- "$OUTPUT")
+CHECKPOINT=$(realpath -m -- "$CHECKPOINT")
+DATA_ROOT=$(realpath -m -- "$DATA_ROOT")
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec torchrun --standalone --nproc_per_node="${GPUS:-8}" NLVR.py --config ./configs/NLVR.yaml --output_dir \
+    "$OUTPUT" --checkpoint "$CHECKPOINT" image_root="$DATA_ROOT" resume_from=auto "$@"

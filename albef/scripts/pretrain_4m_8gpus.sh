@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# ALBEF, 4M: pre-training, on 8 GPUs.
+# Made by: python -m reproduce scripts. Further arguments go to Pretrain.py.
+set -euo pipefail
+: "${OUTPUT:?folder of the run}"
+: "${DATA_ROOT:?folder of the raw data sets with their images (docs/data.md)}"
+OUTPUT=$(realpath -m -- "$OUTPUT")
+DATA_ROOT=$(realpath -m -- "$DATA_ROOT")
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec torchrun --standalone --nproc_per_node=8 Pretrain.py --config ./configs/Pretrain_4M.yaml --output_dir \
+    "$OUTPUT" image_root="$DATA_ROOT" save_every_n_steps=1000 resume_from=auto "$@"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# METER, 4M: pre-training, on 4 nodes of 8 GPUs, the same command on each node.
+# Made by: python -m reproduce scripts. Further arguments go to run.py.
+set -euo pipefail
+: "${DATA_ROOT:?folder of the Arrow tables (docs/data.md)}"
+: "${OUTPUT:?folder of the run}"
+: "${MASTER_ADDR:?address of the first node, the same on all}"
+: "${NODE_RANK:?number of this node, from 0 on}"
+DATA_ROOT=$(realpath -m -- "$DATA_ROOT")
+OUTPUT=$(realpath -m -- "$OUTPUT")
+export MASTER_ADDR NODE_RANK MASTER_PORT="${MASTER_PORT:-29500}"
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec python run.py with data_root="$DATA_ROOT" num_gpus=8 num_nodes=4 task_mlm_itm_clip_bert \
+    per_gpu_batchsize=32 clip16 text_roberta image_size=288 log_dir="$OUTPUT" resume_from=auto "$@"

@@ -1,0 +1,1 @@
+"""Tables 1-5 as Markdown, HTML and LaTeX: printed, measured, difference."""

@@ -1,0 +1,51 @@
+"""Write Tables 1-5 with what was measured: printed, measured, difference, for vanilla, EPIC and the gain."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reproduce.experiments import Experiments, load, printed_tables
+from reproduce.report.html import html
+from reproduce.report.latex import latex
+from reproduce.report.markdown import markdown
+from reproduce.report.pages import Report
+from reproduce.report.readings import Expected, Readings
+from reproduce.report.tables import tables
+from vlp.files import atomic_open
+
+FORMATS: Mapping[str, tuple[str, Callable[[Report, Path], str]]] = {
+    "md": ("report.md", markdown),
+    "html": ("report.html", html),
+    "latex": ("report.tex", latex),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The output root, and the formats."""
+    parser.add_argument("--output", type=Path, default=Path("runs/reproduce"), help="output root of the runs")
+    parser.add_argument("--format", nargs="+", choices=[*FORMATS], default=[*FORMATS], help="default: all")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Write the pages into the output root, and say which results are left out."""
+    report = report_of(load(), printed_tables(), arguments.output, lambda stage, record: "")
+    for name in arguments.format:
+        file, page = FORMATS[name]
+        path = arguments.output / file
+        with atomic_open(path) as handle:
+            handle.write(page(report, arguments.output).encode())
+        print(f"written: {path}")
+    for problem in report.problems:
+        print(f"warning: not shown: {problem}", file=sys.stderr)
+    return 0
+
+
+def report_of(experiments: Experiments, printed: Mapping[str, Any], root: Path, expected: Expected) -> Report:
+    """What was measured below ``root``, beside what ``tables.json`` has."""
+    readings = Readings(experiments, root, expected)
+    all_of = tuple(tables(experiments, printed, readings))
+    return Report(all_of, tuple(printed["notes"]["text"]), tuple(readings.problems))

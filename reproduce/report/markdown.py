@@ -1,0 +1,65 @@
+"""The report as Markdown, as GitHub reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from reproduce.report.pages import LEGEND, TITLE, Report, described, letter, link, marks, shown
+from reproduce.report.tables import Entry, Table
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|&#~])")
+
+
+def markdown(report: Report, folder: Path) -> str:
+    """The page, to stand in ``folder``."""
+    return "\n".join(_page(report, folder)) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Plain text, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _page(report: Report, folder: Path) -> Iterator[str]:
+    yield from (f"# {TITLE}", "", escaped(LEGEND))
+    if report.warning:
+        yield from ("", f"**{escaped(report.warning)}**")
+    for table in report.tables:
+        yield from ("", *_table(table, folder))
+    if report.notes:
+        yield from ("", "## On the paper's text", "", *(f"* {escaped(note)}" for note in report.notes))
+    if report.problems:
+        yield from ("", "## Results that are not shown", "", *(f"* {escaped(problem)}" for problem in report.problems))
+
+
+def _table(table: Table, folder: Path) -> Iterator[str]:
+    yield f"## {escaped(table.title)}{_raised(marks(table))}"
+    yield from ("", escaped(f"Split: {table.split}."), "")
+    columns = [f"{escaped(each.setting)}<br>{escaped(each.name)}" for each in table.columns]
+    yield _row([*table.heads, "", "", *columns])
+    yield _row([*["---"] * (len(table.heads) + 2), *["---:"] * len(columns)])
+    for each in shown(table):
+        entries = [_entry(entry, folder) for entry in each.line.entries]
+        yield _row([*map(escaped, each.model), escaped(each.variant), each.line.what, *entries])
+    if table.notes or table.sources:
+        yield ""
+    yield from (f"* {_raised(letter(i))} {escaped(note)}" for i, note in enumerate(table.notes))
+    for source in table.sources:
+        file = f"[{escaped(source.stage)}]({link(source, folder)})"
+        yield f"* {_raised(source.number)} {file}: {escaped(described(source))}"
+
+
+def _entry(entry: Entry, folder: Path) -> str:
+    if entry.source is None:
+        return entry.text
+    return f"[{entry.text}]({link(entry.source, folder)}){_raised(entry.source.number)}"
+
+
+def _raised(mark: str | int) -> str:
+    return f"<sup>{mark}</sup>" if mark else ""
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,82 @@
+"""What a report holds, in whatever format, and the words that all formats share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from reproduce.report.readings import Source
+from reproduce.report.tables import Line, Table
+
+TITLE = "EPIC's tables, printed and measured"
+LEGEND = (
+    "In per cent. Difference is measured less printed, gain is less vanilla; both are taken before rounding. "
+    "An empty cell has not been run; – stands where the paper prints nothing. A measured number is a link to its "
+    "results file, which is described below the table under the number beside it."
+)
+ON_SCENES = (
+    "Measured on {scales}: these are not the paper's data, and the models are small. Such numbers say that every step "
+    "runs, and nothing about the paper; no difference from what is printed is taken."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Tables, notes on the paper's text, and the results that are not shown, each with the reason."""
+
+    tables: tuple[Table, ...]
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def warning(self) -> str:
+        """That results come from other data than the paper's; empty where none does."""
+        scales = {source.scale for table in self.tables for source in table.sources} - {""}
+        return ON_SCENES.format(scales=", ".join(sorted(scales))) if scales else ""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A line as a reader wants it: names that the line above has already are left out."""
+
+    line: Line
+    model: tuple[str, ...]
+    variant: str
+    opens: bool  # the lines of another model
+
+
+def shown(table: Table) -> Iterator[Shown]:
+    """The lines of a table."""
+    before: Line | None = None
+    for line in table.lines:
+        opens = before is None or before.model != line.model
+        repeated = before is not None and not opens and before.variant == line.variant and line.what != "printed"
+        model = line.model if opens else ("",) * len(line.model)
+        yield Shown(line, model, "" if repeated else line.variant, opens)
+        before = line
+
+
+def marks(table: Table) -> str:
+    """The letters of the notes on a table: "a, b"."""
+    return ", ".join(letter(i) for i in range(len(table.notes)))
+
+
+def letter(i: int) -> str:
+    """a, b, …"""
+    return chr(ord("a") + i)
+
+
+def link(source: Source, folder: Path) -> str:
+    """A results file as a link from a page in ``folder``."""
+    return quote(os.path.relpath(source.path, folder).replace(os.sep, "/"))
+
+
+def described(source: Source) -> str:
+    """Checkpoint, protocol and data of a results file."""
+    checkpoint = f"checkpoint {Path(source.checkpoint).name}" if source.checkpoint else "no checkpoint named"
+    digest = f"SHA-256 {source.sha256}" if source.sha256 else "its SHA-256 was not written"
+    data = [f"on {source.scale}, not the paper's data"] if source.scale else []
+    return "; ".join([f"{checkpoint}, {digest}", *([source.protocol] if source.protocol else []), *data])

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# ViLT, 4M: pre-training, on 1 GPU.
+# Officially 8 GPUs. Gradients are accumulated to as many pairs per step.
+# Made by: python -m reproduce scripts. Further arguments go to run.py.
+set -euo pipefail
+: "${DATA_ROOT:?folder of the Arrow tables (docs/data.md)}"
+: "${OUTPUT:?folder of the run}"
+DATA_ROOT=$(realpath -m -- "$DATA_ROOT")
+OUTPUT=$(realpath -m -- "$OUTPUT")
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec python run.py with data_root="$DATA_ROOT" num_gpus=1 num_nodes=1 task_mlm_itm whole_word_masking=True \
+    step200k per_gpu_batchsize=64 log_dir="$OUTPUT" resume_from=auto "$@"

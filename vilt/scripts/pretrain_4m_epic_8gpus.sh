@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# ViLT with EPIC, 4M: pre-training, on 8 GPUs.
+# Made by: python -m reproduce scripts. Further arguments go to run.py.
+set -euo pipefail
+: "${DATA_ROOT:?folder of the Arrow tables (docs/data.md)}"
+: "${TEACHER:?checkpoint of a vanilla pre-training}"
+: "${OUTPUT:?folder of the run}"
+DATA_ROOT=$(realpath -m -- "$DATA_ROOT")
+TEACHER=$(realpath -m -- "$TEACHER")
+OUTPUT=$(realpath -m -- "$OUTPUT")
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec python run.py with data_root="$DATA_ROOT" num_gpus=8 num_nodes=1 task_mlm_itm whole_word_masking=True \
+    step200k per_gpu_batchsize=64 epic teacher_path="$TEACHER" log_dir="$OUTPUT" resume_from=auto "$@"

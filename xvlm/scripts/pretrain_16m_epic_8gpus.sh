@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# X-VLM with EPIC, 16M: pre-training, on 8 GPUs.
+# Officially 24 GPUs. Nothing accumulates: a step has 1024 pairs instead of 3072.
+# Made by: python -m reproduce scripts. Further arguments go to Pretrain.py.
+set -euo pipefail
+: "${OUTPUT:?folder of the run}"
+: "${TEACHER:?checkpoint of a vanilla pre-training}"
+OUTPUT=$(realpath -m -- "$OUTPUT")
+TEACHER=$(realpath -m -- "$TEACHER")
+cd -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")/.."
+exec torchrun --standalone --nproc_per_node=8 Pretrain.py --config configs/Pretrain_XVLM_base_16m_epic.yaml \
+    --output_dir "$OUTPUT" regions.tokenized=False teacher_path="$TEACHER" save_every_n_steps=1000 \
+    resume_from=auto "$@"
