@@ -7,7 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,14 +62,14 @@ def write_tar(path: Path, members: Sequence[tuple[str, bytes]]) -> None:
 def write_table(path: Path, shard: Sequence[Link], images: bool) -> None:
     """The Parquet file of a shard: all links; with ``images`` the images, too."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = {
+    columns: dict[str, list[Any]] = {
         "url": [f"http://x/{link.key}" for link in shard],
         "caption": [link.caption for link in shard],
         "key": [link.key for link in shard],
         "status": [link.status for link in shard],
     }
     if images:
-        columns["jpg"] = [link.image if link.status == "success" else None for link in shard]  # type: ignore[list-item]
+        columns["jpg"] = [link.image if link.status == "success" else None for link in shard]
     kinds = [(name, pa.binary() if name == "jpg" else pa.string()) for name in columns]
     pq.write_table(pa.table(columns, pa.schema(kinds)), path, row_group_size=3)
 

@@ -5,7 +5,7 @@ A sample is what webdataset takes for one: members beside each other whose names
 
 from __future__ import annotations
 
-import os
+import io
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,7 +94,7 @@ def _members(path: Path, headers_alone: bool) -> Iterator[_Member | Unusable]:
     """Yield the images and texts of a tar, and what is wrong with other members."""
     place = 0
     try:
-        with open(path, "rb") as handle, tarfile.open(fileobj=_Bounded(handle), mode="r:") as archive:
+        with _Bounded(io.FileIO(path)) as handle, tarfile.open(fileobj=handle, mode="r:") as archive:
             while (info := archive.next()) is not None:
                 if archive.offset <= place:  # a size below zero: it would be read for ever
                     raise tarfile.ReadError("a member has no size")
@@ -137,19 +137,10 @@ def _require_end(handle: BinaryIO, place: int) -> None:
         raise tarfile.ReadError("no member and no end follows")
 
 
-class _Bounded:
+class _Bounded(io.BufferedReader):
     """A file of which no more than a member's largest size is read at once."""
 
-    def __init__(self, handle: BinaryIO) -> None:
-        self.handle = handle
-
-    def read(self, size: int) -> bytes:
-        if size > _LARGEST + tarfile.BLOCKSIZE:
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST + tarfile.BLOCKSIZE:
             raise tarfile.ReadError(f"a header of {size} bytes")
-        return self.handle.read(size)
-
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        return self.handle.seek(place, whence)
-
-    def tell(self) -> int:
-        return self.handle.tell()
+        return super().read(size)
