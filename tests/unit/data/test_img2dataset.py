@@ -159,7 +159,7 @@ def test_each_sample_is_in_one_part_whatever_is_expected(shards: list[tuple[list
             made.append(Sample(key, f"{key}.jpg", b"x", key) if well else Unusable("odd", key))
         held[Path(str(number))] = made
     expected = tuple(Shard(path, shards[i][1]) for i, path in enumerate(held))
-    records = ShardRecords.of(expected, "train", lambda path: (item for item in held[path]), {})
+    records = ShardRecords.of(expected, "train", lambda path, skip: (item for item in held[path]), {})
 
     def read(parts: list[ShardRecords]) -> tuple[list[str], dict[str, int]]:
         skips = Skips()

@@ -21,6 +21,7 @@ from vlp.data.arrow.convert import convert
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.raw.img2dataset import tars
+from vlp.data.raw.img2dataset.parquets import parquet_samples
 from vlp.data.raw.img2dataset.samples import Item, Sample, Unusable
 from vlp.data.raw.img2dataset.shards import Keys, repeated_keys
 from vlp.data.raw.img2dataset.tars import tar_samples
@@ -59,8 +60,8 @@ def test_a_tar_that_is_cut_off_gives_what_lies_before(tmp_path: Path, cut: int) 
     cut = min(cut, len(content))
     write(tmp_path / "00000.tar", content[:cut])
     whole = [made[i].key for i in range(4) if ends[3 * i + 2] <= cut]
-    for headers_alone in (False, True):
-        found = list(tar_samples(tmp_path / "00000.tar", headers_alone))
+    for skip in (0, 2, 100):
+        found = list(tar_samples(tmp_path / "00000.tar", skip))
         assert keys(iter(found))[: len(whole)] == whole and len(keys(iter(found))) <= len(whole) + 1
         if cut < ends[-1] + 512:
             assert DAMAGED in reasons(iter(found))
@@ -75,8 +76,8 @@ def test_a_damaged_tar_raises_nothing(tmp_path: Path, flips: list[tuple[int, byt
     for place, data in flips:
         content[place : place + len(data)] = data
     write(tmp_path / "00000.tar", bytes(content))
-    for headers_alone in (False, True):
-        found = list(tar_samples(tmp_path / "00000.tar", headers_alone))
+    for skip in (0, 2, 100):
+        found = list(tar_samples(tmp_path / "00000.tar", skip))
         assert len(keys(iter(found))) <= 3
 
 
@@ -94,8 +95,8 @@ def test_a_header_that_lies_fills_no_memory(tmp_path: Path, field: str, monkeypa
         members = [("000.jpg", image_bytes()), ("000.txt", b"x" * 5000), *members_of(links(0, 1)[0])]
         write_tar(tmp_path / "00000.tar", members)
         assert reasons(tar_samples(tmp_path / "00000.tar")) == [
-            "member of a tar that is larger than 0 MB",
             "image without annotation",
+            "member of a tar that is larger than 0 MB",
         ]
         return
     with tarfile.open(tmp_path / "00000.tar", "w", format=tarfile.PAX_FORMAT) as archive:
@@ -203,6 +204,20 @@ def test_a_broken_table_beside_a_tar_is_named(tmp_path: Path) -> None:
     write(tmp_path / "00000.parquet", b"PAR1")
     with pytest.raises(DataError, match=r"00000.parquet cannot be read .*delete it; it is not needed"):
         read_sbu(Source(tmp_path, seed=0))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(cut=st.integers(1, 7_000), skip=st.integers(0, 9))
+def test_what_is_not_read_moves_nothing(tmp_path: Path, cut: int, skip: int) -> None:
+    """A reader that passes over samples goes on where one stands that reads them all, in a damaged tar, too."""
+    again = [("0.npy", b"x"), *members_of(links(0, 1)[0]), ("z.jpg", b"no caption")]
+    write_tar(tmp_path / "00000.tar", [*(member for link in links(0, 4) for member in members_of(link)), *again])
+    with (tmp_path / "00000.tar").open("r+b") as tar:
+        tar.truncate(max(0, (tmp_path / "00000.tar").stat().st_size - 4096 - cut))
+    write_table(tmp_path / "00000.parquet", [*links(0, 7, failed=[1, 6]), links(0, 1)[0]], images=True)
+    for read_shard, name in ((tar_samples, "00000.tar"), (parquet_samples, "00000.parquet")):
+        whole = list(read_shard(tmp_path / name))
+        assert list(read_shard(tmp_path / name, skip))[skip:] == whole[skip:]
 
 
 # Parquet ---------------------------------------------------------------------------------------------------------

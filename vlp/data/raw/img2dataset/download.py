@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -100,7 +101,7 @@ def _look_at_tar(source: Source, tar: Path) -> _Seen:
     if table.is_file():
         return _look_at_table(source, table)
     _read_statistics(source, tar.with_name(f"{tar.stem}_stats.json"))
-    read = partial(tar_samples, tar, headers_alone=True)
+    read = partial(tar_samples, tar, skip=sys.maxsize)
     count, first, last = 0, "", ""
     for key in keys_of(read()):
         count, first, last = count + 1, min(first or key, key), max(last, key)

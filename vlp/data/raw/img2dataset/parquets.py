@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 from vlp.data.errors import DataError
 from vlp.data.raw.img2dataset.samples import (
     IMAGE_SUFFIXES,
+    PASSED,
     REPEATED,
     SUCCESS,
     Item,
@@ -79,17 +81,27 @@ def succeeded_keys(path: Path) -> Iterator[str]:
 def _keys(path: Path) -> Iterator[tuple[str, str]]:
     with _opened(path) as file:
         _require(path, file.schema_arrow, "key")
-        columns = [name for name in ("key", "status") if name in file.schema_arrow.names]
+        columns = _names(file)
         for batch in file.iter_batches(_KEYS, columns=columns):
-            values = batch.to_pydict()
-            for key, status in zip(values["key"], values.get("status", [SUCCESS] * len(batch)), strict=True):
-                yield str(key), str(status)
+            yield from _pairs(batch)
 
 
-def parquet_samples(path: Path) -> Iterator[Item]:
+def _names(file: pq.ParquetFile) -> list[str]:
+    return [name for name in ("key", "status") if name in file.schema_arrow.names]
+
+
+def _pairs(part: pa.RecordBatch | pa.Table) -> Iterator[tuple[str, str]]:
+    """Key and status of each row."""
+    values = part.to_pydict()
+    for key, status in zip(values["key"], values.get("status", [SUCCESS] * len(part)), strict=True):
+        yield str(key), str(status)
+
+
+def parquet_samples(path: Path, skip: int = 0) -> Iterator[Item]:
     """Yield what a shard holds, in its order: a sample or, with the reason, what is left out.
 
-    Rows of another status than "success" are passed over: :func:`links` counts them.
+    Rows of another status than "success" are passed over: :func:`links` counts them. Of the first ``skip`` that are
+    left images need not be read: :data:`PASSED` may stand in their place.
 
     Raises:
         DataError: the file has no column of keys, captions or images.
@@ -98,7 +110,9 @@ def parquet_samples(path: Path) -> Iterator[Item]:
     try:
         with _opened(path) as file:
             columns = _columns(path, file.schema_arrow)
-            for batch in file.iter_batches(_IMAGES, columns=list(columns.values())):
+            groups, passed = _groups_from(file, skip, seen)
+            yield from repeat(PASSED, passed)
+            for batch in file.iter_batches(_IMAGES, row_groups=groups, columns=list(columns.values())):
                 for row in batch.to_pylist():
                     done += 1
                     values = {what: row[name] for what, name in columns.items()}
@@ -106,6 +120,21 @@ def parquet_samples(path: Path) -> Iterator[Item]:
                         yield _sample(path, values, columns["image"], seen)
     except _BROKEN as error:
         yield Unusable(_DAMAGED, f"{path} from row {done} on: {error}")
+
+
+def _groups_from(file: pq.ParquetFile, skip: int, seen: set[str]) -> tuple[range, int]:
+    """The row groups from that of sample ``skip`` on, and how many samples lie before, whose keys go to ``seen``."""
+    passed = 0
+    if not skip:
+        return range(file.num_row_groups), 0
+    for number in range(file.num_row_groups):
+        group = file.read_row_group(number, columns=_names(file))
+        keys = [key for key, status in _pairs(group) if status == SUCCESS]
+        if passed + len(keys) > skip:
+            return range(number, file.num_row_groups), passed
+        seen.update(keys)
+        passed += len(keys)
+    return range(0), passed
 
 
 def _sample(path: Path, values: dict[str, Any], suffix: str, seen: set[str]) -> Item:

@@ -29,6 +29,7 @@ class Unusable(NamedTuple):
 
 
 Item = Sample | Unusable
+PASSED = Unusable("", "")  # in place of what a reader need not read
 
 
 class Annotation(NamedTuple):

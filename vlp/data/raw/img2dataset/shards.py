@@ -36,13 +36,13 @@ class ShardRecords:
     holds beyond ``expected`` belongs to its last number.
 
     Attributes:
-        read_shard: the samples of a shard, and what is left out of it.
+        read_shard: the samples of a shard, and what is left out of it; the number of those that are not needed.
         first_shard: of a key that several shards hold the first of them.
     """
 
     shards: tuple[Shard, ...]
     split: str
-    read_shard: Callable[[Path], Iterator[Item]]
+    read_shard: Callable[[Path, int], Iterator[Item]]
     first_shard: dict[str, int] = field(default_factory=dict)
     numbers: range = range(0)
 
@@ -53,7 +53,7 @@ class ShardRecords:
         cls,
         shards: tuple[Shard, ...],
         split: str,
-        read_shard: Callable[[Path], Iterator[Item]],
+        read_shard: Callable[[Path, int], Iterator[Item]],
         first_shard: dict[str, int],
     ) -> ShardRecords:
         """All records of ``shards``."""
@@ -79,7 +79,7 @@ class ShardRecords:
                 return
             first = max(self.numbers.start - starts[i], 0)
             last = None if self.numbers.stop >= starts[i + 1] else self.numbers.stop - starts[i]
-            with closing(self.read_shard(self.shards[i].path)) as items:  # type: ignore[type-var]
+            with closing(self.read_shard(self.shards[i].path, first)) as items:  # type: ignore[type-var]
                 for item in islice(items, first, last):
                     record = self._record(i, item, skips)
                     if record is not None:

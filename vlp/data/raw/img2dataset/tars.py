@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -38,34 +38,56 @@ class _Member(NamedTuple):
     data: bytes
 
 
-def tar_samples(path: Path, headers_alone: bool = False) -> Iterator[Item]:
+def tar_samples(path: Path, skip: int = 0) -> Iterator[Item]:
     """Yield what a tar holds, in its order: a sample or, with the reason, what is left out.
 
-    Args:
-        headers_alone: no image is read, and no caption; samples have their keys and names.
+    Of the first ``skip`` of them headers alone are read: those samples have keys and names, no image and no caption.
     """
     seen: set[str] = set()
-    group: list[_Member] = []
-    for member in _members(path, headers_alone):
-        if isinstance(member, Unusable):
-            if member.reason == _DAMAGED:
-                yield from _whole(path, group, seen, headers_alone)
-                group = []
-            yield member
-        elif group and (member.key != group[0].key or member.suffix in {other.suffix for other in group}):
-            yield _sample(path, group, seen, headers_alone)
-            group = [member]
-        else:
-            group.append(member)
-    if group:
-        yield _sample(path, group, seen, headers_alone)
+    for number, group in enumerate(_Groups(path, skip).read()):
+        yield group if isinstance(group, Unusable) else _sample(path, group, seen, number < skip)
 
 
-def _whole(path: Path, group: list[_Member], seen: set[str], headers_alone: bool) -> Iterator[Item]:
-    """The sample before the damage, if it came to its end."""
+class _Groups:
+    """The members of each sample, and what is wrong with other members; of one within a sample it comes behind it."""
+
+    def __init__(self, path: Path, skip: int) -> None:
+        self.path, self.skip = path, skip
+        self._open: list[_Member] = []
+        self._behind: list[Unusable] = []
+        self._done = 0
+
+    def read(self) -> Iterator[list[_Member] | Unusable]:
+        for member in _members(self.path, self._is_wanted):
+            if isinstance(member, Unusable):
+                if member.reason == _DAMAGED and not _is_whole(self._open):
+                    self._open = []
+                self._behind.append(member)
+            elif not self._open or member.key != self._open[0].key or self._has(member.suffix):
+                yield from self._close()
+                self._open = [member]
+            else:
+                self._open.append(member)
+            if not self._open:
+                yield from self._close()
+        yield from self._close()
+
+    def _is_wanted(self) -> bool:
+        """Whether the next member may belong to a sample that is not skipped."""
+        return self._done + bool(self._open) + len(self._behind) >= self.skip
+
+    def _has(self, suffix: str) -> bool:
+        return suffix in {member.suffix for member in self._open}
+
+    def _close(self) -> Iterator[list[_Member] | Unusable]:
+        closed = [*([self._open] if self._open else []), *self._behind]
+        self._open, self._behind, self._done = [], [], self._done + len(closed)
+        yield from closed
+
+
+def _is_whole(group: list[_Member]) -> bool:
     suffixes = {member.suffix for member in group}
-    if suffixes & set(IMAGE_SUFFIXES) and suffixes & set(_TEXTS):
-        yield _sample(path, group, seen, headers_alone)
+    return bool(suffixes & set(IMAGE_SUFFIXES) and suffixes & set(_TEXTS))
 
 
 def _sample(path: Path, group: list[_Member], seen: set[str], headers_alone: bool) -> Item:
@@ -90,8 +112,8 @@ def _sample(path: Path, group: list[_Member], seen: set[str], headers_alone: boo
     return Sample(key, name, parts[suffix], annotation.caption)
 
 
-def _members(path: Path, headers_alone: bool) -> Iterator[_Member | Unusable]:
-    """Yield the images and texts of a tar, and what is wrong with other members."""
+def _members(path: Path, is_wanted: Callable[[], bool]) -> Iterator[_Member | Unusable]:
+    """Yield the images and texts of a tar, read if wanted, and what is wrong with other members."""
     place = 0
     try:
         with _Bounded(io.FileIO(path)) as handle, tarfile.open(fileobj=handle, mode="r:") as archive:
@@ -105,7 +127,7 @@ def _members(path: Path, headers_alone: bool) -> Iterator[_Member | Unusable]:
                 if (problem := _problem(info)) is not None:
                     yield Unusable(problem, f"{path}: {_printed(info.name)}")
                     continue
-                member = archive.extractfile(info) if not headers_alone else None
+                member = archive.extractfile(info) if is_wanted() else None
                 key, _, suffix = info.name.rpartition("/")[2].rpartition(".")
                 yield _Member(key, suffix.lower(), b"" if member is None else member.read())
             _require_end(handle, place)
