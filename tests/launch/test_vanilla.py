@@ -46,7 +46,7 @@ def test_run_directory(vanilla: Result) -> None:
     events = [name for name in files if name.startswith("events.out.tfevents.")]
     assert len(events) == 1
     best, last = "checkpoints/epoch=0-step=3.ckpt", "checkpoints/last.ckpt"
-    assert set(files) - set(events) == {best, last, "config.json", "hparams.yaml", "metrics.jsonl"}
+    assert set(files) - set(events) == {best, last, "config.json", "data.json", "hparams.yaml", "metrics.jsonl"}
 
 
 def test_tensorboard_tags(launcher: Launcher, vanilla: Result) -> None:

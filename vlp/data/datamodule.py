@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -23,6 +24,12 @@ class RunDataModule(L.LightningDataModule):
         super().__init__()
         self.train_sampler: ResumableDistributedSampler | None = None
         self._resumed: dict[str, Any] | None = None
+
+    def write_report(self, folder: Path) -> None:
+        """Leave ``data.json`` in the run's folder: what is read, and how much of the published data sets that is.
+
+        Every process calls it before the run. Data modules that know the folder write it when they prepare their data.
+        """
 
     def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
         """The sampler of the training set for process ``rank`` of ``processes``, at its start."""

@@ -90,11 +90,15 @@ def start(
     resumed_from: Mapping[str, Any] | None = None,
     header: str = HEADER,
 ) -> None:
-    """Write the run's header, and let ranks differ in their dropout and their matching labels from here on."""
+    """Write the run's header and what data it reads.
+
+    From here on ranks differ in their dropout and their matching labels.
+    """
     directory = run_directory(run.trainer)
     if directory is not None:
         folder = directory
         or_exit(lambda: write_run_header(folder, config, resumed_from, header))
+        or_exit(lambda: run.datamodule.write_report(folder))
     or_exit(lambda: open_wandb(run.trainer))
     callbacks: list[L.Callback] = run.trainer.callbacks  # type: ignore[attr-defined]
     callbacks.insert(0, RankSeed(seed))

@@ -277,10 +277,14 @@ def test_coverage_is_stored_with_the_run(data: Path, tmp_path: Path, capsys: pyt
     )
     store_coverage({"train": train, "val": test}, tmp_path)
     empty = {"missing": 0, "examples": [], "share": 1.0}
+    coco = {"published": 566_747, "coverage": 80 / 566_747}
     assert stored(tmp_path) == [
-        {"split": "train", "list": str(data / "data/coco.json"), "rows": 80, "looked_at": 80, **empty},
-        {"split": "train", "list": str(data / "data/coco_train.json"), "rows": 80, "looked_at": 80, **empty},
-        {"split": "val", "list": str(data / "data/nlvr_dev.json"), "rows": 8, "looked_at": 16, **empty},
+        {"split": "train", "list": str(data / "data/coco.json"), "rows": 80, "looked_at": 80, **empty, **coco},
+        {"split": "train", "list": str(data / "data/coco_train.json"), "rows": 80, "looked_at": 80, **empty, **coco},
+        {
+            **{"split": "val", "list": str(data / "data/nlvr_dev.json"), "rows": 8, "looked_at": 16},
+            **{**empty, "published": 6_982, "coverage": 8 / 6_982},
+        },
     ]
     assert not capsys.readouterr().err
 
@@ -303,6 +307,7 @@ def test_missing_images_are_a_notice(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert line.startswith(f"notice: {tmp_path / 'list.json'}: 1 of 2 images that were looked for are missing")
     assert f"({tmp_path / 'lost.jpg'}: no such file)" in line
     (entry,) = stored(tmp_path / "run")
+    assert entry["published"] is None and entry["coverage"] is None
     assert entry["share"] == 0.5 and entry["examples"] == [f"{tmp_path / 'lost.jpg'}: no such file"]
 
 

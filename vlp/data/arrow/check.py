@@ -21,28 +21,7 @@ from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.summary import print_omissions
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, check_image
-
-# Published sizes: images of the caption sets, texts of the others. Coverage is measured against them.
-PUBLISHED = {
-    "coco_caption_karpathy_train": 82_783,
-    "coco_caption_karpathy_restval": 30_504,
-    "coco_caption_karpathy_val": 5_000,
-    "coco_caption_karpathy_test": 5_000,
-    "f30k_caption_karpathy_train": 29_000,
-    "f30k_caption_karpathy_val": 1_014,
-    "f30k_caption_karpathy_test": 1_000,
-    "vg": 108_077,
-    "conceptual_caption_train_{i}": 3_318_333,
-    "sbu_{i}": 1_000_000,
-    "cc12m_{i}": 12_423_374,
-    "nlvr2_train": 86_373,
-    "nlvr2_dev": 6_982,
-    "nlvr2_test1": 6_967,
-    "snli_train": 529_527,
-    "snli_dev": 17_858,
-    "snli_test": 17_901,
-    "vqav2_test": 447_793,
-}
+from vlp.data.published import TABLES, coverage
 
 
 @dataclass
@@ -166,8 +145,8 @@ def _entry(
                 entry.problems += _broken_images(path, tables, spec)
         except DataError as error:
             entry.problems.append(str(error))
-    if name in PUBLISHED:
-        entry.coverage = (entry.rows if spec.kind == "caption" else entry.captions) / PUBLISHED[name]
+    found = entry.rows if spec.kind == "caption" else entry.captions
+    entry.coverage = coverage(TABLES, [name], found)["coverage"]
     return entry
 
 

@@ -102,7 +102,10 @@ CONVERTERS: dict[str, Callable[..., Manifest]] = {name: partial(make_arrow, name
 
 
 def _fingerprint(source: Source, tables: list[Table], verify_images: bool) -> str:
-    plan = [str(source.root.resolve()), source.layout, source.seed, verify_images, [(t.name, t.total) for t in tables]]
+    tables_and_rows = [(table.name, table.total) for table in tables]
+    plan = [str(source.root.resolve()), source.layout, source.seed, verify_images, tables_and_rows]
+    if source.shards:
+        plan.append(source.shards)
     return hashlib.sha256(json.dumps(plan).encode()).hexdigest()
 
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from vlp.data.arrow.coverage import coverage_of
 from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.mixed import MixedDataset
@@ -20,10 +23,12 @@ from vlp.data.arrow.task_datasets import VqaDataset
 from vlp.data.collate import Batch, Collator, Plan
 from vlp.data.datamodule import RunDataModule
 from vlp.data.masking import MlmMasker
+from vlp.data.published import REPORT
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.transforms import build_transform
 from vlp.data.worker_signals import ignore_in_worker
+from vlp.files import write_json
 
 
 class ArrowDataModule(RunDataModule):
@@ -59,6 +64,16 @@ class ArrowDataModule(RunDataModule):
     def plans(self) -> list[Plan]:
         """What a subclass's model wants to know of every batch before a device sees it: see :class:`Collator`."""
         return []
+
+    @rank_zero_only
+    def write_report(self, folder: Path) -> None:
+        entries = [
+            coverage_of(dataset, self.config["eval_split"])  # type: ignore[arg-type]
+            for mixed in self.sets.values()
+            for dataset in mixed.datasets
+            if len(dataset)  # type: ignore[arg-type]
+        ]
+        write_json(folder / REPORT, {"tables": entries})
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True

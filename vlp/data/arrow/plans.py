@@ -15,7 +15,7 @@ from vlp.data.arrow.rows import caption_row, entailment_row, region_row, stateme
 from vlp.data.arrow.vqa import plan_vqa
 from vlp.data.arrow.writer import CAPTION, NLVR2, SNLI, VG, Row, Table
 from vlp.data.raw.karpathy import read_coco, read_f30k
-from vlp.data.raw.lazy import LazyRecords, Record
+from vlp.data.raw.lazy import Record, Records
 from vlp.data.raw.nlvr2 import read_nlvr2
 from vlp.data.raw.records import CaptionedImage
 from vlp.data.raw.snli import read_snli
@@ -30,14 +30,14 @@ def split_tables(
     prefix: str,
     schema: pa.Schema,
     row: Callable[[Record], Row],
-    splits: Mapping[str, LazyRecords[Record]],
+    splits: Mapping[str, Records[Record]],
     texts: str = "caption",
 ) -> list[Table]:
     """Plan ``{prefix}_{split}`` for every split."""
     return [table_of(f"{prefix}_{split}", schema, records, row, texts) for split, records in splits.items()]
 
 
-def shard_tables(pattern: str, splits: Mapping[str, LazyRecords[CaptionedImage]]) -> list[Table]:
+def shard_tables(pattern: str, splits: Mapping[str, Records[CaptionedImage]]) -> list[Table]:
     """Plan shards of 100 000 images, called ``pattern`` with the number for ``{i}`` and the split for ``{split}``."""
     tables = []
     for split, records in splits.items():

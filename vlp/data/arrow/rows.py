@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from vlp.data.arrow.writer import Row, Table
-from vlp.data.raw.lazy import LazyRecords, Record
+from vlp.data.arrow.writer import ArchivedImage, Row, Table
+from vlp.data.raw.lazy import Record, Records
 from vlp.data.raw.records import CaptionedImage, EntailmentImage, RegionImage, StatementPair
 
 ENTAILMENT_LABELS = {"contradiction": 0, "neutral": 1, "entailment": 2}
@@ -19,7 +19,7 @@ ENTAILMENT_LABELS = {"contradiction": 0, "neutral": 1, "entailment": 2}
 def table_of(
     name: str,
     schema: pa.Schema,
-    records: LazyRecords[Record],
+    records: Records[Record],
     row: Callable[[Record], Row],
     texts: str = "caption",
     shard_of: str | None = None,
@@ -30,7 +30,8 @@ def table_of(
 
 def caption_row(image: CaptionedImage) -> Row:
     """COCO, Flickr30k, CC3M, SBU, CC12M: an image with its captions."""
-    return {"image": image.path, "caption": image.captions, "image_id": image.image_id, "split": image.split}
+    held = image.path if image.data is None else ArchivedImage(image.path, image.data)
+    return {"image": held, "caption": image.captions, "image_id": image.image_id, "split": image.split}
 
 
 def region_row(image: RegionImage) -> Row:

@@ -9,15 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from vlp.data.arrow.checksums import HashedFile, image_columns, sums_bytes, sums_path, values_crc32
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
-from vlp.data.conversion.image_files import file_problem
+from vlp.data.conversion.image_files import content_problem, file_problem
 from vlp.data.conversion.skips import Skips
-from vlp.data.images import ImageError, check_image
 from vlp.files import atomic_open
 
 Row = dict[str, Any]
@@ -66,9 +65,17 @@ def vqa_schema(answers: bool) -> pa.Schema:
     )
 
 
+class ArchivedImage(NamedTuple):
+    """The content of an image that lies in an archive; ``path`` names archive and member."""
+
+    path: Path
+    data: bytes
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table to write. ``rows`` yields rows lazily; an image column may hold a path, whose bytes are read here.
+    """A table to write. ``rows`` yields rows lazily; an image column may hold a path, whose bytes are read here, or
+    an :class:`ArchivedImage`.
 
     ``texts`` names the column whose elements are counted as captions; ``total`` is the number of rows to expect;
     ``shard_of`` is the name with ``{i}`` in place of the number, if the table is one of several shards.
@@ -151,18 +158,19 @@ def _with_images(row: Row, verify: bool) -> Row | _Unusable:
     """Replace every path in ``row`` by the bytes of the file; say why if one of them is not usable."""
     loaded = dict(row)
     for column, value in row.items():
-        if not isinstance(value, Path):
-            continue
-        if problem := file_problem(value):
-            return _Unusable(*problem)
-        try:
-            data = value.read_bytes()
-        except OSError as error:
-            return _Unusable("image cannot be read", f"{value}: {error.strerror or error}")
-        if verify:
+        if isinstance(value, ArchivedImage):
+            path, data = value
+        elif isinstance(value, Path):
+            path = value
+            if problem := file_problem(path):
+                return _Unusable(*problem)
             try:
-                check_image(data)
-            except ImageError as error:
-                return _Unusable("image does not decode", f"{value}: {error}")
+                data = path.read_bytes()
+            except OSError as error:
+                return _Unusable("image cannot be read", f"{path}: {error.strerror or error}")
+        else:
+            continue
+        if problem := content_problem(path, data, verify):
+            return _Unusable(*problem)
         loaded[column] = data
     return loaded

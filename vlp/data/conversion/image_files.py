@@ -36,15 +36,25 @@ def file_problem(path: Path) -> Problem | None:
     return None if status.st_size else ("zero-byte image", str(path))
 
 
+def content_problem(path: Path, data: bytes, verify: bool) -> Problem | None:
+    """As :func:`file_problem`, of an image that has been read; with ``verify`` it is decoded, too."""
+    if not data:
+        return "zero-byte image", str(path)
+    if verify:
+        try:
+            check_image(data)
+        except ImageError as error:
+            return "image does not decode", f"{path}: {error}"
+    return None
+
+
 def image_problem(path: Path, verify: bool) -> Problem | None:
     """As :func:`file_problem`; with ``verify`` the image is decoded, too."""
     if problem := file_problem(path):
         return problem
     if verify:
         try:
-            check_image(path.read_bytes())
-        except ImageError as error:
-            return "image does not decode", f"{path}: {error}"
+            return content_problem(path, path.read_bytes(), verify)
         except OSError as error:
             return "image cannot be read", f"{path}: {error.strerror or error}"
     return None

@@ -14,9 +14,9 @@ from vlp.data.errors import DataError
 from vlp.data.images import ImageError
 from vlp.data.json.dataset import JsonDataset
 from vlp.data.json.images import ImageRoot
+from vlp.data.published import LISTS, REPORT, coverage
 from vlp.files import write_json
 
-REPORT = "data.json"
 LOOKED_AT = 1000  # rows of a list whose images a run looks for before it starts
 _THREADS, _BATCH, _EXAMPLES = 16, 4096, 5
 
@@ -57,7 +57,8 @@ def look_for(images: Iterable[Named]) -> Coverage:
 
 
 def store_coverage(sets: Mapping[str, JsonDataset], folder: Path, looked_at: int = LOOKED_AT) -> None:
-    """Write ``folder/data.json``: of each list of a run its split, its rows, and how many of its images are there.
+    """Write ``folder/data.json``: of each list of a run its split, its rows, how many of its images are there,
+    and which share of the published rows it has.
 
     Of a list ``looked_at`` rows are looked at, evenly spaced. One process calls it, before training; a list that lacks
     images is a notice on stderr.
@@ -72,15 +73,19 @@ def store_coverage(sets: Mapping[str, JsonDataset], folder: Path, looked_at: int
         for rows in [dataset.rows.of_list(number)]
     ]
     entries = [
-        {"split": split, "list": str(path), "rows": len(rows), **asdict(coverage), "share": coverage.share}
-        for split, path, rows, coverage in found
+        {
+            **{"split": split, "list": str(path), "rows": len(rows)},
+            **{**asdict(images), "share": images.share},
+            **coverage(LISTS, [path.stem], len(rows)),
+        }
+        for split, path, rows, images in found
     ]
     write_json(folder / REPORT, {"lists": entries})
-    for _, path, _, coverage in found:
-        if coverage.missing:
-            counts = f"{coverage.missing} of {coverage.looked_at} images that were looked for are missing"
+    for _, path, _, images in found:
+        if images.missing:
+            counts = f"{images.missing} of {images.looked_at} images that were looked for are missing"
             advice = "`python -m vlp.data.json check` names them"
-            print(f"notice: {path}: {counts} ({coverage.examples[0]}); {advice}", file=sys.stderr)
+            print(f"notice: {path}: {counts} ({images.examples[0]}); {advice}", file=sys.stderr)
 
 
 def _problem(image: Named) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vlp.data.errors import DataError
 from vlp.data.json.items import (
     Item,
     Names,
@@ -28,7 +29,7 @@ from vlp.data.json.items import (
 )
 from vlp.data.raw.answers import frequent_answers, normalize_word
 from vlp.data.raw.karpathy import read_coco, read_f30k
-from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.lazy import Records
 from vlp.data.raw.nlvr2 import read_nlvr2
 from vlp.data.raw.records import Question, StatementPair
 from vlp.data.raw.refcoco import DETECTIONS, INSTANCES, REFS, read_detections, read_refcoco
@@ -57,7 +58,7 @@ class JsonList:
 
     name: str
     items: Callable[[Any, Names], Iterator[Item]]
-    parts: tuple[LazyRecords[Any], ...]
+    parts: tuple[Records[Any], ...]
     references: str | None = None
 
     @property
@@ -122,9 +123,14 @@ def _f30k(source: Source) -> Plan:
     )
 
 
-def _web(read: Callable[[Source], dict[str, LazyRecords[Any]]], pattern: str) -> Callable[[Source], Plan]:
+def _web(read: Callable[[Source], dict[str, Records[Any]]], pattern: str) -> Callable[[Source], Plan]:
     def plan(source: Source) -> Plan:
         splits = read(source)
+        if any(part.archived for part in splits.values()):
+            raise DataError(
+                f"{source.root} holds images in archives ({source.layout}), and lists name image files: unpack each "
+                "tar into a folder of its number (docs/data.md), or download with --output_format files"
+            )
         return Plan([JsonList(pattern.format(split), pretraining_items, (part,)) for split, part in splits.items()])
 
     return plan

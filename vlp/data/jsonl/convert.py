@@ -151,6 +151,11 @@ def _convert(name: str, source: Source, folder: Path, options: Options, quiet: b
     if not plan.parts:
         reasons = "; ".join(f"{what}: {why}" for what, why in source.not_written.items())
         raise DataError(f"nothing to convert for {name} under {source.root}: {reasons}")
+    if plan.archived and not options.binary:
+        raise DataError(
+            f"{source.root} holds images in archives ({source.layout}), so that rows must hold them: add --binary, or "
+            "unpack each tar into a folder of its number (docs/data.md)"
+        )
     plan = replace(plan, parts=tuple(map(held_out.taken_from, plan.parts)))
     image_root = None if options.binary else Path(os.path.abspath(options.image_root or source.root))
     manifest = FilesManifest(
@@ -202,6 +207,8 @@ def _shares(name: str, total: int, shards: int) -> dict[str, tuple[int, int]]:
 def _fingerprint(source: Source, plan: Plan, options: Options, image_root: Path | None) -> str:
     kept = asdict(replace(options, resume=False, image_root=str(image_root), exclude=sorted(options.exclude)))
     content = [str(source.root.resolve()), source.layout, plan.total, kept]
+    if source.shards:
+        content.append(source.shards)
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 

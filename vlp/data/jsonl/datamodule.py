@@ -13,11 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from vlp.data.collate import Batch
 from vlp.data.datamodule import RunDataModule
-from vlp.data.json.coverage import REPORT
 from vlp.data.jsonl.batches import Reader, RowBatches
+from vlp.data.jsonl.coverage import coverage_of
 from vlp.data.jsonl.lanes import Position
 from vlp.data.jsonl.lines import JsonLines
 from vlp.data.jsonl.mixed import REGIONS, MixedLoader, Stream, steps_of_epoch
+from vlp.data.published import REPORT
 from vlp.distributed import gathered
 from vlp.files import write_json
 
@@ -81,7 +82,10 @@ class StreamDataModule(RunDataModule):
             RowBatches(source.lines, source.read, source.collate, source.size, config["seed"]).check_first_rows()
 
     def prepare_data(self) -> None:
-        """Lightning calls it in one process, before a run: leave in its folder which files the streams read."""
+        """Lightning calls it in one process, before a run: leave in its folder which files the streams read.
+
+        Beside them stands how much of the published data sets they hold.
+        """
         streams = {
             name: [
                 {"file": str(path), "bytes": size}
@@ -89,7 +93,8 @@ class StreamDataModule(RunDataModule):
             ]
             for name, source in self.sources.items()
         }
-        write_json(Path(self.config["output_dir"]) / REPORT, {"streams": streams})
+        held = {name: coverage_of(source.lines) for name, source in self.sources.items()}
+        write_json(Path(self.config["output_dir"]) / REPORT, {"streams": streams, "coverage": held})
 
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""

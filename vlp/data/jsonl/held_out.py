@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.json_stream import iter_json_list
-from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.lazy import Records
 
 _COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_(\d{12})")
 Record = TypeVar("Record")
@@ -45,19 +45,35 @@ class HeldOut:
         image = int(match[1]) if match else self.coco_ids.get(path.stem)
         return path.stem in self.names or image in self.coco
 
-    def taken_from(self, records: LazyRecords[Record]) -> LazyRecords[Record]:
+    def taken_from(self, records: Records[Record]) -> Records[Record]:
         """Return the records, which have a ``path``, without those of these images."""
-        if not self.names:
-            return records
+        return _Others(records, self) if self.names else records
 
-        def build(number: int, skips: Skips) -> Record | None:
-            record: Any = records.build(number, skips)
-            if record is not None and record.path in self:
-                skips.add("image to be kept out (--exclude)", record.path.name)
-                return None
-            return record
 
-        return replace(records, build=build)
+@dataclass(frozen=True)
+class _Others(Generic[Record]):
+    """Records without those of images that are held out, which are counted."""
+
+    records: Records[Record]
+    held_out: HeldOut
+
+    @property
+    def archived(self) -> bool:
+        return self.records.archived
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, part: slice) -> _Others[Record]:
+        return _Others(self.records[part], self.held_out)
+
+    def read(self, skips: Skips) -> Iterator[Record]:
+        for record in self.records.read(skips):
+            path = cast(Any, record).path
+            if path in self.held_out:
+                skips.add("image to be kept out (--exclude)", path.name)
+            else:
+                yield record
 
 
 def _names(path: Path) -> Iterable[str]:

@@ -14,7 +14,7 @@ from vlp.data.json.fields import Row
 from vlp.data.jsonl.made_rows import caption_rows, phrase_rows, phrases_as_boxes
 from vlp.data.raw.instances import read_coco_objects, read_objects365
 from vlp.data.raw.karpathy import read_coco
-from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.lazy import LazyRecords, Records
 from vlp.data.raw.openimages import read_openimages
 from vlp.data.raw.records import BoxedImage
 from vlp.data.raw.refcoco import read_referred_images
@@ -32,13 +32,18 @@ class Plan:
     becomes a row of regions.
     """
 
-    parts: tuple[LazyRecords[Any], ...]
+    parts: tuple[Records[Any], ...]
     rows: Callable[[Any, Skips], Iterator[Row]] | None = None
 
     @property
     def total(self) -> int:
         """Number of records, if none is left out."""
         return sum(map(len, self.parts))
+
+    @property
+    def archived(self) -> bool:
+        """Whether images lie in archives, which are read once, in order."""
+        return any(part.archived for part in self.parts)
 
     def read(self, first: int, last: int, skips: Skips) -> Iterator[Any]:
         """Yield the records [first, last)."""
@@ -52,7 +57,7 @@ def _coco(source: Source) -> Plan:
     return Plan((splits["train"], splits["restval"]), caption_rows)
 
 
-def _web(read: Callable[[Source], dict[str, LazyRecords[Any]]]) -> Callable[[Source], Plan]:
+def _web(read: Callable[[Source], dict[str, Records[Any]]]) -> Callable[[Source], Plan]:
     return lambda source: Plan(tuple(read(source).values()), caption_rows)
 
 

@@ -1,4 +1,7 @@
-"""Write one file of rows: in a shuffled order, without the images that cannot be used."""
+"""Write one file of rows: in a shuffled order, without the images that cannot be used.
+
+Rows of images that lie in archives keep their order there: they are written as they are read, once.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlp.data.conversion.image_files import Problem, image_problem, looked_at, name_below
+from vlp.data.conversion.image_files import Problem, content_problem, image_problem, looked_at, name_below
 from vlp.data.conversion.skips import Skips
 from vlp.data.images import ImageError, image_size
 from vlp.data.json.fields import Row
 from vlp.data.jsonl.made_rows import Size, region_row
 from vlp.data.jsonl.plans import Plan
 from vlp.files import atomic_open
+
+_FILES, _ARCHIVED = 256, 8  # records that a thread looks at together; archived ones hold their images
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class _Seen(NamedTuple):
 
 class _Made(NamedTuple):  # a row as text: a million of them are in memory at once
     text: bytes
-    path: Path
+    image: Path | bytes  # or its content, where it lies in an archive
 
 
 def write_shard(
@@ -73,15 +78,19 @@ def write_shard(
 ) -> ShardRecord:
     """Write the rows of the records [part[0], part[1]) to ``path``, in an order that depends on ``seed`` alone.
 
-    The reader shuffles pieces of a file only, so that the captions of one image must not stand beside each other.
+    The reader shuffles pieces of a file only, so that the captions of one image must not stand beside each other; an
+    image in an archive has one.
 
     Raises:
         DataError: an image lies outside of the image root.
         OSError: the disk is full.
     """
     skips, record, digest = Skips(), ShardRecord(), hashlib.sha256()
-    made = list(_rows(plan, part, options, skips, record, advance))
-    random.Random(seed).shuffle(made)
+    made = _rows(plan, part, options, skips, record, advance)
+    if not plan.archived:
+        shuffled = list(made)
+        random.Random(seed).shuffle(shuffled)
+        made = iter(shuffled)
     with atomic_open(path) as handle:
         for text, image in made:
             content = text if options.image_root is not None else _with_bytes(text, image)
@@ -102,9 +111,12 @@ def _rows(
     regions = plan.rows is None
 
     def look(entry: Any) -> _Seen:
+        if (data := _archived(plan, entry)) is not None:
+            return _Seen(content_problem(entry.path, data, options.verify_images), (0, 0))
         return _look(entry.path, options.verify_images, regions)
 
-    for entry, (problem, size) in looked_at(plan.read(*part, skips), look):
+    at_once = _ARCHIVED if plan.archived else _FILES
+    for entry, (problem, size) in looked_at(plan.read(*part, skips), look, at_once):
         advance(1)
         if problem is not None:
             skips.add(*problem)
@@ -118,7 +130,14 @@ def _rows(
         for row in rows:
             record.count(row)
             named = {} if options.image_root is None else {"image_rpath": name_below(entry.path, options.image_root)}
-            yield _Made(json.dumps({**named, **row}, ensure_ascii=False).encode() + b"\n", entry.path)
+            data = _archived(plan, entry)
+            text = json.dumps({**named, **row}, ensure_ascii=False).encode() + b"\n"
+            yield _Made(text, entry.path if data is None else data)
+
+
+def _archived(plan: Plan, entry: Any) -> bytes | None:
+    """The content of a record's image, where it lies in an archive."""
+    return entry.data if plan.archived else None
 
 
 def _look(path: Path, verify: bool, measure: bool) -> _Seen:
@@ -131,9 +150,10 @@ def _look(path: Path, verify: bool, measure: bool) -> _Seen:
         return _Seen(("image does not decode", f"{path}: {error}"), (0, 0))
 
 
-def _with_bytes(text: bytes, path: Path) -> bytes:
+def _with_bytes(text: bytes, image: Path | bytes) -> bytes:
     """Put the image's bytes before the other fields of a row."""
-    return b'{"binary": "' + base64.b64encode(path.read_bytes()) + b'", ' + text[1:]
+    content = image if isinstance(image, bytes) else image.read_bytes()
+    return b'{"binary": "' + base64.b64encode(content) + b'", ' + text[1:]
 
 
 def _number_of_texts(entry: Row) -> int:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from vlp.data.conversion.skips import Skips
 
 Record = TypeVar("Record")
+Read = TypeVar("Read", covariant=True)
+
+
+class Records(Protocol[Read]):
+    """Records of a split, in order; a slice is a part of them, and reads none.
+
+    ``len`` is the number of records if none is left out. ``archived`` ones hold the bytes of their images, which are no
+    files of their own: they are read once, in order.
+    """
+
+    @property
+    def archived(self) -> bool: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice) -> Records[Read]: ...
+    def read(self, skips: Skips) -> Iterator[Read]: ...
 
 
 @dataclass(frozen=True)
@@ -21,6 +36,8 @@ class LazyRecords(Generic[Record]):
 
     numbers: range
     build: Callable[[int, Skips], Record | None]
+
+    archived: ClassVar[bool] = False
 
     def __len__(self) -> int:
         return len(self.numbers)

@@ -14,12 +14,16 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True)
 class CaptionedImage:
-    """An image with its captions; none of them is empty."""
+    """An image with its captions; none of them is empty.
+
+    ``data`` is the content of an image that lies in an archive, whose ``path`` names archive and member; else None.
+    """
 
     path: Path
     captions: Sequence[str]
     image_id: str
     split: str
+    data: bytes | None = None
 
 
 class Region(NamedTuple):  # five million of them in Visual Genome: a dataclass costs more than twice the time

@@ -24,7 +24,8 @@ class Source:
     """A raw download, the seed of the order of its images, and what reading it tells.
 
     ``layout`` is which of the known layouts it has, ``found`` counts images and annotations, ``skips`` is what was
-    left out while the annotations were matched with the images, ``not_written`` says why a split is absent.
+    left out while the annotations were matched with the images, ``not_written`` says why a split is absent,
+    ``shards`` are names and bytes of the archives that images are read from.
     """
 
     root: Path
@@ -33,6 +34,7 @@ class Source:
     found: dict[str, int] = field(default_factory=dict)
     skips: Skips = field(default_factory=Skips)
     not_written: dict[str, str] = field(default_factory=dict)
+    shards: list[tuple[str, int]] = field(default_factory=list)
 
     def images(self, *folders: str) -> list[Path]:
         """List the files of ``folders`` that end in .jpg, sorted by path, then shuffled with the seed.

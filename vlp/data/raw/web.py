@@ -1,7 +1,7 @@
 """Web collections: CC3M, SBU and CC12M, which has the layout of CC3M.
 
-Two raw layouts are read: the official one, a list of [path, caption] beside ``images_{split}/*/*``, and the folders
-that img2dataset writes with ``output_format="files"``. Ten million paths and captions are held as Arrow strings and
+Two raw layouts are read: the official one, a list of [path, caption] beside ``images_{split}/*/*``, and what
+img2dataset writes (:mod:`vlp.data.raw.img2dataset`). Ten million paths and captions are held as Arrow strings and
 numbers, never as Python objects.
 
 Source: docs/official/meter.md §3.9.
@@ -9,7 +9,6 @@ Source: docs/official/meter.md §3.9.
 
 from __future__ import annotations
 
-import json
 import random
 from array import array
 from collections.abc import Iterator
@@ -23,26 +22,28 @@ import pyarrow.compute as pc
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.json_stream import iter_json_list
-from vlp.data.raw.lazy import LazyRecords
+from vlp.data.raw.img2dataset.download import FILES, Download, count_failed, find_download, read_records
+from vlp.data.raw.img2dataset.files import annotation_beside, image_names
+from vlp.data.raw.img2dataset.samples import SUCCESS, Annotation, failed
+from vlp.data.raw.lazy import LazyRecords, Records
 from vlp.data.raw.records import CaptionedImage
-from vlp.data.raw.source import Source, listing, require_file, storable
+from vlp.data.raw.source import Source, storable
 
 _BATCH = 100_000
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def read_gcc(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
-    """Read CC3M from ``{split}_annot.json`` or img2dataset's folders: train, val -> images in shuffled order."""
+def read_gcc(source: Source) -> dict[str, Records[CaptionedImage]]:
+    """Read CC3M from ``{split}_annot.json`` or img2dataset's output: train, val -> images in shuffled order."""
     return _read(source, {split: f"{split}_annot.json" for split in ("train", "val")})
 
 
-def read_sbu(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
-    """Read SBU from ``annot.json`` or img2dataset's folders; all of it is train."""
+def read_sbu(source: Source) -> dict[str, Records[CaptionedImage]]:
+    """Read SBU from ``annot.json`` or img2dataset's output; all of it is train."""
     return _read(source, {"train": "annot.json"})
 
 
-def read_cc12m(source: Source) -> dict[str, LazyRecords[CaptionedImage]]:
-    """Read CC12M from ``train_annot.json`` or img2dataset's folders; all of it is train."""
+def read_cc12m(source: Source) -> dict[str, Records[CaptionedImage]]:
+    """Read CC12M from ``train_annot.json`` or img2dataset's output; all of it is train."""
     return _read(source, {"train": "train_annot.json"})
 
 
@@ -61,27 +62,36 @@ class _Pairs:
     def path(self, image: int) -> Path:
         return self.folder / self.paths[image].as_py()
 
-    def caption(self, image: int) -> str | None:
+    def annotation(self, image: int) -> Annotation:
         if self.captions is not None:
-            return self.captions[int(self.caption_of[image])].as_py()
-        return _caption_beside(self.path(image))
+            return Annotation(self.captions[int(self.caption_of[image])].as_py())
+        return annotation_beside(self.path(image))
 
 
-def _read(source: Source, annotations: dict[str, str]) -> dict[str, LazyRecords[CaptionedImage]]:
+def _read(source: Source, annotations: dict[str, str]) -> dict[str, Records[CaptionedImage]]:
     """Read every split that is there; ``annotations`` names the file of each in the official layout."""
-    result = {}
+    result: dict[str, Records[CaptionedImage]] = {}
     for split, annotation in annotations.items():
-        downloaded = _img2dataset_folder(source.root, split)
         if (source.root / annotation).is_file():
             pairs = _official(source, source.root / annotation, source.root / f"images_{split}")
-        elif downloaded is not None:
-            source.layout = "img2dataset"
-            pairs = _img2dataset(source, downloaded)
+            result[split] = _records(pairs, split, source.seed)
+        elif (download := find_download(source.root, split)) is not None:
+            source.layout = download.format
+            result[split] = _downloaded(source, download, split)
         else:
-            source.not_written[split] = f"neither {annotation} nor img2dataset folders such as 00000/ in {source.root}"
-            continue
-        result[split] = _records(pairs, split, source.seed)
+            source.not_written[split] = (
+                f"neither {annotation} nor img2dataset output such as 00000/ or 00000.tar in {source.root}"
+            )
     return result
+
+
+def _downloaded(source: Source, download: Download, split: str) -> Records[CaptionedImage]:
+    if download.format != FILES:
+        return read_records(source, download, split)
+    paths = image_names(source, download.folder)
+    count_failed(source, download.folder, [path.name for path in download.shards])
+    source.found["images"] = source.found.get("images", 0) + len(paths)
+    return _records(_Pairs(download.folder, paths, None, np.arange(len(paths))), split, source.seed)
 
 
 def _records(pairs: _Pairs, split: str, seed: int) -> LazyRecords[CaptionedImage]:
@@ -89,8 +99,11 @@ def _records(pairs: _Pairs, split: str, seed: int) -> LazyRecords[CaptionedImage
     random.Random(seed).shuffle(order)
 
     def build(number: int, skips: Skips) -> CaptionedImage | None:
-        path, caption = pairs.path(order[number]), pairs.caption(order[number])
-        if caption is None or not caption.strip():
+        path, (caption, status) = pairs.path(order[number]), pairs.annotation(order[number])
+        if status != SUCCESS:
+            skips.add(failed(status), str(path))
+            return None
+        if not caption.strip():
             skips.add("empty caption", str(path))
             return None
         return CaptionedImage(path, [storable(caption, str(path), skips)], path.name, split)
@@ -138,49 +151,6 @@ def _read_captions(source: Source, annotation: Path) -> tuple[pa.ChunkedArray, p
             flush()
     flush()
     return pa.chunked_array(names), pa.chunked_array(captions)
-
-
-def _img2dataset(source: Source, folder: Path) -> _Pairs:
-    """List the images of an img2dataset download; captions are read from .json or .txt when a record is built."""
-    with_caption: list[str] = []
-    chunks: list[pa.Array] = []
-    for sub in sorted(source.names(folder)):
-        names = _names(source, folder / sub)
-        texts = {name.rpartition(".")[0] for name in names if name.endswith((".json", ".txt"))}
-        for name in names:
-            stem, _, _ = name.rpartition(".")
-            if name.endswith(_IMAGE_SUFFIXES):
-                if stem in texts:
-                    with_caption.append(f"{sub}/{name}")
-                else:
-                    source.skips.add("image without annotation", f"{sub}/{name}")
-        chunks.append(pa.array(with_caption, pa.large_string()))
-        with_caption = []
-    paths = pa.chunked_array(chunks)
-    source.found["images"] = source.found.get("images", 0) + len(paths)
-    return _Pairs(folder, paths, None, np.arange(len(paths)))
-
-
-def _img2dataset_folder(root: Path, split: str) -> Path | None:
-    """Return ``root/{split}``, or for training ``root`` itself, if it holds img2dataset's numbered folders."""
-    for folder in (root / split, root) if split == "train" else (root / split,):
-        if any(name.isdecimal() and (folder / name).is_dir() for name in listing(folder)):
-            return folder
-    return None
-
-
-def _caption_beside(image: Path) -> str | None:
-    """Read the caption of an img2dataset image: "caption" of the .json file, else the .txt file."""
-    metadata = image.with_suffix(".json")
-    try:
-        if metadata.is_file():
-            caption = json.loads(metadata.read_bytes()).get("caption")
-            return caption if isinstance(caption, str) else None
-        text = image.with_suffix(".txt")
-        require_file(text)
-        return text.read_text(encoding="utf-8")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"the caption beside {image} cannot be read: {error}") from error
 
 
 def _names(source: Source, folder: Path) -> list[str]:

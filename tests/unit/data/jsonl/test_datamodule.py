@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
@@ -221,7 +222,14 @@ def test_a_run_leaves_the_files_that_it_reads(folder: Path, tmp_path: Path) -> N
     module = Module(folder)
     module.config = {**module.config, "output_dir": str(tmp_path)}
     module.prepare_data()
-    assert '"bytes"' in (tmp_path / "data.json").read_text()
+    written = json.loads((tmp_path / "data.json").read_text())
+    sizes = [{"file": str(path), "bytes": path.stat().st_size} for path in sorted((folder / "pairs").iterdir())]
+    assert written["streams"]["images"] == sizes
+    unknown = {"rows": None, "published": None, "coverage": None}
+    assert written["coverage"] == {
+        "images": [{"name": "pairs", **unknown}],
+        "regions": [{"name": "regions", **unknown}],
+    }
 
 
 def test_keys_that_no_row_has_are_found_before_the_run(folder: Path) -> None:
