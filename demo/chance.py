@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vlp.data.json.text import pre_caption, pre_question
 from vlp.data.raw.refcoco import INSTANCES, REFS, read_instances, read_refs
 from vlp.evaluation.caption_scores import bleu, cider, words_of
 from vlp.evaluation.captions import read_references
@@ -36,6 +35,20 @@ class Blind(NamedTuple):
     chance: float
     alone: float
     items: int
+
+
+class Labelled(NamedTuple):
+    """A sentence and its label."""
+
+    sentence: str
+    label: str
+
+
+class Answered(NamedTuple):
+    """A question and all answers to it."""
+
+    question: str
+    answers: Sequence[str]
 
 
 class BagOfWords:
@@ -64,21 +77,19 @@ class BagOfWords:
         return max(self.labels, key=score)
 
 
-def of_labels(train: Path, test: Path) -> Blind:
+def of_labels(learnt: Sequence[Labelled], asked: Sequence[Labelled]) -> Blind:
     """SNLI-VE, NLVR2: the most frequent label, and what the sentence's words say."""
-    learnt, asked = _rows(train), _rows(test)
-    model = BagOfWords([pre_caption(row["sentence"]) for row in learnt], [row["label"] for row in learnt])
-    guessed = [model.label(pre_caption(row["sentence"])) == row["label"] for row in asked]
-    return Blind(_mean([model.most_frequent == row["label"] for row in asked]), _mean(guessed), len(asked))
+    model = BagOfWords([each.sentence for each in learnt], [each.label for each in learnt])
+    guessed = [model.label(each.sentence) == each.label for each in asked]
+    return Blind(_mean([model.most_frequent == each.label for each in asked]), _mean(guessed), len(asked))
 
 
-def of_answers(train: Path, test: Path) -> Blind:
+def of_answers(learnt: Sequence[Answered], asked: Sequence[Answered]) -> Blind:
     """VQA: the most frequent answer, and what the question's words say."""
-    learnt, asked = _rows(train), _rows(test)
-    chosen = [Counter(row["answer"]).most_common(1)[0][0] for row in learnt]
-    model = BagOfWords([pre_question(row["question"]) for row in learnt], chosen)
-    guessed = [answer_accuracy(model.label(pre_question(row["question"])), row["answer"]) for row in asked]
-    frequent = [answer_accuracy(model.most_frequent, row["answer"]) for row in asked]
+    chosen = [Counter(each.answers).most_common(1)[0][0] for each in learnt]
+    model = BagOfWords([each.question for each in learnt], chosen)
+    guessed = [answer_accuracy(model.label(each.question), each.answers) for each in asked]
+    frequent = [answer_accuracy(model.most_frequent, each.answers) for each in asked]
     return Blind(_mean(frequent), _mean(guessed), len(asked))
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
+
+from demo.task_scores import Score
+from vlp.baseline import get_baseline
+
+POSITIONS = 40  # tokens of a text at most; statements are longer than captions
 
 
 @dataclass(frozen=True)
@@ -29,26 +34,13 @@ class TaskSettings:
         return self.output / "data"
 
     @property
-    def lists(self) -> Path:
-        """The JSON lists."""
-        return self.data / "lists"
-
-    @property
     def language_model(self) -> Path:
-        """The masked LM that stands in for a released BERT."""
-        return self.data / "bert-tiny"
+        """The masked LM that stands in for a released one."""
+        return self.data / f"{get_baseline(self.baseline).text_family}-tiny"
 
     def done(self, run: str) -> Path:
         """What is there once a run is complete."""
         return self.output / f"{run}.json"
-
-    def files(self, **names: str) -> list[str]:
-        """``{key}_file=`` the JSON lists of these names, with a space between two."""
-        items = []
-        for key, value in names.items():
-            paths = ",".join(str(self.lists / f"{name}.json") for name in value.split())
-            items.append(f"{key}_file={f'[{paths}]' if ',' in paths else paths}")
-        return items
 
 
 class Recipe(NamedTuple):
@@ -59,7 +51,8 @@ class Recipe(NamedTuple):
         checkpoint: that it starts from.
         epochs: passes over the training set; 0: it is scored.
         items: its keys, beside those that all runs of the baseline have.
-        config: the file of ``configs/tiny``, where its name is not the script's.
+        config: the task's named config; of a YAML dialect the file of ``configs/tiny``, where its name is not the
+            script's.
         rate: the learning rate.
     """
 
@@ -71,49 +64,54 @@ class Recipe(NamedTuple):
     rate: float = 5e-4
 
 
-@dataclass(frozen=True)
-class TaskRecipes:
-    """Of a baseline.
+@dataclass(frozen=True, kw_only=True)
+class TaskRecipes(ABC):
+    """Of a baseline; a subclass for each dialect.
 
     Attributes:
         tasks: in their order.
         needs: the runs of a task that is not one run of its name.
         image_size: pixels that scenes are drawn in.
         layouts: raw layouts beside COCO's.
-        convert: makes ``converted`` in the data folder, and everything else that runs read.
-        converted: its last file.
-        texts: JSON lists whose texts the language model is fitted to.
-        recipes: by run.
-        learning: items of a run that trains.
-        text_encoder: arguments that name the folder of tokenizer and text encoder.
-        text_config: the block of the text model's sizes.
-        seconds: of a core, by run.
+        converted: the last file that :meth:`convert` makes in the data folder.
     """
 
     tasks: tuple[str, ...]
     needs: Mapping[str, Sequence[str]]
     image_size: int
     layouts: tuple[str, ...]
-    convert: Callable[[TaskSettings], None]
     converted: str
-    texts: tuple[str, ...]
-    recipes: Callable[[TaskSettings], dict[str, Recipe]]
-    learning: Callable[[Recipe], list[str]]
-    text_encoder: Callable[[str], list[str]]
-    text_config: str
-    seconds: Callable[[TaskSettings], Mapping[str, float]]
+    text_layers: ClassVar[int]  # of the language model
 
     def runs(self, settings: TaskSettings) -> list[str]:
         """In order: pre-training, and what each task needs."""
         needed = [name for task in settings.tasks for name in self.needs.get(task, (task,))]
         return ["Pretrain", *dict.fromkeys(needed)]
 
+    @abstractmethod
+    def convert(self, settings: TaskSettings) -> None:
+        """Make ``converted``, and everything else that runs read, by the converters of the real data sets."""
 
-def words_of_lists(settings: TaskSettings, names: Sequence[str]) -> list[str]:
-    """The candidate answers, and the captions, questions, sentences and expressions of JSON lists, each once."""
-    texts: list[str] = json.loads((settings.lists / "answer_list.json").read_text())
-    for name in names:
-        for row in json.loads((settings.lists / f"{name}.json").read_text()):
-            said = next(row[key] for key in ("caption", "question", "sentence", "text") if key in row)
-            texts += [said] if isinstance(said, str) else said
-    return list(dict.fromkeys(texts))
+    @abstractmethod
+    def texts(self, settings: TaskSettings) -> list[str]:
+        """What the language model is fitted to, each text once."""
+
+    @abstractmethod
+    def recipes(self, settings: TaskSettings) -> dict[str, Recipe]:
+        """By run."""
+
+    @abstractmethod
+    def seconds(self, settings: TaskSettings) -> Mapping[str, float]:
+        """Of a core, by run; what is not there takes a usual time."""
+
+    @abstractmethod
+    def arguments(self, settings: TaskSettings, name: str) -> list[str]:
+        """The official command of a run with the baseline's small model, after Python."""
+
+    @abstractmethod
+    def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:
+        """What makes the official command small: all of it but script, config, output folder and checkpoint."""
+
+    @abstractmethod
+    def scores(self, settings: TaskSettings, task: str) -> list[Score]:
+        """Of a task whose runs are complete, beside chance."""

@@ -20,7 +20,7 @@ from demo.settings import REPOSITORY
 from demo.stages import run_stages
 from demo.task_recipes import TaskSettings
 from demo.task_runs import BASELINES, stages
-from demo.task_scores import Score, scores
+from demo.task_scores import Score
 from vlp.arguments import whole
 from vlp.files import write_json
 
@@ -29,8 +29,9 @@ def main(settings: TaskSettings) -> None:
     """Run all stages, print the table and write the results."""
     claim_output(settings)
     run_stages(stages(settings))
-    found = [score for task in settings.tasks for score in scores(task, settings.output / task, settings.lists)]
-    runs = {name: json.loads(settings.done(name).read_text()) for name in BASELINES[settings.baseline].runs(settings)}
+    about = BASELINES[settings.baseline]
+    found = [score for task in settings.tasks for score in about.scores(settings, task)]
+    runs = {name: json.loads(settings.done(name).read_text()) for name in about.runs(settings)}
     path = settings.output / "results.json"
     write_json(
         path, {"baseline": settings.baseline, "scores": [dataclasses.asdict(score) for score in found], "runs": runs}

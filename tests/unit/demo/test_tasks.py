@@ -10,19 +10,13 @@ from typing import Any
 
 import pytest
 
-from demo.chance import (
-    BagOfWords,
-    of_answers,
-    of_boxes,
-    of_captions,
-    of_labels,
-    of_training_boxes,
-    recall_by_chance,
-)
+from demo.chance import BagOfWords, of_boxes, of_captions, of_training_boxes, recall_by_chance
 from demo.settings import REPOSITORY
 from demo.task_recipes import TaskSettings
-from demo.task_runs import BASELINES, arguments
-from demo.task_scores import scores
+from demo.task_recipes_yaml import YamlTasks
+from demo.task_recipes_yaml import lists as lists_of
+from demo.task_runs import BASELINES
+from demo.task_scores_yaml import of_listed_answers, of_listed_labels, scores
 from demo.tasks import claim_output, parse
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import write_tasks
@@ -63,15 +57,15 @@ def test_words_that_tell_the_label_are_learnt() -> None:
 
 
 def test_labels_without_the_image(lists: Path) -> None:
-    chance, alone, items = of_labels(lists / "ve_train.json", lists / "ve_test.json")
+    chance, alone, items = of_listed_labels(lists / "ve_train.json", lists / "ve_test.json")
     assert chance == pytest.approx(1 / 3) and items == 18  # one of each label an image
     assert 0.5 < alone < 0.9  # what cannot be seen is said in words of its own
-    statements = of_labels(lists / "nlvr_train.json", lists / "nlvr_test.json")
+    statements = of_listed_labels(lists / "nlvr_train.json", lists / "nlvr_test.json")
     assert statements.chance == 0.5 and statements.items == 12
 
 
 def test_answers_without_the_image(lists: Path) -> None:
-    chance, alone, items = of_answers(lists / "vqa_train.json", lists / "vqa_val.json")
+    chance, alone, items = of_listed_answers(lists / "vqa_train.json", lists / "vqa_val.json")
     assert items == len(json.loads((lists / "vqa_val.json").read_text()))
     assert 0.1 < chance < alone < 0.8  # that a question of colours has a colour for an answer is known
 
@@ -133,13 +127,16 @@ PRETRAINED = {"albef": "Pretrain/checkpoint_02.pth", "xvlm": "Pretrain/model_sta
 TEXT = {"albef": "bert_config", "xvlm": "text_config"}
 
 
-@pytest.fixture(params=list(BASELINES))
+YAML = [name for name, about in BASELINES.items() if isinstance(about, YamlTasks)]
+
+
+@pytest.fixture(params=YAML)
 def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TaskSettings:
     """Of a folder where every file that a command names is there."""
     made = parse(["--baseline", request.param, "--output", str(tmp_path), "--pretrain-epochs", "3", "--seed", "7"])
     about = BASELINES[made.baseline]
     for folder in ("refcoco+", "coco_karpathy"):
-        (made.lists / folder).mkdir(parents=True)
+        (lists_of(made) / folder).mkdir(parents=True)
     names = [
         *("coco", "coco_train", "coco_val", "coco_test", "vqa_train", "vqa_val", "answer_list"),
         *(f"{each}_{split}" for each in ("ve", "nlvr") for split in ("train", "dev", "test")),
@@ -147,7 +144,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         *(f"coco_karpathy/coco_karpathy_{each}" for each in ("train", "val", "test", "val_gt", "test_gt")),
     ]
     for name in names:
-        (made.lists / f"{name}.json").touch()
+        (lists_of(made) / f"{name}.json").touch()
     for name in ("coco", "vg_regions", "refcoco_rm_leak"):
         (made.data / "lines" / name).mkdir(parents=True)
         (made.data / "lines" / name / "0.jsonl").touch()
@@ -164,7 +161,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 def read(settings: TaskSettings, name: str) -> dict[str, Any]:
     """What the script reads from the command of a run."""
-    _, script, *argv = arguments(settings, name)
+    script, *argv = BASELINES[settings.baseline].arguments(settings, name)
     return resolved(get_baseline(settings.baseline).scripts[script.removesuffix(".py")].command, argv)
 
 
@@ -182,7 +179,7 @@ def test_every_command_is_one_that_its_script_reads(settings: TaskSettings) -> N
         assert config.get("evaluate", False) == (name == "zero_shot")
         start = STARTS[settings.baseline].get(name, PRETRAINED[settings.baseline])
         assert config["checkpoint"] == ("" if name == "Pretrain" else str(settings.output / start))
-    assert read(settings, "VQA")["test_file"] in ([asked := str(settings.lists / "vqa_val.json")], asked)
+    assert read(settings, "VQA")["test_file"] in ([asked := str(lists_of(settings) / "vqa_val.json")], asked)
 
 
 def test_streams_are_counted(tmp_path: Path, settings: TaskSettings) -> None:

@@ -1,0 +1,24 @@
+"""The runs of ViLT's downstream tasks on scenes; officially it has no SNLI-VE."""
+
+from __future__ import annotations
+
+from demo.task_recipes_sacred import SacredTasks, Training, needed_runs
+from vlp.baseline import get_baseline
+
+TRAINING = {
+    "Retrieval": Training(1, 3e-4),
+    "VQA": Training(2, 5e-4),
+    "NLVR": Training(6, 5e-4),
+}
+
+VILT = SacredTasks(
+    tasks=("zero_shot", *TRAINING),
+    needs=needed_runs(TRAINING),
+    image_size=64,
+    layouts=("nlvr2", "vqa"),
+    converted="arrow/vqav2_test.arrow",
+    description=get_baseline("vilt"),
+    pretraining=(1e-3, ("mlm_prob=0.4",)),  # nothing in it is trained before
+    training=TRAINING,
+    run_seconds={"Pretrain": 15, "zero_shot": 60, "Retrieval": 120, "Retrieval_test": 60},
+)
