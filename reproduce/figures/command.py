@@ -14,7 +14,9 @@ from reproduce.figures.configuration import config_of
 from reproduce.figures.given_pairs import add_pairs, given_pairs
 from vlp.arguments import whole
 from vlp.baseline import REGISTRY, get_baseline
-from vlp.training.run import or_exit
+from vlp.checkpoint.recognition import refuse_other
+from vlp.checkpoint.weights import WeightsError, read_state_dict
+from vlp.data.errors import DataError
 
 OUTPUT = Path("runs/reproduce/figures")
 
@@ -66,11 +68,16 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: argparse.Namespace) -> int:
-    """Draw a figure; what does not serve ends in one line and status 1."""
+    """Draw a figure, return 0; or 1 after a line for each thing that does not serve."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    for path in or_exit(lambda: draw(arguments)):
+    try:
+        written = draw(arguments)
+    except (ValueError, DataError, WeightsError, OSError) as error:
+        print("\n".join(f"error: {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return 1
+    for path in written:
         print(f"written: {path}")
     return 0
 
@@ -83,8 +90,11 @@ def draw(arguments: argparse.Namespace) -> list[Path]:
     """
     baseline = get_baseline(arguments.baseline)
     output = arguments.output or OUTPUT / baseline.name
-    pairs = given_pairs(arguments) if arguments.figure in ("4", "5") else []
-    config = config_of(baseline, arguments.checkpoint, arguments.config, arguments.items)
+    trains = arguments.figure in ("2a", "2b")
+    pairs = [] if trains else given_pairs(arguments)
+    if arguments.checkpoint is not None:
+        refuse_other(arguments.checkpoint, read_state_dict(arguments.checkpoint, mmap=True), baseline.layout)
+    config = config_of(baseline, arguments.checkpoint, arguments.config, arguments.items, trains)
     if arguments.figure == "4":
         from reproduce.figures.saliency import figure_4
 

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacred.arg_parser import get_config_updates
-from sacred.initialize import create_run
-
 from vlp.baseline import Config
 from vlp.checkpoint.weights import saved_config
-from vlp.config.schema import check, check_alone
+from vlp.config.schema import check
 from vlp.sacred_dialect.baseline import SacredBaseline
-from vlp.sacred_dialect.command_line import check_items, refuse
+from vlp.sacred_dialect.command_line import configured as of_items
+from vlp.sacred_dialect.command_line import plain_updates
 from vlp.sacred_dialect.config import base_config
-from vlp.sacred_dialect.items import wrong_items
-from vlp.sacred_dialect.usage import CommandLineError
 from vlp.yaml_dialect.baseline import YamlBaseline
 from vlp.yaml_dialect.command_line import configured, merged, nested_items, plain_defaults
 from vlp.yaml_dialect.keys import YamlKeys, json_keys
 
 PRETRAIN = "Pretrain"  # the script whose model the figures look into
+# What a command line of METER and ViLT must give, and a model that is only asked never reads.
+_OF_A_RUN = ("data_root=.", "per_gpu_batchsize=1")
 
 
 def config_of(
-    baseline: SacredBaseline | YamlBaseline, checkpoint: Path | None, file: Path | None, items: Sequence[str]
+    baseline: SacredBaseline | YamlBaseline,
+    checkpoint: Path | None,
+    file: Path | None,
+    items: Sequence[str],
+    trains: bool,
 ) -> Config:
     """The configuration of ``checkpoint`` with ``items`` on top, or that of a command line where it holds none.
 
     Args:
         file: the YAML file of ``--config``; with it a checkpoint's own configuration counts for nothing.
         items: named configs and ``key=value``, as the baseline's official command line takes them.
+        trains: whether it must name data, too.
 
     Raises:
         ValueError: a line for each wrong item; or there is no configuration at all.
@@ -42,28 +44,18 @@ def config_of(
     if isinstance(baseline, SacredBaseline):
         if file is not None:
             raise ValueError(f"--config {file}: {baseline.title} has named configs instead: name them behind --with")
-        return _of_sacred(baseline, checkpoint, saved, items)
+        return _of_sacred(baseline, checkpoint, saved, items if trains else [*_OF_A_RUN, *items])
     return _of_yaml(baseline, checkpoint, {} if file is not None else saved, file, items)
 
 
 def _of_sacred(
     baseline: SacredBaseline, checkpoint: Path | None, saved: Mapping[str, Any], items: Sequence[str]
 ) -> Config:
-    experiment = baseline.experiment
-    try:
-        refuse(wrong_items(items))
-        given = check_items(experiment, items)
-    except CommandLineError as error:
-        raise ValueError(error.message) from None
-    updates, named = get_config_updates(list(items))
-    if "seed" in given:  # sacred itself draws from it
-        check_alone(baseline.schema, {"seed": given["seed"]})
+    updates, named = plain_updates(baseline.experiment, baseline.schema, items)
     if named or not saved:
         _refuse_nothing(checkpoint, named, f"--with {' '.join(baseline.pretraining)} key=value …")
-        run = create_run(experiment, "print_config", updates, named_configs=named)
-        config = copy.deepcopy(run.config)
-    else:
-        config = merged(_known(saved, base_config(experiment)), updates)
+        return of_items(baseline.experiment, baseline.schema, items)
+    config = merged(_known(saved, base_config(baseline.experiment)), updates)
     check(baseline.schema, config)
     return config
 

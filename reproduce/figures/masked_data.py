@@ -42,25 +42,38 @@ def training_batches(datamodule: Any) -> Iterator[Batch]:
         datamodule.start_epoch(epoch + 1)
 
 
+def check_held_out(baseline: Any, file: str) -> None:
+    """Refuse held-out pairs that are not named as the baseline has them, before anything is trained.
+
+    Args:
+        file: of ALBEF and X-VLM, in the form of ``train_file``; "" = METER's and ViLT's val split.
+
+    Raises:
+        ValueError: naming what to give.
+    """
+    if isinstance(baseline, SacredBaseline):
+        if file:
+            raise ValueError(f"--held-out {file}: {baseline.title} has a val split in its tables; leave it out")
+        return
+    if not file:
+        raise ValueError(f"{baseline.title}'s pre-training has no val split: give --held-out FILE, like train_file")
+    if not Path(file).exists():
+        raise ValueError(f"--held-out {file}: no such file or folder")
+
+
 def held_out_pairs(baseline: Any, config: Config, file: str, count: int) -> HeldOut:
     """``count`` pairs that are not trained on, or as many as there are, evenly spread, in views that draw nothing.
 
     Args:
         config: of :func:`mlm_config`; its seed decides the masks.
-        file: in the form of ``train_file``; "" = METER's and ViLT's val split.
+        file: see :func:`check_held_out`.
 
     Raises:
-        ValueError: the pairs are not named as the baseline has them.
+        ValueError: there are none.
         DataError: the file does not serve.
     """
     if isinstance(baseline, SacredBaseline):
-        if file:
-            raise ValueError(f"--held-out {file}: {baseline.title} has a val split in its tables; leave it out")
         return _spread(lambda datamodule: datamodule.sets["val"], baseline, config, config["per_gpu_batchsize"], count)
-    if not file:
-        raise ValueError(f"{baseline.title}'s pre-training has no val split: give --held-out FILE, like train_file")
-    if not Path(file).exists():
-        raise ValueError(f"--held-out {file}: no such file or folder")
     other = {**config, "train_file": file}
     if "train_file_regions" in config:
         return _streamed(baseline, other, count)

@@ -20,8 +20,7 @@ from epic_vlp.parts import parts_of, settings_of
 from reproduce.figures.reading import Pair, PairReader
 from vlp.baseline import Config
 from vlp.checkpoint.loading import load_into
-from vlp.checkpoint.recognition import refuse_other
-from vlp.checkpoint.weights import WeightsError, read_state_dict
+from vlp.checkpoint.weights import WeightsError
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,6 @@ def load_judge(baseline: Any, config: Config, checkpoint: Path, reader: PairRead
         WeightsError: a checkpoint without EPIC, of another model, or one that does not fit.
         ValueError, HubError: its language model cannot be had.
     """
-    refuse_other(checkpoint, read_state_dict(checkpoint, mmap=True), baseline.layout)
     if not is_of_epic(str(checkpoint)):
         raise WeightsError(
             f"{checkpoint}: was trained without EPIC and judges no token; figure 5 needs a checkpoint with EPIC"

@@ -14,7 +14,7 @@ from lightning.fabric.utilities import move_data_to_device
 
 from epic_common.language_models.progress import steps_with_time_left
 from reproduce.figures.accuracy import masked_sentences, masked_token_accuracy
-from reproduce.figures.masked_data import held_out_pairs, mlm_config, training_batches
+from reproduce.figures.masked_data import check_held_out, held_out_pairs, mlm_config, training_batches
 from reproduce.figures.masked_learning import learners_of
 from reproduce.figures.masked_models import Models, new_models
 from vlp.baseline import Config
@@ -61,11 +61,12 @@ class Repeats:
         return self.folder / f"seed{seed}" / "models.ckpt"
 
     def claim(self) -> None:
-        """Note the settings in the folder.
+        """Check the settings, and note them in the folder.
 
         Raises:
-            ValueError: it holds repeats of others.
+            ValueError: the folder holds repeats of others; or the held-out pairs are not named as they must be.
         """
+        check_held_out(self.baseline, self.held_out)
         path = self.folder / "settings.json"
         wanted = json.loads(json.dumps(self._settings()))
         if path.exists():

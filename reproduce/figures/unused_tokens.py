@@ -13,7 +13,7 @@ from epic_common.analysis.corrupted_context import corrupted_context
 from epic_common.generator import LanguageModelGenerator
 from reproduce.figures.accuracy import Sentences, masked_token_accuracy
 from reproduce.figures.drawing import Band, draw_bands, save
-from reproduce.figures.masked_data import HeldOut, held_out_pairs
+from reproduce.figures.masked_data import HeldOut, check_held_out, held_out_pairs
 from reproduce.figures.masked_models import Models, language_model, loaded_models
 from reproduce.figures.modality_bias import LABELS
 from reproduce.figures.record import file_record, write_record
@@ -37,7 +37,9 @@ def figure_2b(repeats: Repeats, output: Path, checkpoint: Path | None = None, te
     """
     if text_only and checkpoint is None:
         raise ValueError("--language-model is compared with a checkpoint: give --checkpoint, too")
-    if not text_only:
+    if text_only:
+        check_held_out(repeats.baseline, repeats.held_out)
+    else:
         train_repeats(repeats)
     rows = [_of_seed(repeats, seed, checkpoint, text_only) for seed in repeats.seeds]
     bands = {label: Band.of([row["drop"][name] for row in rows]) for name, label in LABELS.items()}

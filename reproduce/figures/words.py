@@ -82,7 +82,7 @@ def likeliest_other_word(
     likeliest = logits.masked_fill(generator.forbidden, -torch.inf).argsort(descending=True)
     for token in likeliest[:_MOST_TRIED].tolist():
         other = reader.tokenizer.decode([token]).strip()
-        if not other.isalpha() or other.casefold() == word.text.casefold():
+        if not other.isalnum() or other.casefold() == word.text.casefold():
             continue
         changed = reader(data, with_word(pair.text, word, other))
         expected = torch.cat([before, before.new_tensor([token]), after])

@@ -28,21 +28,7 @@ _LOCAL_RANK = ("--local_rank", "--local-rank")  # torch.distributed.launch gives
 
 
 def resolved(command: Command, argv: Sequence[str]) -> dict[str, Any]:
-    """The configuration that a command line gives, and that a run can have: its files are there.
-
-    Raises:
-        ConfigError, SystemExit: as :func:`configured`; or a file or folder is missing.
-    """
-    config = configured(command, argv)
-    meeting_place(config["dist_url"])
-    check_files(command.schema, config)
-    return config
-
-
-def configured(command: Command, argv: Sequence[str]) -> dict[str, Any]:
-    """The configuration that a command line gives, checked but for the files that it names for a run.
-
-    Blocks of JSON files are the contents of those.
+    """The configuration that a command line gives, checked; blocks of JSON files are the contents of those.
 
     Raises:
         ConfigError: a line for each wrong key, or for what is wrong with a file.
