@@ -70,13 +70,13 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Ima
     kept = corruption.valid[0].nonzero().squeeze(1).tolist()
     offsets = tokenizer(caption, return_offsets_mapping=True)["offset_mapping"]
     salient = [any(told_by_image[caption][slice(*offsets[i])]) for i in kept]
-    words = _words(tokenizer, batch["text_ids"][0], kept)
+    words = token_texts(tokenizer, batch["text_ids"][0], kept)
     alpha = corruption.log_alpha[0].exp()[kept].tolist()
     examples.saliency.append(SaliencyExample(image, words, alpha, salient))
 
     original, corrupted = (judge(model, batch, ids) for ids in (batch["text_ids"], corruption.input_ids))
     replaced = corruption.replaced[0][kept].tolist()
-    new_words = _words(tokenizer, corruption.input_ids[0], kept)
+    new_words = token_texts(tokenizer, corruption.input_ids[0], kept)
     examples.verdicts.append(
         VerdictExample(
             image,
@@ -94,5 +94,6 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Ima
         )
 
 
-def _words(tokenizer: Any, ids: Tensor, positions: Sequence[int]) -> list[str]:
+def token_texts(tokenizer: Any, ids: Tensor, positions: Sequence[int]) -> list[str]:
+    """The tokens at ``positions`` of a sentence (n,), as text."""
     return [tokenizer.decode([int(ids[i])]).strip() for i in positions]

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
-from epic_common.generator import build_generator
+from epic_common.generator import TokenGenerator, build_generator
 from epic_common.language_models.load import load_language_model
 from epic_common.teacher import SasSnapshot
 from epic_common.vocabulary import Vocabulary
@@ -58,17 +58,29 @@ def build_epic(
     """
     cached = load_cached_teacher(baseline, config, settings, tokenizer) if config["saliency_cache"] else None
     frozen = load_teacher(baseline, config, settings, tokenizer) if needs_weights(config, settings) else None
-    vocabulary, parts = Vocabulary.from_tokenizer(tokenizer), parts_of(baseline)
-    with generator_access(settings, parts.text_encoder, config[parts.text_encoder]):
-        language_model = load_language_model(settings, config[parts.text_encoder], tokenizer)
-    image_width = parts.image_width(config)
+    parts = parts_of(baseline)
     return parts.epic(
         settings,
-        vocabulary,
+        Vocabulary.from_tokenizer(tokenizer),
         parts.text_width(config),
-        build_generator(settings, vocabulary, language_model, image_width, encode=encode_packed),
+        load_generator(baseline, config, settings, tokenizer),
         seed=config["seed"],
         rank=rank,
         teacher=(cached or frozen) if settings.scores_from_teacher else None,
         snapshot=SasSnapshot(frozen) if settings.replacement == "vlm" and frozen is not None else None,
     )
+
+
+def load_generator(
+    baseline: Baseline, config: Config, settings: EpicConfig, tokenizer: PreTrainedTokenizerBase
+) -> TokenGenerator:
+    """The generator that ``settings`` describe, with its masked language model if it has one.
+
+    Raises:
+        ValueError, HubError, WeightsError: as :func:`attach_epic`.
+    """
+    parts = parts_of(baseline)
+    with generator_access(settings, parts.text_encoder, config[parts.text_encoder]):
+        language_model = load_language_model(settings, config[parts.text_encoder], tokenizer)
+    vocabulary, image_width = Vocabulary.from_tokenizer(tokenizer), parts.image_width(config)
+    return build_generator(settings, vocabulary, language_model, image_width, encode=encode_packed)

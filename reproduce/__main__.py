@@ -18,6 +18,7 @@ from vlp.data.errors import DataError
 # imported when its command is chosen.
 COMMANDS = {
     "list": ("reproduce.listing", "every row, its stages and what it takes"),
+    "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
     "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }

@@ -5,19 +5,13 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sacred.arg_parser import get_config_updates
-from sacred.initialize import create_run
-
 from reproduce.experiments import REPOSITORY, WITH_LISTS, Places, Stage
-from vlp.config.schema import ConfigError, check
-from vlp.sacred_dialect.command_line import check_items
-from vlp.sacred_dialect.usage import CommandLineError
+from vlp.config.schema import ConfigError
+from vlp.sacred_dialect.command_line import configured as of_items
 from vlp.yaml_dialect.command_line import configured
 
 SCHEMAS = {"meter": "MeterKeys", "vilt": "ViltKeys"}  # of the baselines with sacred's command line
@@ -44,24 +38,9 @@ def resolved_config(stage: Stage, words: Sequence[str]) -> dict[str, Any]:
 def _of_items(stage: Stage, items: Sequence[str]) -> dict[str, Any]:
     module = importlib.import_module(f"{stage.baseline}.config")
     try:
-        check_items(module.ex, items)
-        updates, named = get_config_updates(items)
-        with _without_warnings():
-            config = dict(create_run(module.ex, "print_config", updates, named_configs=named).config)
-        check(getattr(module, SCHEMAS[stage.baseline]), config)
-    except (CommandLineError, ConfigError) as error:
+        return of_items(module.ex, getattr(module, SCHEMAS[stage.baseline]), items)
+    except ConfigError as error:
         raise ConfigError("\n".join(f"stage {stage.name}: {line}" for line in str(error).splitlines())) from None
-    return config
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Sacred warns of every key whose type a named config changes."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _of_flags(stage: Stage, script: str, words: Sequence[str]) -> dict[str, Any]:

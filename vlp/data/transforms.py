@@ -69,6 +69,10 @@ class Transform:
             image = self._augment(_to_rgb(image), rng)  # opaque from here on: no need for RGBA
         return self._tensor(self._geometry(image))
 
+    def framed(self, image: Image.Image) -> Image.Image:
+        """The part of an RGB image that a model sees, in the size that it sees, without RandAugment."""
+        return self._geometry(image)
+
     def __repr__(self) -> str:
         return f"Transform({self.key!r}, size={self.size})"
 

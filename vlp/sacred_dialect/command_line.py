@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 import yaml
 from sacred import Experiment
 from sacred.arg_parser import get_config_updates
+from sacred.initialize import create_run
 
 from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
@@ -86,6 +89,41 @@ def check_items(experiment: Experiment, items: Sequence[str]) -> dict[str, Any]:
         problems += wrong
     refuse([*problems, *_unknown_keys(updates, base)])
     return given | updates
+
+
+def configured(experiment: Experiment, schema: type[SacredKeys], items: Sequence[str]) -> dict[str, Any]:
+    """The config that the items of a command line give, checked; files and folders that it names need not be there.
+
+    Raises:
+        ConfigError: a line for each wrong item or key.
+    """
+    updates, named = plain_updates(experiment, schema, items)
+    logging.disable(logging.WARNING)  # sacred warns of every key whose type a named config changes
+    try:
+        config = copy.deepcopy(create_run(experiment, "print_config", updates, named_configs=named).config)
+    finally:
+        logging.disable(logging.NOTSET)
+    check(schema, config)
+    return dict(config)
+
+
+def plain_updates(
+    experiment: Experiment, schema: type[SacredKeys], items: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """What items change, by key, and the named configs among them.
+
+    Raises:
+        ConfigError: a line for each wrong item.
+    """
+    try:
+        refuse(wrong_items(items))
+        given = check_items(experiment, items)
+    except CommandLineError as error:
+        raise ConfigError(error.message) from None
+    if "seed" in given:  # sacred itself draws from it
+        check_alone(schema, {"seed": given["seed"]})
+    updates, named = get_config_updates(list(items))
+    return updates, named
 
 
 def refuse(problems: Iterable[str]) -> None:

@@ -1,0 +1,100 @@
+"""Figures as PDF and PNG: bars of tokens, heat maps, and curves with bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from vlp.files import atomic_open
+
+# Type 42 fonts stay text: what submission systems ask for. Colours that also differ in grey.
+_STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+COLOURS = ("#1f5fa8", "#d1731f")
+_DPI = 110
+_SHORTEST = 320  # pixels of the shorter side of an image that is drawn, so that its patches can be told apart
+
+
+class Band(NamedTuple):
+    """A curve over repeats: its mean, and the standard deviation on either side."""
+
+    mean: NDArray[np.float64]  # (points,)
+    deviation: NDArray[np.float64]  # (points,)
+
+    @classmethod
+    def of(cls, repeats: Sequence[Sequence[float]]) -> Band:
+        """Of (repeats, points); the deviation of one repeat is 0."""
+        values = np.asarray(repeats, dtype=np.float64)
+        deviation = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1])
+        return cls(values.mean(axis=0), deviation)
+
+    def numbers(self) -> dict[str, list[float]]:
+        """As JSON holds them."""
+        return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
+
+
+def draw_bars(image: Image.Image, tokens: Sequence[str], alpha: Sequence[float]) -> Figure:
+    """Fig. 4: the image, and beside it a bar per token."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.6 + max(0.36 * len(tokens), 2.4), 2.6), layout="constrained")
+        picture, bars = figure.subplots(1, 2, width_ratios=(2.6, max(0.36 * len(tokens), 2.4)))
+        _show(picture, image)
+        places = range(len(tokens))
+        bars.bar(places, alpha, color=COLOURS[0])
+        bars.set_xticks(places, tokens, rotation=45, ha="right", rotation_mode="anchor")
+        bars.set_ylabel("saliency α")
+    return figure
+
+
+def draw_images(panels: Mapping[str, Image.Image]) -> Figure:
+    """Fig. 5: images side by side, each under its title."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(2.6 * len(panels), 2.9), layout="constrained")
+        for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+            _show(axes, image)
+            axes.set_title(title, fontsize=8)
+    return figure
+
+
+def draw_bands(x: Sequence[float], bands: Mapping[str, Band], x_label: str, y_label: str) -> Figure:
+    """Fig. 2: curves with their bands; all are shares, drawn in percent."""
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+        axes = figure.subplots()
+        for (name, band), colour in zip(bands.items(), COLOURS, strict=True):
+            low, high = (100 * (band.mean + sign * band.deviation) for sign in (-1, 1))
+            axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+            axes.plot(x, 100 * band.mean, color=colour, label=name)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.legend(frameon=False)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write ``path`` with the suffixes .pdf and .png, each atomically; the same figure gives the same bytes."""
+    written = []
+    with matplotlib.rc_context(_STYLE):
+        for kind in ("pdf", "png"):
+            file = path.with_suffix(f".{kind}")
+            with atomic_open(file) as handle:
+                figure.savefig(handle, format=kind, dpi=_DPI, metadata={"CreationDate": None} if kind == "pdf" else {})
+            written.append(file)
+    return written
+
+
+def enlarged(image: Image.Image) -> Image.Image:
+    """A small image a whole number of times larger, in RGB."""
+    times = max(1, round(_SHORTEST / min(image.size)))
+    return image.convert("RGB").resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
+
+
+def _show(axes: matplotlib.axes.Axes, image: Image.Image) -> None:
+    axes.imshow(np.asarray(enlarged(image)))
+    axes.axis("off")
