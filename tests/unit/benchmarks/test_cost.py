@@ -67,8 +67,7 @@ def test_a_step_of_regions_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "short.json").write_text(json.dumps(measured))
     monkeypatch.setattr(cost, "MEASURED", tmp_path)
     of_regions = SHORT._replace(regions=0.5)
-    given = {"gpus": 1, "utilisation": 0.5, "pairs_per_gpu": 8}
-    epic, naive = (cost_of(of_regions, variant, GPU, **given) for variant in ("epic", "epic_naive"))
+    epic, naive = (cost_of(of_regions, variant, GPU, 1, 0.5, 8) for variant in ("epic", "epic_naive"))
     assert (epic.gflop_per_pair, epic.activations_gib) == (600.0, 3.0)
     assert (naive.gflop_per_pair, naive.activations_gib) == (1300.0, 4.0)
     assert epic.gpu_hours["fp32"] == pytest.approx(1.2)  # 3600 pairs of 0.6 TFLOP on half of 1 TFLOP/s
