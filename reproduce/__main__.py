@@ -24,6 +24,7 @@ COMMANDS = {
     "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
     "run": ("reproduce.running", "run what rows need and is not there yet"),
     "status": ("reproduce.status", "what is done, running, failed, not run"),
+    "answers": ("reproduce.answers", "score VQA's answers on scenes, as the evaluation server does those of VQAv2"),
     "captions": ("reproduce.captions", "write the captions of Arrow tables, one a line"),
     "record": ("reproduce.recording", "note how a job began or ended: the scripts of --launcher slurm call it"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),

@@ -70,13 +70,7 @@ def plan(
         machines = (gpus or stage.gpus if stage.gpus else 0), (nodes or stage.nodes if stage.kind == "pretrain" else 1)
         words = experiments.resolved(stage, places, *machines)
         before = [planned[other] for other in stage.after if planned[other].stage.kind != "check"]
-        counted = stage.baseline in BATCH_IS_OF_A_GPU and stage.kind in ("pretrain", "finetune")
-        hashed = config_hash(
-            resolved_config(stage, words),
-            machines[0] * machines[1] if counted else 0,
-            [other.config_hash for other in before],
-            places,
-        )
+        hashed = stage_hash(stage, words, machines[0] * machines[1], [other.config_hash for other in before], places)
         folder = places.folder(name)
         record = state.read(folder)
         same = record is not None and record["config_hash"] == hashed
@@ -85,6 +79,12 @@ def plan(
         if record is not None and not same:
             _refuse_other(planned[name], record)
     return list(planned.values())
+
+
+def stage_hash(stage: Stage, words: Sequence[str], processes: int, before: Sequence[str], places: Places) -> str:
+    """The config hash of a stage on ``processes`` GPUs; ``before`` are those of the stages that it starts from."""
+    counted = stage.baseline in BATCH_IS_OF_A_GPU and stage.kind in ("pretrain", "finetune")
+    return config_hash(resolved_config(stage, words), processes if counted else 0, before, places)
 
 
 def _refuse_other(planned: Planned, record: state.Record) -> None:

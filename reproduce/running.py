@@ -12,7 +12,8 @@ from reproduce.experiments import REPOSITORY, Experiments, Places, load
 from reproduce.pipeline import Planned, notices, plan
 from vlp.arguments import whole
 
-OUTPUTS = {"paper": "reproduce", "scenes": "reproduce_scenes", "smoke": "reproduce_smoke"}  # below runs/, by scale
+PAPER = "paper"
+OUTPUTS = {PAPER: "reproduce", "scenes": "reproduce_scenes", "smoke": "reproduce_smoke"}  # below runs/, by scale
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scale",
         choices=[*OUTPUTS],
-        default="paper",
+        default=PAPER,
         help="scenes: CPU-sized models on drawn data; smoke: least sizes",
     )
 
@@ -58,7 +59,9 @@ def stages_of(experiments: Experiments, names: Sequence[str]) -> list[str]:
 
 def main(arguments: argparse.Namespace) -> int:
     """Plan, and run or print."""
-    experiments, places = load(), places_of(arguments)
+    places = places_of(arguments)
+    prepare_data(arguments.scale, places, arguments.rows)
+    experiments = experiments_of(arguments.scale, places)
     planned = plan(experiments, stages_of(experiments, arguments.rows), places, arguments.gpus, arguments.nodes)
     for line in notices(planned):
         print(line)
@@ -68,6 +71,28 @@ def main(arguments: argparse.Namespace) -> int:
         print_plan(planned)
         return 0
     return local.run(planned, arguments.scale)
+
+
+def experiments_of(scale: str, places: Places) -> Experiments:
+    """Those of a scale; small ones are those of the data that was prepared in the output root."""
+    experiments = load()
+    if scale == PAPER:
+        return experiments
+    from reproduce.scenes import at_scale  # not above: it needs torch
+
+    return at_scale(experiments, scale, places.root)
+
+
+def prepare_data(scale: str, places: Places, rows: Sequence[str]) -> None:
+    """Of a small scale: what these rows, or stages, read."""
+    if scale == PAPER:
+        return
+    from reproduce.scenes_data import prepare  # not above: it needs torch
+
+    experiments = load()
+    for name in dict.fromkeys(experiments.stage(stage).baseline for stage in stages_of(experiments, rows)):
+        if name:
+            prepare(name, scale, places.root)
 
 
 def print_plan(planned: Sequence[Planned]) -> None:

@@ -12,8 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from reproduce import slurm, state
-from reproduce.experiments import load
-from reproduce.running import add_places, places_of
+from reproduce.running import add_places, experiments_of, places_of
 from vlp.progress import clock
 
 ORDER = ("done", "running", "queued", "stopped", "failed", "not run")
@@ -30,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print it."""
-    experiments, places = load(), places_of(arguments)
+    places = places_of(arguments)
+    experiments = experiments_of(arguments.scale, places)
     known: dict[str, str] = {}
     rows = [experiments.row(name) for name in arguments.rows]
     if rows:
