@@ -2,6 +2,8 @@
 
 python -m reproduce list                                  # every row, what it takes
 python -m reproduce show table1/meter-4m-epic             # its stages, their commands, the printed numbers
+python -m reproduce run table1/meter-4m-epic --dry-run    # what would run
+python -m reproduce status                                # what is done
 """
 
 from __future__ import annotations
@@ -20,6 +22,11 @@ COMMANDS = {
     "list": ("reproduce.listing", "every row, its stages and what it takes"),
     "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
     "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
+    "run": ("reproduce.running", "run what rows need and is not there yet"),
+    "status": ("reproduce.status", "what is done, running, failed, not run"),
+    "answers": ("reproduce.answers", "score VQA's answers on scenes, as the evaluation server does those of VQAv2"),
+    "captions": ("reproduce.captions", "write the captions of Arrow tables, one a line"),
+    "record": ("reproduce.recording", "note how a job began or ended: the scripts of --launcher slurm call it"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }
 

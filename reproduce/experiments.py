@@ -25,8 +25,8 @@ TABLES = FOLDER / "tables.json"
 
 Kind = Literal["check", "prepare", "pretrain", "finetune", "evaluate"]
 KINDS: tuple[str, ...] = get_args(Kind)
-WITH_LISTS = ("albef", "xvlm")  # whose results.json has the paper's columns
-ACCURACIES = {"nlvr2": "nlvr2", "snli_ve": "snli"}  # how a column begins -> the task's name in METER's and ViLT's tags
+WITH_LISTS = ("albef", "xvlm")  # baselines of torchrun and YAML files, whose batch is that of a GPU
+BY_SPLIT = ("vqa", "nlvr2", "snli_ve")  # what columns begin with that end with their split
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::([^{}]+))?\}")
 
 
@@ -43,7 +43,8 @@ class Stage:
         after: stages that must be complete before.
         data: the data sets that it reads, as docs/data.md names them.
         gpus: of each of ``nodes`` machines, official numbers; 0: none.
-        cost: a key of ``benchmarks.cost.RECIPES`` and a variant of it, or None.
+        cost: a key of ``benchmarks.cost.RECIPES`` and the model's variant, or None.
+        pairs: of the whole pre-training, where they are not the recipe's; 0: they are.
         checkpoint: the file that later stages start from, below the stage's folder; empty: none.
         found: a pattern below that folder; ``checkpoint`` is then a link to the newest file that it matches.
         scored: whether it leaves a results.json.
@@ -58,6 +59,7 @@ class Stage:
     gpus: int = 8
     nodes: int = 1
     cost: tuple[str, str] | None = None
+    pairs: int = 0
     checkpoint: str = ""
     found: str = ""
     scored: bool = False
@@ -68,18 +70,16 @@ class Cell:
     """A printed number and what measures it.
 
     Attributes:
-        column: its name in tables.json.
+        column: its name in tables.json, and in the block "paper" of results.json.
         printed: in percent.
         stage: whose results.json holds the measured one.
         split: "test", "val" or "dev"; of VQAv2 "test-dev" and "test-std", which its evaluation server scores.
-        metric: the name in results.json: of METER and ViLT among "metrics", a share; of ALBEF and X-VLM in "paper".
     """
 
     column: str
     printed: float
     stage: str
     split: str
-    metric: str
 
 
 @dataclass(frozen=True)
@@ -256,6 +256,7 @@ def _stage(name: str, baseline: str, values: Mapping[str, Any]) -> Stage:
         gpus=int(values.get("gpus", 8)),
         nodes=int(values.get("nodes", 1)),
         cost=tuple(values["cost"]) if values.get("cost") else None,
+        pairs=values.get("pairs", 0),
         checkpoint=values.get("checkpoint", ""),
         found=values.get("found", ""),
         scored=values.get("scored", values["kind"] == "evaluate"),
@@ -308,16 +309,6 @@ def _cell(row: str, column: str, printed: float, model: str, family: Mapping[str
     for begin, stage in family["cells"].items():
         if column.startswith(f"{begin}_"):
             rest = column.removeprefix(f"{begin}_")
-            split, metric = _measured(column, begin, rest, family)
-            return Cell(column, printed, f"{model}/{stage}", split, metric)
+            split = rest.replace("_", "-") if begin in BY_SPLIT else family["fields"]["split"]
+            return Cell(column, printed, f"{model}/{stage}", split)
     raise ConfigError(f"row {row}: no key of the family's cells begins {column!r}")
-
-
-def _measured(column: str, begin: str, rest: str, family: Mapping[str, Any]) -> tuple[str, str]:
-    """Split and metric."""
-    if begin == "vqa":
-        return rest.replace("_", "-"), column
-    lists = family["baseline"] in WITH_LISTS
-    if begin in ACCURACIES:
-        return rest, column if lists else f"{ACCURACIES[begin]}/{rest}/accuracy_epoch"
-    return family["fields"]["split"], column if lists else f"recalls/{rest}"

@@ -8,7 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from reproduce.experiments import load
+from reproduce.cost import ASSUMED, cost_line
+from reproduce.experiments import Experiments, Row, load
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,10 +19,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print them."""
     experiments = load()
-    table = Table("row", "model", "cells", "stages", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table("row", "model", "cells", "stages", "pre-training", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in experiments.rows.values():
-        table.add_row(row.name, f"{row.label}, {row.data}, {row.variant}", str(len(row.cells)), str(len(row.stages)))
+        table.add_row(row.name, f"{row.label}, {row.data}, {row.variant}", *row_numbers(row, experiments))
     for figure in experiments.figures.values():
         table.add_row(figure.name, figure.title, "", str(len(experiments.needed(figure.after))))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    console.print(ASSUMED, soft_wrap=True)
     return 0
+
+
+def row_numbers(row: Row, experiments: Experiments) -> tuple[str, str, str]:
+    """Cells, stages, and what its pre-training takes, a teacher's included."""
+    stages = [experiments.stages[name] for name in row.stages]
+    return str(len(row.cells)), str(len(stages)), cost_line(stages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 
+from reproduce.cost import ASSUMED, cost_line, stage_cost
 from reproduce.experiments import load
 
 
@@ -21,9 +22,10 @@ def main(arguments: argparse.Namespace) -> int:
     for name in row.stages:
         stage = experiments.stages[name]
         machines = f"{stage.nodes} x {stage.gpus} GPUs" if stage.gpus else "no GPU"
-        print(f"\n{name}  ({stage.kind}, {machines})")
+        cost = stage_cost(stage)
+        print(f"\n{name}  ({stage.kind}, {machines}{f', about {cost.hours:,.0f} h' if cost else ''})")
         print(f"  cd {stage.baseline or '.'} && {shlex.join(stage.command)}")
-    print("\nprinted:")
+    print(f"\npre-training: {cost_line(experiments.stages[name] for name in row.stages)}\n{ASSUMED}\n\nprinted:")
     for cell in row.cells:
         print(f"  {cell.column} {cell.printed} ({cell.split}): {cell.stage}")
     return 0

@@ -43,6 +43,7 @@ def stages(families: Mapping[str, Values]) -> Iterator[tuple[str, str, dict[str,
                 if values["kind"] == "pretrain":
                     values.setdefault("data", own.get("data", []))
                     values["cost"] = [own.get("cost", about.get("cost")), own["variant"]]
+                    values["pairs"] = own.get("pairs", 0)
                 yield f"{family}/{model}/{name}", about["baseline"], values
 
 
