@@ -20,13 +20,14 @@ from vlp.data.errors import DataError
 # imported when its command is chosen.
 COMMANDS = {
     "list": ("reproduce.listing", "every row, its stages and what it takes"),
-    "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
     "show": ("reproduce.showing", "a row's stages, their commands and the printed numbers"),
     "run": ("reproduce.running", "run what rows need and is not there yet"),
     "status": ("reproduce.status", "what is done, running, failed, not run"),
     "answers": ("reproduce.answers", "score VQA's answers on scenes, as the evaluation server does those of VQAv2"),
     "captions": ("reproduce.captions", "write the captions of Arrow tables, one a line"),
     "record": ("reproduce.recording", "note how a job began or ended: the scripts of --launcher slurm call it"),
+    "report": ("reproduce.report.command", "write Tables 1-5, printed and measured, as Markdown, HTML and LaTeX"),
+    "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }
 

@@ -194,9 +194,9 @@ def _variable(word: str) -> Variable | None:
 
 def _bash(word: str) -> str:
     """A word, with variables instead of placeholders."""
-    for text, variable in (("{meeting}", '"$MASTER_ADDR:$MASTER_PORT"'), ("{gpus}", '"${GPUS:-8}"')):
+    for text, value in (("{meeting}", '"$MASTER_ADDR:$MASTER_PORT"'), ("{gpus}", '"${GPUS:-8}"')):
         if word.endswith(text):
-            return word.replace(text, variable)
+            return word.replace(text, value)
     variable = _variable(word)
     if variable is None:
         return shlex.quote(word)

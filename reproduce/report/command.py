@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.experiments import Experiments, load, printed_tables
+from reproduce.report.hashes import Hashes
 from reproduce.report.html import html
 from reproduce.report.latex import latex
 from reproduce.report.markdown import markdown
 from reproduce.report.pages import Report
 from reproduce.report.readings import Expected, Readings
 from reproduce.report.tables import tables
+from reproduce.running import add_places, places_of
 from vlp.files import atomic_open
 
 FORMATS: Mapping[str, tuple[str, Callable[[Report, Path], str]]] = {
@@ -25,19 +27,20 @@ FORMATS: Mapping[str, tuple[str, Callable[[Report, Path], str]]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The output root, and the formats."""
-    parser.add_argument("--output", type=Path, default=Path("runs/reproduce"), help="output root of the runs")
+    """The formats, and where the runs are."""
     parser.add_argument("--format", nargs="+", choices=[*FORMATS], default=[*FORMATS], help="default: all")
+    add_places(parser)
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the pages into the output root, and say which results are left out."""
-    report = report_of(load(), printed_tables(), arguments.output, lambda stage, record: "")
+    experiments, places = load(), places_of(arguments)
+    report = report_of(experiments, printed_tables(), places.root, Hashes(experiments, places))
     for name in arguments.format:
         file, page = FORMATS[name]
-        path = arguments.output / file
+        path = places.root / file
         with atomic_open(path) as handle:
-            handle.write(page(report, arguments.output).encode())
+            handle.write(page(report, places.root).encode())
         print(f"written: {path}")
     for problem in report.problems:
         print(f"warning: not shown: {problem}", file=sys.stderr)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from reproduce import state
 from reproduce.experiments import Cell, Experiments, Stage
 
-RESULTS, RECORD = "results.json", "stage.json"
+RESULTS = "results.json"
 # VQAv2's test answers have no other score than that of the evaluation server: {"vqa_test_dev": 77.7}, in per cent.
 FROM_SERVER, SERVER_SPLITS = "server_scores.json", ("test-dev", "test-std")
 SPLITS = {"dev": "val"}  # what results.json calls a split that a column names
@@ -60,7 +61,7 @@ class Readings:
     """The cells that were measured below ``root``.
 
     Attributes:
-        problems: a line for each file that is left out, with the reason.
+        problems: a line for each file below ``root`` that is left out, with the reason.
     """
 
     def __init__(self, experiments: Experiments, root: Path, expected: Expected) -> None:
@@ -72,8 +73,9 @@ class Readings:
         """None: it was not run, or its file is among the problems."""
         stage = self._experiments.stage(cell.stage)
         name = FROM_SERVER if cell.split in SERVER_SPLITS else RESULTS
-        path = newest(self._root / stage.name, name)
-        file = None if path is None else self._file(path, stage)
+        folder = self._root / stage.name
+        path = folder / FROM_SERVER if name == FROM_SERVER else state.results_file(folder)
+        file = self._file(path, stage) if path is not None and path.is_file() else None
         if file is None:
             return None
         try:
@@ -97,21 +99,22 @@ class Readings:
         return self._files[path]
 
     def _read(self, path: Path, stage: Stage) -> _File:
-        record = _object(self._root / stage.name / RECORD)
+        record = _object(self._root / stage.name / state.FILE)
         if record.get("config_hash") != self._expected(stage, record):
-            raise Unfit(f"was made by another command than the stage has now (config_hash of its {RECORD})")
+            raise Unfit(f"was made by another command than the stage has now (config_hash of its {state.FILE})")
         if record.get("state") != "done":
-            raise Unfit(f"its stage is {record.get('state')}, by its {RECORD}: python -m reproduce status")
+            raise Unfit(f"its stage is {record.get('state')}, by its {state.FILE}: python -m reproduce status")
         results = _object(path)
         scores: Mapping[str, Any] = results
         if path.name == RESULTS:
             if results.get("baseline") != stage.baseline:
                 raise Unfit(f"is of baseline {results.get('baseline')!r}, the stage is of {stage.baseline}")
-            scores = results.get("paper") if isinstance(results.get("paper"), dict) else {}
-            if not all(isinstance(each, dict) for each in scores.values()):
+            scores = results.get("paper", {})
+            if not isinstance(scores, dict) or not all(isinstance(each, dict) for each in scores.values()):
                 raise Unfit('expected columns by split under "paper"')
         scale = str(record.get("scale") or "")
-        of_run = _object(of_stage) if (of_stage := newest(path.parent, RESULTS)) else {}
+        of_stage = state.results_file(self._root / stage.name)
+        of_run = _object(of_stage) if of_stage else {}
         number = 1 + sum(file is not None for file in self._files.values())
         source = Source(
             number=number,
@@ -125,21 +128,16 @@ class Readings:
         return _File(source, scores)
 
     def _leave_out(self, path: Path, error: Unfit) -> None:
-        line = f"{path}: {error}"
+        line = f"{path.relative_to(self._root)}: {error}"
         if line not in self.problems:
             self.problems.append(line)
-
-
-def newest(folder: Path, name: str) -> Path | None:
-    """The last written file of a name, below a folder: METER and ViLT number the folders of their runs."""
-    return max(folder.rglob(name), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _object(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise Unfit(f"there is no {path.name} beside it: python -m reproduce run writes one") from None
+        raise Unfit(f"its stage has no {path.name}: python -m reproduce run writes one") from None
     except (OSError, ValueError, RecursionError) as error:
         raise Unfit(f"{path.name} is no JSON ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -13,8 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from reproduce.experiments import load, printed_tables
+from reproduce import state
+from reproduce.experiments import Places, load, printed_tables
+from reproduce.pipeline import plan
 from reproduce.report.command import FORMATS, report_of
+from reproduce.report.hashes import Hashes
 from reproduce.report.pages import Report, link
 from reproduce.report.readings import Readings, Source
 from tests.unit.reproduce.report_pages import READERS
@@ -213,7 +217,7 @@ def no_number(path: Path) -> None:
     ("break_it", "says"),
     [
         (hash_of_another, "config_hash"),
-        (no_record, "there is no stage.json"),
+        (no_record, "its stage has no stage.json"),
         (unfinished, "running"),
         (half, "is no JSON"),
         (a_list, "holds no keys"),
@@ -230,7 +234,7 @@ def test_what_is_no_result_is_named_and_not_shown(break_it: Any, says: str, tmp_
     break_it(path)
     found, problems = read(tmp_path)
     assert found == {} and problems
-    assert all(problem.startswith(f"{path}: ") for problem in problems) and says in problems[0]
+    assert all(problem.startswith(f"{path.relative_to(tmp_path)}: ") for problem in problems) and says in problems[0]
     assert len(problems) == (6 if break_it is no_number else 1)
     made = report_of(EXPERIMENTS, PRINTED, tmp_path, lambda stage, record: HASH)
     for name, (_, page) in FORMATS.items():
@@ -246,6 +250,30 @@ def test_a_model_that_was_not_tuned_on_the_data_is_not_shown_as_one(tmp_path: Pa
     flickr_of_albef(tmp_path, train_file=["lists/coco_train.json"], k_test=128)
     found, (problem,) = read(tmp_path)
     assert found == {} and "f30k_zs" in problem
+
+
+@pytest.mark.parametrize("machines", [(None, None), (4, 2)])
+def test_the_hash_of_a_run_is_that_of_its_stage_wherever_it_is_read(
+    machines: tuple[int | None, int | None], tmp_path: Path
+) -> None:
+    """A chain of stages is planned, which is what a run writes down; then its folder is moved."""
+    here = Places(tmp_path / "data", tmp_path / "root")
+    names = ["albef/4m/epic/f30k_zs", "meter/4m/epic/f30k_ft_eval"]
+    planned = plan(EXPERIMENTS, names, here, *machines)
+    for each in planned:
+        state.write(each.folder, each.record("paper"))
+    moved = Places(tmp_path / "elsewhere", tmp_path / "moved")
+    here.root.rename(moved.root)
+    hashes = Hashes(EXPERIMENTS, moved)
+    for each in planned:
+        if each.stage.kind != "check":
+            assert hashes(each.stage, state.read(moved.folder(each.stage.name)) or {}) == each.config_hash
+    # Another teacher is another student: what a stage starts from is part of its hash.
+    teacher, student = (EXPERIMENTS.stage(f"albef/4m/{model}/pretrain") for model in ("vanilla", "epic"))
+    changed_teacher = dataclasses.replace(teacher, command=(*teacher.command, "seed=7"))
+    others = dataclasses.replace(EXPERIMENTS, stages={**EXPERIMENTS.stages, teacher.name: changed_teacher})
+    record_of_student = state.read(moved.folder(student.name)) or {}
+    assert Hashes(others, moved)(student, record_of_student) != record_of_student["config_hash"]
 
 
 # The pages --------------------------------------------------------------------------------------------------------
