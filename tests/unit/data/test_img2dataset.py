@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,10 @@ from vlp.data.jsonl.__main__ import main
 from vlp.data.jsonl.check import check_files, fields_of
 from vlp.data.jsonl.convert import Options
 from vlp.data.jsonl.convert import convert as convert_lines
+from vlp.data.raw.img2dataset import download
 from vlp.data.raw.img2dataset.samples import Item, Sample, Unusable
 from vlp.data.raw.img2dataset.shards import Shard, ShardRecords
+from vlp.data.raw.img2dataset.tars import tar_samples
 from vlp.data.raw.source import Source
 from vlp.data.raw.web import read_gcc, read_sbu
 
@@ -141,6 +143,21 @@ def test_an_image_may_be_kept_out(tmp_path: Path) -> None:
         x.caption for x in GOOD if x.key != GOOD[3].key
     ]
     assert manifest.all_skips()["image to be kept out (--exclude)"]["count"] == 1
+
+
+def test_a_part_goes_on_reading_where_the_one_before_it_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each of a tar's parts would read its headers from the start."""
+    write_download(tmp_path / "raw", "webdataset", SHARDS)
+    opened: list[str] = []
+
+    def read(path: Path, skip: int = 0) -> Iterator[Item]:
+        opened.append(path.name)
+        return tar_samples(path, skip)
+
+    monkeypatch.setattr(download, "tar_samples", read)
+    convert_lines("sbu", tmp_path / "raw", tmp_path / "data", Options(binary=True, shards=9), quiet=True)
+    assert opened == ["00000.tar", "00001.tar", "00002.tar"]
+    assert lines_of(tmp_path / "data/sbu") == [(x.caption, x.image) for x in GOOD]
 
 
 # Each sample once, whatever the parts ----------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, islice
 from pathlib import Path
@@ -45,6 +44,7 @@ class ShardRecords:
     read_shard: Callable[[Path, int], Iterator[Item]]
     first_shard: dict[str, int] = field(default_factory=dict)
     numbers: range = range(0)
+    _paused: dict[int, tuple[int, Iterator[Item]]] = field(default_factory=dict, repr=False, compare=False)
 
     archived: ClassVar[bool] = True
 
@@ -79,11 +79,19 @@ class ShardRecords:
                 return
             first = max(self.numbers.start - starts[i], 0)
             last = None if self.numbers.stop >= starts[i + 1] else self.numbers.stop - starts[i]
-            with closing(self.read_shard(self.shards[i].path, first)) as items:  # type: ignore[type-var]
-                for item in islice(items, first, last):
-                    record = self._record(i, item, skips)
-                    if record is not None:
-                        yield record
+            for item in self._items(i, first, last):
+                record = self._record(i, item, skips)
+                if record is not None:
+                    yield record
+
+    def _items(self, shard: int, first: int, last: int | None) -> Iterator[Item]:
+        """Items [first, last) of a shard; the next part begins where this one ends, and goes on reading there."""
+        place, items = self._paused.pop(shard, (-1, iter(())))
+        if place != first:
+            items = islice(self.read_shard(self.shards[shard].path, first), first, None)
+        yield from islice(items, None if last is None else last - first)
+        if last is not None:
+            self._paused[shard] = (last, items)
 
     def _record(self, shard: int, item: Item, skips: Skips) -> CaptionedImage | None:
         if isinstance(item, Unusable):
