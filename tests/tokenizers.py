@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedTokenizerBase
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerBase
 
+from tests.parity.fixture import FIXTURES
 from vlp.data.tokenizers import load_tokenizer
 
 
@@ -32,3 +34,11 @@ def folder_of_vocabulary(vocab: str | Path, merges: str | Path | None = None) ->
         if merges is not None:
             shutil.copyfile(merges, Path(folder, "merges.txt"))
         yield Path(folder)
+
+
+def save_text_files(folder: Path, width: int, inner: int) -> None:
+    """Leave BERT's tokenizer with a small vocabulary in ``folder``, and a masked language model of one layer for it."""
+    tokenizer = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
+    tokenizer.save_pretrained(folder)
+    sizes: dict[str, Any] = {"hidden_size": width, "intermediate_size": inner, "num_attention_heads": 2}
+    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **sizes)).save_pretrained(folder)

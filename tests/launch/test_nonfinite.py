@@ -103,6 +103,7 @@ def test_a_head_that_diverges_leaves_the_last_good_checkpoint(launcher: Launcher
     assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
 
 
+@pytest.mark.slow
 def test_both_of_two_processes_stop_for_a_part_of_epic(launcher: Launcher, broken_teacher: Path) -> None:
     shape = ("num_gpus=2", "per_gpu_batchsize=4")
     run = launcher.pretrain(*shape, "epic", f"teacher_path={broken_teacher}", check=False)

@@ -118,7 +118,7 @@ def test_epic_trains_beside_the_official_objectives(epic: Run, vanilla: Run) -> 
     assert re.search(r"\[epic\] teacher .*checkpoint_01\.pth, sha256 [0-9a-f]{64}", epic.output)
 
 
-@pytest.mark.parametrize("teacher", ["checkpoint", "momentum"])
+@pytest.mark.parametrize("teacher", ["checkpoint", pytest.param("momentum", marks=pytest.mark.slow)])
 def test_the_first_step_has_the_losses_of_the_vanilla_run(teacher: str, albef: AlbefLauncher) -> None:
     """The same weights and the same batch: EPIC's sentences stand beside the official ones and change nothing."""
     own = albef.teacher if teacher == "checkpoint" else (*albef.teacher[:2], "epic.teacher=momentum")

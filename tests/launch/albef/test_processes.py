@@ -30,6 +30,7 @@ def test_two_processes_train(two: Run) -> None:
     assert len(ranks) == 2 and not torch.equal(*(rank["random_state"]["torch"] for rank in ranks))
 
 
+@pytest.mark.slow
 def test_queues_take_the_pairs_of_both_processes(albef: AlbefLauncher) -> None:
     """The features that one process with the batch of both writes, those of the first process before the second's."""
     items = ("max_steps=1", *NO_DROPOUT)

@@ -67,7 +67,8 @@ def test_a_killed_run_goes_on_at_its_step(step: int, albef: AlbefLauncher, whole
     same_end(resumed, whole)
 
 
-@pytest.mark.parametrize("step", [2, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 6])
 def test_a_signal_stops_after_the_step(step: int, albef: AlbefLauncher, whole: Run, items: tuple[str, ...]) -> None:
     """All saves are the signal's."""
     stopped = albef.run("Pretrain", *items, check=False, during=after_steps(step, signal.SIGTERM))
@@ -78,6 +79,7 @@ def test_a_signal_stops_after_the_step(step: int, albef: AlbefLauncher, whole: R
     same_end(resumed, whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_max_steps_ended_goes_on_with_more(albef: AlbefLauncher, whole: Run, items: tuple[str, ...]) -> None:
     """In the middle of an epoch."""
     half = albef.run("Pretrain", *items, "max_steps=3")

@@ -60,6 +60,7 @@ def test_fine_tuning_writes_and_scores(xvlm: XvlmLauncher, tuned: Run) -> None:
     assert (tuned.directory / "model_state_epoch_0.th").is_file()
 
 
+@pytest.mark.slow
 def test_evaluation_writes_the_same_captions(xvlm: XvlmLauncher, tuned: Run) -> None:
     checkpoint = tuned.directory / "model_state_epoch_0.th"
     scored = xvlm.run("Captioning", "--evaluate", "--checkpoint", str(checkpoint))

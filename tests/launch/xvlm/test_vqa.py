@@ -47,6 +47,7 @@ def test_one_epoch(xvlm: XvlmLauncher, tuned: Run) -> None:
     assert [len(group["params"]) for group in groups[2:]] == [4, 4]  # the decoder's keys and values of the question
 
 
+@pytest.mark.slow
 def test_evaluation_gives_the_same_answers(xvlm: XvlmLauncher, tuned: Run) -> None:
     checkpoint = tuned.directory / "model_state_epoch_0.th"
     scored = xvlm.run("VQA", "--evaluate", "--checkpoint", str(checkpoint))

@@ -7,18 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM
 
 from albef.baseline import BASELINE
 from albef.config import COMMANDS
 from tests.parity.fixture import FIXTURES
-from tests.tokenizers import tokenizer_from_files
+from tests.tokenizers import save_text_files, tokenizer_from_files
+from tests.unit import yaml_runs
 from tests.unit.data.raw import image_bytes
 from tests.unit.small_parts import stirred
 from vlp.config.schema import defaults
-from vlp.training.progress import PlainProgress
 from vlp.yaml_dialect.command_line import merged
-from vlp.yaml_dialect.run import Built, build
+from vlp.yaml_dialect.run import Built
 
 WORDS = [f"w{i}" for i in range(10)]  # of the tokenizer's vocabulary
 WIDTH, PAIRS = 32, 26
@@ -31,15 +30,7 @@ def write_data(folder: Path) -> None:
         (folder / f"{i}.png").write_bytes(image_bytes(i))
         rows.append({"image": f"{i}.png", "caption": " ".join(WORDS[: 1 + 3 * i % len(WORDS)])})
     (folder / "train.json").write_text(json.dumps(rows), encoding="utf-8")
-    tokenizer = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
-    tokenizer.save_pretrained(folder)
-    sizes: dict[str, Any] = {
-        "hidden_size": WIDTH,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 64,
-    }
-    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(folder)
+    save_text_files(folder, WIDTH, 64)
 
 
 def config_of(folder: Path, epic: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -70,8 +61,4 @@ def saved_teacher(folder: Path) -> str:
 
 def built(config: dict[str, Any]) -> Built:
     """What the launcher builds."""
-    made = build(BASELINE, "Pretrain", config)
-    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PlainProgress):
-            callback.every = 3600  # a line reads the loss, whenever the clock says so
-    return made
+    return yaml_runs.built(BASELINE, "Pretrain", config)

@@ -10,14 +10,13 @@ from typing import Any
 
 from albef.baseline import BASELINE
 from albef.config import COMMANDS
+from tests.unit import yaml_runs
 from tests.unit.albef import small_runs
 from tests.unit.albef.small_runs import PAIRS, WORDS
 from tests.unit.data.raw import image_bytes
 from vlp.config.schema import defaults
-from vlp.training.progress import PlainProgress
-from vlp.training.run import train
 from vlp.yaml_dialect.command_line import merged
-from vlp.yaml_dialect.run import Built, build
+from vlp.yaml_dialect.run import Built
 
 ROWS, TESTED = 26, 6
 ANSWERS = [*WORDS[:6], "w7 w8"]
@@ -96,15 +95,9 @@ def config_of(script: str, folder: Path, **changes: Any) -> dict[str, Any]:
 
 def built(script: str, config: dict[str, Any]) -> Built:
     """What the launcher builds."""
-    made = build(BASELINE, script, config)
-    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PlainProgress):
-            callback.every = 3600  # a line reads the loss, whenever the clock says so
-    return made
+    return yaml_runs.built(BASELINE, script, config)
 
 
 def trained(script: str, config: dict[str, Any]) -> Built:
     """A run to its end."""
-    made = built(script, config)
-    train(made.run, config, config["seed"])
-    return made
+    return yaml_runs.trained(BASELINE, script, config)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM
 
 from albef.baseline import BASELINE
 from albef.models.epic_albef import AlbefEpic
@@ -19,8 +18,7 @@ from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
 from epic_vlp.parts import parts_of
-from tests.parity.fixture import FIXTURES
-from tests.tokenizers import tokenizer_from_files
+from tests.tokenizers import save_text_files
 from tests.unit.albef.epic import SIZES, batch_of
 from tests.unit.albef.small import config_of
 from tests.unit.meter.small import saved_teacher as saved_meter
@@ -32,15 +30,7 @@ from vlp.data.tokenizers import load_tokenizer
 @pytest.fixture
 def text(tmp_path: Path) -> Path:
     """A folder with a tokenizer and a masked language model."""
-    tokenizer = tokenizer_from_files(FIXTURES / "meter" / "tokenizer_bert_vocab.txt")
-    tokenizer.save_pretrained(tmp_path / "text")
-    sizes: dict[str, Any] = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "text")
+    save_text_files(tmp_path / "text", 16, 32)
     return tmp_path / "text"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.unit.albef.small_runs import built, config_of, saved_teacher, write_data
+from tests.unit.albef.small_runs import built, config_of, saved_teacher
 from tests.unit.training.test_host_waits import BatchWaits
+from tests.unit.yaml_runs import metrics_of
 from vlp.training.run import train
 
 TEACHERS: dict[str, dict[str, Any]] = {
@@ -21,14 +21,6 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "lm_cond": {"image_conditioned": True},
 }
 EVERY = pytest.mark.parametrize("epic", TEACHERS.values(), ids=TEACHERS)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    write_data(folder)
-    saved_teacher(folder)
-    return folder
 
 
 def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -51,17 +43,6 @@ def test_a_step_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tm
 def test_a_setting_that_does_nothing_is_told(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     built(config_of(folder, {"enabled": False}, teacher_path="x.pth", output_dir=str(tmp_path)))
     assert "EPIC is off, so epic.append_sep=True, teacher_path=x.pth does nothing: a configuration" in caplog.text
-
-
-def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
-    """Of every step, without times; what a run logs where it is broken is the mean of a part of an epoch."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {
-        (line["step"], name): value
-        for line in lines
-        for name, value in line.items()
-        if name.startswith(("train/", "epic/")) and not name.endswith("_epoch")
-    }
 
 
 @pytest.mark.parametrize("epic", [TEACHERS["momentum"], TEACHERS["vlm_sas"]], ids=["momentum", "vlm_sas"])

@@ -14,8 +14,6 @@ import lightning as L
 import pytest
 import torch
 import torch.multiprocessing as mp
-from lightning.pytorch.callbacks import Callback
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from albef.baseline import BASELINE
@@ -23,6 +21,7 @@ from tests.launch.launcher import address
 from tests.unit.albef.task_runs import SCRIPTS, built, config_of, write_data
 from tests.unit.meter.test_distributed import ROUNDING, difference, gradients_of, mean_of
 from tests.unit.training.test_host_waits import BatchWaits
+from tests.unit.yaml_ranks import Recorder, copies
 from vlp.losses.total import total_loss
 
 RANKS, BATCH = 2, 4
@@ -37,35 +36,17 @@ QUEUES = {"Pretrain": ("image_queue", "text_queue"), "Retrieval": ("image_queue"
 Results = dict[str, list[dict[str, Any]]]
 
 
-class Recorder(Callback):
-    """Keeps what every step starts from, what its optimiser gets, and the queues behind it."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, Any]] = []
-        self.searches = True
-        self.state_size = 0
+class QueueRecorder(Recorder):
+    """Keeps the share of the soft targets, too, and the queues behind a step."""
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        wrapped = trainer.strategy.model
-        assert isinstance(wrapped, DistributedDataParallel)
-        self.searches = wrapped.find_unused_parameters
-        kept = {key: value for key, value in batch.items() if isinstance(value, Tensor | list)}  # no plans
-        alpha = pl_module.alpha(trainer.current_epoch, batch_idx, int(trainer.num_training_batches))
-        state = copies(pl_module.state_dict())
-        self.steps.append({"batch": kept, "alpha": alpha, "state": state, "random": torch.get_rng_state()})
+        super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        assert isinstance(trainer.strategy.model, DistributedDataParallel)
+        self.steps[-1]["alpha"] = pl_module.alpha(trainer.current_epoch, batch_idx, int(trainer.num_training_batches))
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        self.steps[-1]["gradients"] = gradients_of(pl_module)
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *arguments: Any) -> None:
+        super().on_train_batch_end(trainer, pl_module, *arguments)
         self.steps[-1]["after"] = copies({name: b for name, b in pl_module.named_buffers() if "queue" in name})
-        optimizer: Any = trainer.optimizers[0]
-        states = getattr(optimizer, "optim", optimizer).state.values()
-        self.state_size = sum(state["exp_avg"].numel() for state in states)
-
-
-def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
 
 
 def work(rank: int, folder: Path, meet: dict[str, str]) -> None:
@@ -74,11 +55,10 @@ def work(rank: int, folder: Path, meet: dict[str, str]) -> None:
     os.environ |= {**meet, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     for name, (script, changes) in RUNS.items():
         config = run_config(name, folder, **changes)
-        run, recorder = built(script, config).run, Recorder()
+        run, recorder = built(script, config).run, QueueRecorder()
         run.trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
         run.trainer.fit(run.model, datamodule=run.datamodule)
-        kept = {each: getattr(recorder, each) for each in ("steps", "searches", "state_size")}
-        torch.save({**kept, "weights": copies(run.model.state_dict())}, folder / f"{name}{rank}.pt")
+        recorder.save(run.model, folder / f"{name}{rank}.pt")
     config = run_config("epic", folder, **MOMENTUM, max_steps=3, num_workers=1, log_every_n_steps=1000)
     run, waits = built("Pretrain", {**config, "output_dir": str(folder / "waits")}).run, BatchWaits()
     run.trainer.callbacks.append(waits)  # type: ignore[attr-defined]

@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import BertConfig, BertForMaskedLM
 
 from tests.parity.fixture import FIXTURES
-from tests.tokenizers import tokenizer_from_files
+from tests.tokenizers import save_text_files, tokenizer_from_files
+from tests.unit import yaml_runs
 from tests.unit.data.raw import image_bytes
 from tests.unit.small_parts import stirred
 from tests.unit.xvlm import small
 from vlp.config.schema import defaults
-from vlp.training.progress import PlainProgress
-from vlp.training.run import train
 from vlp.yaml_dialect.command_line import merged
-from vlp.yaml_dialect.run import Built, build, finish
+from vlp.yaml_dialect.run import Built, finish
 from xvlm.baseline import BASELINE
 from xvlm.config import COMMANDS
 
@@ -42,11 +40,7 @@ def write_data(folder: Path) -> None:
     write_lines(folder / "first.json", pairs[:14])
     write_lines(folder / "second.json", pairs[14:])
     write_lines(folder / "regions.json", [region_row(i) for i in range(REGION_ROWS)])
-    tokenizer = tokenizer_from_files(TOKENIZER)
-    tokenizer.save_pretrained(folder)
-    sizes: dict[str, Any] = {"hidden_size": small.TEXT["hidden_size"], "intermediate_size": 32}
-    made = BertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, num_attention_heads=2, **sizes)
-    BertForMaskedLM(made).save_pretrained(folder)
+    save_text_files(folder, small.TEXT["hidden_size"], 32)
 
 
 def region_row(i: int) -> dict[str, Any]:
@@ -102,16 +96,11 @@ def saved_teacher(folder: Path) -> str:
 
 def built(config: dict[str, Any]) -> Built:
     """What the launcher builds."""
-    made = build(BASELINE, "Pretrain", config)
-    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PlainProgress):
-            callback.every = 3600  # a line reads the loss, whenever the clock says so
-    return made
+    return yaml_runs.built(BASELINE, "Pretrain", config)
 
 
 def trained(config: dict[str, Any]) -> Built:
     """A run to its end."""
-    made = built(config)
-    train(made.run, config, config["seed"])
+    made = yaml_runs.trained(BASELINE, "Pretrain", config)
     finish(BASELINE, made, config)
     return made

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.tokenizers import tokenizer_from_files
+from tests.unit import yaml_runs
 from tests.unit.albef.task_runs import ANSWERS, TEST, TESTED, TRAIN, write_references
 from tests.unit.xvlm import small, small_runs
 from tests.unit.xvlm.small_runs import PAIRS, TOKENIZER, words
 from vlp.config.schema import defaults
-from vlp.training.progress import PlainProgress
-from vlp.training.run import train
 from vlp.yaml_dialect.command_line import merged
-from vlp.yaml_dialect.run import Built, build
+from vlp.yaml_dialect.run import Built
 from xvlm.baseline import BASELINE
 from xvlm.config import COMMANDS
 
@@ -91,15 +90,9 @@ def own_keys(script: str, folder: Path) -> dict[str, Any]:
 
 def built(script: str, config: dict[str, Any]) -> Built:
     """What the launcher builds."""
-    made = build(BASELINE, script, config)
-    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PlainProgress):
-            callback.every = 3600  # a line reads the loss, whenever the clock says so
-    return made
+    return yaml_runs.built(BASELINE, script, config)
 
 
 def trained(script: str, config: dict[str, Any]) -> Built:
     """A run to its end, which nothing scores after it."""
-    made = built(script, config)
-    train(made.run, config, config["seed"])
-    return made
+    return yaml_runs.trained(BASELINE, script, config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ import pytest
 import torch
 
 from tests.unit.training.test_host_waits import BatchWaits
-from tests.unit.xvlm.small_runs import STEPS, config_of, saved_teacher, write_data
+from tests.unit.xvlm.small_runs import STEPS, built, config_of, saved_teacher, write_data
+from tests.unit.yaml_runs import metrics_of
 from vlp.checkpoint.weights import read_checkpoint
-from vlp.training.progress import PlainProgress
 from vlp.training.run import train
-from vlp.yaml_dialect.run import Built, build, finish
+from vlp.yaml_dialect.run import finish
 from xvlm.baseline import BASELINE
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -39,15 +38,6 @@ def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]
     return config_of(folder, epic, teacher_path=saved_teacher(folder), **changes)
 
 
-def built(config: dict[str, Any]) -> Built:
-    """What the launcher builds."""
-    made = build(BASELINE, "Pretrain", config)
-    for callback in made.run.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, PlainProgress):
-            callback.every = 3600  # a line reads the loss, whenever the clock says so
-    return made
-
-
 @EVERY
 def test_a_step_of_either_stream_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     steps = 8
@@ -61,17 +51,6 @@ def test_a_step_of_either_stream_waits_for_its_guard_alone(epic: dict[str, Any],
     counted = slice(started, steps - 1)
     assert {turn.stream for turn in turns[counted]} == {"images", "regions"}
     assert waits.of_batches[counted] == [Counter(_local_scalar_dense=1)] * (steps - 1 - started)
-
-
-def metrics_of(folder: Path) -> dict[tuple[int, str], float]:
-    """Of every step, without times; what a run logs where it is broken is the mean of a part of an epoch."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {
-        (line["step"], name): value
-        for line in lines
-        for name, value in line.items()
-        if name.startswith(("train/", "epic/")) and not name.endswith("_epoch")
-    }
 
 
 @pytest.mark.parametrize("epic", [KINDS["on_regions"], KINDS["vlm_sas"]], ids=["on_regions", "vlm_sas"])

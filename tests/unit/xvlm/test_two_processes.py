@@ -11,19 +11,17 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import pytest
 import torch
 import torch.multiprocessing as mp
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from tests.launch.launcher import address
 from tests.launch.test_resume import tensors
 from tests.unit.meter.test_distributed import ROUNDING, difference, gradients_of, mean_of
 from tests.unit.training.test_host_waits import BatchWaits
 from tests.unit.xvlm.small_runs import BASELINE, built, config_of, write_data
+from tests.unit.yaml_ranks import Recorder
 from vlp.losses.total import total_loss
 from vlp.training.run import train
 from xvlm.accelerators import apex as apex_module
@@ -42,33 +40,6 @@ CUTS = (1, 3, 7)
 Results = dict[str, list[dict[str, Any]]]
 
 
-class Recorder(Callback):
-    """Keeps what every step starts from, and what its optimiser gets."""
-
-    def __init__(self) -> None:
-        self.steps: list[dict[str, Any]] = []
-        self.searches = False
-        self.state_size = 0
-
-    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        wrapped = trainer.strategy.model
-        self.searches = isinstance(wrapped, DistributedDataParallel) and wrapped.find_unused_parameters
-        kept = {key: value for key, value in batch.items() if isinstance(value, Tensor | list | str | int)}  # no plans
-        self.steps.append({"batch": kept, "state": copies(pl_module.state_dict()), "random": torch.get_rng_state()})
-
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
-        self.steps[-1]["gradients"] = gradients_of(pl_module)
-
-    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        optimizer: Any = trainer.optimizers[0]
-        states = getattr(optimizer, "optim", optimizer).state.values()
-        self.state_size = sum(state["exp_avg"].numel() for state in states)
-
-
-def copies(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in tensors.items()}
-
-
 def work(rank: int, folder: Path, meet: dict[str, str]) -> None:
     """Train all runs as rank ``rank``, and save what the tests look at."""
     torch.set_num_threads(1)
@@ -79,8 +50,7 @@ def work(rank: int, folder: Path, meet: dict[str, str]) -> None:
         run, recorder = built(run_config(name, folder, max_steps=STEPS, **changes)).run, Recorder()
         run.trainer.callbacks.append(recorder)  # type: ignore[attr-defined]
         run.trainer.fit(run.model, datamodule=run.datamodule)
-        kept = {each: getattr(recorder, each) for each in ("steps", "searches", "state_size")}
-        torch.save({**kept, "weights": copies(run.model.state_dict())}, folder / f"{name}{rank}.pt")
+        recorder.save(run.model, folder / f"{name}{rank}.pt")
     for name, ends in (("whole", (9,)), ("broken", (*CUTS, 9))):
         for end in ends:
             config = run_config(name, folder, max_steps=end, resume_from="auto")

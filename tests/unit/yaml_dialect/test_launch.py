@@ -132,7 +132,7 @@ def started(launcher: list[str], folder: Path, *argv: str) -> Path:
     [
         pytest.param(TORCHRUN, id="torchrun"),
         pytest.param(OLD, id="launch", marks=pytest.mark.slow),
-        pytest.param([*OLD, "--use_env"], id="use_env"),
+        pytest.param([*OLD, "--use_env"], id="use_env", marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_leave_one_run(launcher: list[str], tmp_path: Path) -> None:
