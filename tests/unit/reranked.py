@@ -36,7 +36,7 @@ def evaluated(model: Any, precision: Precision | None = None) -> Any:
         tokenizer=FAMILIES["bert"].train_tokenizer(CAPTIONS, 150, 30),
     )
     model._trainer = SimpleNamespace(
-        datamodule=datamodule, global_rank=0, world_size=1, precision_plugin=precision or Precision()
+        datamodule=datamodule, global_rank=0, world_size=1, precision_plugin=precision or Precision(), loggers=[]
     )
     return model.eval()
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from vlp.data.errors import DataError
 from vlp.distributed import sum_across_ranks
 from vlp.evaluation.recall import recalls
+from vlp.evaluation.score_blocks import ScoreBlocks, digest
 from vlp.nn.cross_attention import Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.padding import Queries, QuerySubset, TokenPlan, UnpaddedLayout
@@ -78,15 +79,29 @@ class RerankedRetrieval:
     """
 
     def __init__(
-        self, model: PairScorer, images: int, texts: int, k_test: int, split: str, rank: int = 0, world: int = 1
+        self,
+        model: PairScorer,
+        images: int,
+        texts: int,
+        k_test: int,
+        split: str,
+        rank: int = 0,
+        world: int = 1,
+        blocks: ScoreBlocks | None = None,
     ) -> None:
         """
+        Args:
+            blocks: rows that an earlier evaluation has left, and those that this one leaves.
+
         Raises:
             DataError: there are fewer images or texts than ``k_test``.
         """
         check_k_test(k_test, images, texts, split)
         self.model, self.images, self.texts, self.k_test = model, images, texts, k_test
         self.rank, self.own = rank, rank_slice(images, rank, world)
+        self.blocks = blocks or ScoreBlocks(None)
+        self._given_texts: list[Tensor] = []
+        self._image_digests: dict[int, str] = {}
         self._encoded_texts: list[tuple[Tensor, Tensor, Tensor]] = []
         self._image_states: dict[int, Tensor] = {}
         self._image_features: Tensor | None = None
@@ -97,6 +112,7 @@ class RerankedRetrieval:
         layout = UnpaddedLayout(move_data_to_device(TokenPlan.of(mask), self.model.device))
         states, features = self.model.text_states(ids.to(self.model.device), layout)
         self._encoded_texts.append((states, mask.sum(dim=1), features))
+        self._given_texts += [ids, mask]
 
     @torch.no_grad()
     def add_images(self, images: Tensor, numbers: Tensor) -> None:
@@ -110,6 +126,7 @@ class RerankedRetrieval:
         own = numbers.cpu()[wanted]
         self._image_features[own.to(self.model.device)] = features.float()
         self._image_states.update(zip(own.tolist(), states.cpu(), strict=True))
+        self._image_digests.update((int(number), digest([images[i]])) for i, number in zip(wanted, own, strict=True))
 
     def _feature_width(self) -> int:
         return self._encoded_texts[0][2].shape[1]
@@ -125,7 +142,9 @@ class RerankedRetrieval:
             similarities = image_features @ texts.features.T
         of_images, of_texts = self._candidates(similarities)
         scored = self._scored(texts, of_images | of_texts)
-        return RerankedScores(self._matrix(scored, of_images), self._matrix(scored, of_texts).T)
+        scores = RerankedScores(self._matrix(scored, of_images), self._matrix(scored, of_texts).T)
+        self.blocks.remove()
+        return scores
 
     def _candidates(self, similarities: Tensor) -> tuple[Tensor, Tensor]:
         """Similarities (N, M) -> (own, M) bool: this rank's images' candidates, and the texts that chose the image."""
@@ -139,14 +158,24 @@ class RerankedRetrieval:
     def _scored(self, texts: PackedTexts, wanted: Tensor) -> Tensor:
         """Match logits (own, M) where wanted (own, M), 0 elsewhere."""
         scores = torch.zeros(wanted.shape, device=self.model.device)
+        self.blocks.begin(self._given_texts)
         progress = CountProgress("retrieval", "images", len(self.own), show=self.rank == 0)
         for row, (number, chosen) in enumerate(zip(self.own, wanted.cpu(), strict=True)):
-            image = self._image_states[number].to(self.model.device)[None]
-            for batch in batches(chosen.nonzero()[:, 0], texts.lengths):
-                logits = self.model.match_scores(*texts.select(batch), image)
-                scores[row, batch.to(scores.device)] = logits.float()
+            known = self.blocks.row(number, self._image_digests[number])
+            if known is None or known[chosen].isnan().any():
+                known = self._row(texts, number, chosen)
+                self.blocks.add(number, self._image_digests[number], known)
+            scores[row] = torch.where(wanted[row], known.to(scores.device), 0.0)
             progress.advance()
         return scores
+
+    def _row(self, texts: PackedTexts, number: int, chosen: Tensor) -> Tensor:
+        """Match logits (M,) of an image with the texts chosen (M,), NaN elsewhere."""
+        row = torch.full(chosen.shape, torch.nan, device=self.model.device)
+        image = self._image_states[number].to(self.model.device)[None]
+        for batch in batches(chosen.nonzero()[:, 0], texts.lengths):
+            row[batch.to(row.device)] = self.model.match_scores(*texts.select(batch), image).float()
+        return row
 
     def _matrix(self, scored: Tensor, chosen: Tensor) -> Tensor:
         """The whole matrix (N, M) of all ranks from this rank's rows (own, M)."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vlp.distributed import sum_across_ranks
+from vlp.evaluation.score_blocks import ScoreBlocks, digest
 from vlp.progress import CountProgress
 
 
@@ -46,6 +47,7 @@ def score_pairs(
     captions: Iterable[tuple[Tensor, Tensor]],
     rank: int = 0,
     world: int = 1,
+    blocks: ScoreBlocks | None = None,
 ) -> Tensor:
     """Scores (N images, M captions) of all pairs, on every rank; the images are divided among the ranks.
 
@@ -53,9 +55,11 @@ def score_pairs(
         image: number -> (3, H, W); ``images`` is N.
         captions: batches of ids (C, n) and mask (C, n), M captions in all.
         rank, world: of this process.
+        blocks: rows that an earlier evaluation has left, and those that this one leaves.
     """
-    encoded, count = [], 0
-    for ids, mask in captions:
+    encoded, count, blocks, given = [], 0, blocks or ScoreBlocks(None), list(captions)
+    blocks.begin(tensor for batch in given for tensor in batch)
+    for ids, mask in given:
         count += len(ids)
         with half_precision(model.device):
             encoded.append(model.caption_states(ids.to(model.device), mask.to(model.device)))
@@ -63,10 +67,18 @@ def score_pairs(
     own = range(rank, images, world)
     progress = CountProgress("retrieval", "images", len(own), show=rank == 0)
     for i in own:
-        with half_precision(model.device):
-            scores[i] = model.score_captions(image(i).to(model.device), encoded)
+        shown = image(i)
+        known = digest([shown])
+        row = blocks.row(i, known)
+        if row is None:
+            with half_precision(model.device):
+                row = model.score_captions(shown.to(model.device), encoded)
+            blocks.add(i, known, row)
+        scores[i] = row
         progress.advance()
-    return sum_across_ranks(scores)
+    scores = sum_across_ranks(scores)
+    blocks.remove()
+    return scores
 
 
 def half_precision(device: torch.device) -> torch.autocast:

@@ -15,6 +15,7 @@ from vlp.data.tokenizers import encode
 from vlp.data.trim import trim_padding
 from vlp.evaluation.recall import Recalls, recalls
 from vlp.evaluation.retrieval import score_pairs
+from vlp.evaluation.score_blocks import blocks_of
 from vlp.sacred_dialect.tasks import Tasks
 
 CAPTION_BATCH = 64
@@ -41,6 +42,7 @@ def retrieval_scores(model: Tasks) -> tuple[Tensor, Tensor]:
         tokenized(datamodule.tokenizer, texts, model.config["max_text_len"]),
         model.trainer.global_rank,
         model.trainer.world_size,
+        blocks_of(model.trainer, model),
     )
     return scores, torch.as_tensor(captions.tables.rows).long()
 

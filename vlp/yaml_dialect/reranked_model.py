@@ -18,6 +18,7 @@ from vlp.evaluation.reranked_retrieval import (
     check_k_test,
     official_metrics,
 )
+from vlp.evaluation.score_blocks import blocks_of
 from vlp.nn.padding import PaddedLayout, UnpaddedLayout
 from vlp.yaml_dialect.epoch_module import EpochModule
 
@@ -54,7 +55,8 @@ class RerankedModel(EpochModule):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         texts, images = datamodule.sets[split].text, len(datamodule.sets[split])
         k_test, rank, world = self.config["k_test"], self.global_rank, self.trainer.world_size
-        self._evaluation = RerankedRetrieval(self, images, len(texts), k_test, split, rank, world)
+        blocks = blocks_of(self.trainer, self)
+        self._evaluation = RerankedRetrieval(self, images, len(texts), k_test, split, rank, world, blocks)
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             encoded = encode(datamodule.tokenizer, texts[start : start + TEXTS_PER_BATCH], self.most_text_tokens)
             self._evaluation.add_texts(*map(torch.tensor, encoded))
