@@ -33,9 +33,7 @@ def test_without_the_package_the_key_is_refused_before_anything_is_built(
     (tmp_path / "wandb").mkdir()  # as its runs leave it; Python would import the folder
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path, images=2)
-    with pytest.raises(
-        ValueError, match=r"logger=wandb: the package wandb is not installed: pip install .wandb"
-    ):
+    with pytest.raises(ValueError, match=r"logger=wandb: the package wandb is not installed: pip install .wandb"):
         get_baseline("meter").check(config_of("meter", tmp_path, logger="wandb"))
     check_logger(None)
 
