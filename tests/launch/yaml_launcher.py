@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from tests.launch.launcher import ENVIRONMENT, ROOT, Result, address, checked
 from tests.launch.warm_launcher import WarmLauncher
+from vlp.checkpoint.weights import sha256_of_file
 
 
 class Run(Result):
@@ -98,6 +101,40 @@ class YamlLauncher(WarmLauncher):
             timeout=600,
         )
         return _checked(Run(done.returncode, done.stdout, output), True)
+
+
+def ended_in_a_line(run: Run, message: str, status: int = 1) -> None:
+    """Whether the last line of a run that ended with ``status`` is an error that says ``message``."""
+    assert run.status == status and "Traceback" not in run.output, run.output
+    last = run.output.splitlines()[-1]
+    assert last.startswith("error: ") and message in last, run.output
+
+
+def refused(run: Run, message: str, status: int = 1) -> None:
+    """The same of a run that has left nothing behind."""
+    ended_in_a_line(run, message, status)
+    assert not run.directory.exists() or not list(run.directory.iterdir())
+
+
+def check_means(run: Run, meters: Iterable[str], rounding: float) -> None:
+    """Whether the one epoch of a run logged each meter's mean, to ``rounding``, over steps of finite values."""
+    (line,) = run.log
+    for meter in meters:
+        values = run.values(f"train/{meter}")
+        assert len(values) > 1 and all(map(math.isfinite, values))
+        assert float(line[f"train_{meter}"]) == pytest.approx(sum(values) / len(values), abs=rounding)
+
+
+def check_scored_again(evaluation: Run, training: Run, checkpoint: Path, metrics: Iterable[str]) -> None:
+    """Whether ``--evaluate`` gives a checkpoint the scores that its training gave it, and leaves nothing more."""
+    ours, theirs = evaluation.results, training.results
+    assert ours["metrics"] == pytest.approx(theirs["metrics"]) and ours["baseline"] == theirs["baseline"]
+    assert ours["checkpoint_sha256"] == theirs["checkpoint_sha256"] == sha256_of_file(checkpoint)
+    (line,) = evaluation.log
+    assert not any(name.startswith("train_") for name in line)
+    said = {name: float(line[name]) for name in metrics}
+    assert said == pytest.approx({name: ours["metrics"][name] for name in said}, abs=6e-5)
+    assert not [*evaluation.directory.glob("*.pth"), *evaluation.directory.glob("*.th")]
 
 
 def _checked(run: Run, check: bool) -> Run:

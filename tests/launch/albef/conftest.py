@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from epic_common.language_models.fit import FitSettings, fit_language_model
-from scenes.coco_layout import Request, write_coco
-from scenes.task_layouts import write_tasks
 from tests.launch.albef.launcher import VOCAB, AlbefLauncher, Run
-from vlp.data.json.convert import convert
-
-TASKS = ("vqa", "nlvr2", "snli", "refcoco+")
+from tests.launch.warm_launcher import lent
+from tests.launch.yaml_scenes import write_scenes
 
 
 @pytest.fixture(scope="session")
 def albef(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlbefLauncher]:
     data, logs = tmp_path_factory.mktemp("albef"), tmp_path_factory.mktemp("runs")
-    write_coco(data / "raw", Request(train=32, val=8, test=8, captions=2, image_size=80, seed=0))
-    write_tasks(data / "raw", data / "tasks", TASKS)
-    for name, root in (("coco", data / "raw"), *((task, data / "tasks" / task) for task in TASKS)):
-        convert(name, root, data / "lists", quiet=True)
-    captions = [row["caption"] for row in json.loads((data / "lists" / "coco.json").read_text())]
-    (data / "captions.txt").write_text("\n".join(captions))
-    sizes = FitSettings(family="bert", steps=3, batch_size=8, layers=1, width=64, vocab_size=VOCAB)
-    fit_language_model(data / "captions.txt", data / "bert-tiny", sizes)
-    launcher = AlbefLauncher(data, logs)
-    yield launcher
-    launcher.close()
-    shutil.rmtree(logs)
+    write_scenes(data, VOCAB, ("coco", "vqa", "nlvr2", "snli", "refcoco+"))
+    yield from lent(AlbefLauncher(data, logs))
 
 
 @pytest.fixture(scope="session")

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from tests.launch.albef.launcher import AlbefLauncher, Run
-
-
-def refused(run: Run, message: str, status: int = 1) -> None:
-    assert run.status == status and "Traceback" not in run.output, run.output
-    last = run.output.splitlines()[-1]
-    assert last.startswith("error: ") and message in last, run.output
-    assert not run.directory.exists() or not list(run.directory.iterdir())
+from tests.launch.yaml_launcher import ended_in_a_line, refused
 
 
 @pytest.mark.parametrize(
@@ -45,10 +39,7 @@ def test_in_one_line(script: str, items: list[str], message: str, albef: AlbefLa
 def test_a_training_set_smaller_than_a_batch(albef: AlbefLauncher) -> None:
     """It is seen when the run has its folder, before a step."""
     run = albef.run("Pretrain", "batch_size=128", "queue_size=128", check=False)
-    assert run.status == 1 and "Traceback" not in run.output
-    assert run.output.splitlines()[-1].startswith(
-        "error: 64 training rows for 1 process(es) make no whole batch of 128"
-    )
+    ended_in_a_line(run, "64 training rows for 1 process(es) make no whole batch of 128")
     assert not run.checkpoint.exists() and not list(run.directory.glob("*.pth"))
 
 
@@ -80,5 +71,4 @@ def test_what_cannot_be_gone_on_with(albef: AlbefLauncher, vanilla: Run) -> None
         (["--seed", "1"], "seed"),
     ):
         run = albef.run("Pretrain", resume, *items, check=False)
-        assert run.status == 1 and "Traceback" not in run.output, run.output
-        assert message in run.output.splitlines()[-1], run.output
+        ended_in_a_line(run, message)

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from tests.launch.xvlm.launcher import Run, XvlmLauncher
-
-
-def refused(run: Run, message: str, status: int = 1) -> None:
-    assert run.status == status and "Traceback" not in run.output, run.output
-    last = run.output.splitlines()[-1]
-    assert last.startswith("error: ") and message in last, run.output
-    assert not run.directory.exists() or not list(run.directory.iterdir())
+from tests.launch.yaml_launcher import ended_in_a_line, refused
 
 
 @pytest.mark.parametrize(
@@ -55,5 +49,4 @@ def test_what_cannot_be_gone_on_with(xvlm: XvlmLauncher, vanilla: Run) -> None:
         (["--seed", "1"], "seed"),
     ):
         run = xvlm.run("Pretrain", resume, *items, check=False)
-        assert run.status == 1 and "Traceback" not in run.output, run.output
-        assert message in run.output.splitlines()[-1], run.output
+        ended_in_a_line(run, message)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from vlp.config.schema import ConfigError
 from vlp.data.errors import DataError
 
 
-def status_of(command: Callable[[], bool], when_interrupted: str) -> int:
+def status_of(command: Callable[[], bool], when_interrupted: str, *further: type[Exception]) -> int:
     """Run ``command``; return 0, 1 if that says False or on an error of the data or the disk, 130 when interrupted.
 
-    ``when_interrupted``: what is then said of its files.
+    ``when_interrupted``: what is then said of its files; ``further``: errors beside those of the data and the disk.
     """
     try:
         return 0 if command() else 1
-    except (DataError, ConfigError, OSError) as error:
+    except (DataError, OSError, *further) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

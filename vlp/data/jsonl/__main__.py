@@ -13,6 +13,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
+from vlp.config.schema import ConfigError
 from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
@@ -23,7 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     command = _check if options.command == "check" else _convert
-    return status_of(lambda: command(options), "finished files are kept: run the same command with --resume")
+    return status_of(
+        lambda: command(options), "finished files are kept: run the same command with --resume", ConfigError
+    )
 
 
 def _convert(options: argparse.Namespace) -> bool:
