@@ -146,6 +146,10 @@ class Experiments:
         """Raises ConfigError: there is none of that name."""
         return _known(self.rows, name, "row")
 
+    def figure_command(self, figure: Figure, places: Places) -> list[str]:
+        """With every placeholder filled; IMAGE and CAPTION are the reader's."""
+        return [self._filled(word, figure.name, places) for word in figure.command]
+
     def needed(self, names: Iterable[str]) -> list[str]:
         """The stages of these names and all that come before them, in an order in which they can run."""
         order: dict[str, None] = {}
@@ -164,17 +168,17 @@ class Experiments:
 
     def resolved(self, stage: Stage, places: Places, gpus: int | None = None, nodes: int | None = None) -> list[str]:
         """The command with every placeholder filled, for ``gpus`` of each of ``nodes`` machines."""
-        words = [self._filled(word, stage, places) for word in stage.command]
+        words = [self._filled(word, stage.name, places) for word in stage.command]
         return on_machines(words, gpus or stage.gpus, nodes or stage.nodes) if stage.gpus else words
 
-    def _filled(self, text: str, stage: Stage, places: Places) -> str:
+    def _filled(self, text: str, own: str, places: Places) -> str:
         def fill(match: re.Match[str]) -> str:
             name, other = match[1], match[2]
             if name == "checkpoint" and other:
                 return str(places.folder(other) / self.stage(other).checkpoint)
             if name == "folder" and other:
                 return str(places.folder(other))
-            values = {"data": places.data, "root": places.root, "output": places.folder(stage.name)}
+            values = {"data": places.data, "root": places.root, "output": places.folder(own)}
             return str(values[name]) if name in values else match[0]
 
         return _PLACEHOLDER.sub(fill, text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,9 @@ OUTPUTS = {PAPER: "reproduce", "scenes": "reproduce_scenes", "smoke": "reproduce
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Rows, launcher, machines, places."""
-    parser.add_argument("rows", nargs="+", metavar="ROW", help="such as table1/meter-4m-epic, or a single stage")
+    parser.add_argument(
+        "rows", nargs="+", metavar="ROW", help="such as table1/meter-4m-epic; a figure, or a single stage"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, and for SLURM its scripts")
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="default local: this machine")
     parser.add_argument(
@@ -50,10 +53,13 @@ def places_of(arguments: argparse.Namespace) -> Places:
 
 
 def stages_of(experiments: Experiments, names: Sequence[str]) -> list[str]:
-    """The stages of rows, and stages that are named themselves."""
+    """The stages of rows and of figures, and stages that are named themselves."""
     found: list[str] = []
     for name in names:
-        found += [name] if name in experiments.stages else experiments.row(name).stages
+        if name in experiments.figures:
+            found += experiments.figures[name].after
+        else:
+            found += [name] if name in experiments.stages else experiments.row(name).stages
     return found
 
 
@@ -66,11 +72,16 @@ def main(arguments: argparse.Namespace) -> int:
     for line in notices(planned):
         print(line)
     if arguments.launcher == "slurm":
-        return slurm.run(planned, arguments.scale, arguments.dry_run)
-    if arguments.dry_run:
+        status = slurm.run(planned, arguments.scale, arguments.dry_run)
+    elif arguments.dry_run:
         print_plan(planned)
-        return 0
-    return local.run(planned, arguments.scale)
+        status = 0
+    else:
+        status = local.run(planned, arguments.scale)
+    for name in arguments.rows if status == 0 else ():
+        if figure := experiments.figures.get(name):
+            print(f"{name} is then drawn by: {shlex.join(experiments.figure_command(figure, places))}")
+    return status
 
 
 def experiments_of(scale: str, places: Places) -> Experiments:

@@ -11,12 +11,15 @@ from reproduce.experiments import load
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The row."""
-    parser.add_argument("row", help="such as table1/meter-4m-epic; python -m reproduce list has them all")
+    parser.add_argument("row", help="such as table1/meter-4m-epic or figure4; python -m reproduce list has them all")
 
 
 def main(arguments: argparse.Namespace) -> int:
     """Print it."""
     experiments = load()
+    if figure := experiments.figures.get(arguments.row):
+        print(f"{figure.name}: {figure.title}\n  {shlex.join(figure.command)}\nneeds: {', '.join(figure.after)}")
+        return 0
     row = experiments.row(arguments.row)
     print(f"{row.name}: {row.label}, {row.data}, {row.variant}")
     for name in row.stages:
