@@ -31,9 +31,10 @@ def main(arguments: argparse.Namespace) -> int:
         raise DataError(f"{arguments.folder}: no results.json: run its stage first")
     results = json.loads(path.read_text(encoding="utf-8"))
     if "submission" in results:
-        accuracy = scores("VQA", arguments.folder, arguments.truth)[0].value
+        asked, accuracy = "test", scores("VQA", arguments.folder, arguments.truth)[0].value
     else:
-        accuracy = 100 * results["metrics"]["test_acc"]
-    write_json(arguments.folder / SERVER, {"vqa_test_dev": accuracy})
+        asked, accuracy = "val", 100 * results["metrics"]["test_acc"]
+    protocol = f"accuracy by the scenes' own answers to the questions of {asked}, without an evaluation server"
+    write_json(arguments.folder / SERVER, {"vqa_test_dev": accuracy, "protocol": protocol})
     print(f"VQA: {accuracy:.1f} %")
     return 0

@@ -67,6 +67,7 @@ def config_hash(config: dict[str, Any], processes: int, before: Sequence[str], p
     """
     kept = {name: value for name, value in config.items() if name not in PLACES}
     text = json.dumps([kept, processes, list(before)], sort_keys=True, default=str)
-    for folder, name in ((places.root, "{root}"), (places.data, "{data}"), (REPOSITORY, "{repository}")):
-        text = text.replace(str(folder), name)
+    names = {str(REPOSITORY): "{repository}", str(places.root): "{root}", str(places.data): "{data}"}
+    for folder in sorted(names, key=len, reverse=True):  # one may lie in another
+        text = text.replace(folder, names[folder])
     return hashlib.sha256(text.encode()).hexdigest()

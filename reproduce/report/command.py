@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from reproduce.experiments import Experiments, load, printed_tables
+from reproduce.experiments import Experiments, printed_tables
 from reproduce.report.hashes import Hashes
 from reproduce.report.html import html
 from reproduce.report.latex import latex
@@ -16,7 +16,7 @@ from reproduce.report.markdown import markdown
 from reproduce.report.pages import Report
 from reproduce.report.readings import Expected, Readings
 from reproduce.report.tables import tables
-from reproduce.running import add_places, places_of
+from reproduce.running import add_places, experiments_of, places_of
 from vlp.files import atomic_open
 
 FORMATS: Mapping[str, tuple[str, Callable[[Report, Path], str]]] = {
@@ -34,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the pages into the output root, and say which results are left out."""
-    experiments, places = load(), places_of(arguments)
+    places = places_of(arguments)
+    experiments = experiments_of(arguments.scale, places)
     report = report_of(experiments, printed_tables(), places.root, Hashes(experiments, places))
     for name in arguments.format:
         file, page = FORMATS[name]

@@ -13,7 +13,8 @@ from reproduce.report.tables import Line, Table
 
 TITLE = "EPIC's tables, printed and measured"
 LEGEND = (
-    "In per cent. Difference is measured less printed, gain is less vanilla; both are taken before rounding. "
+    "In per cent. A difference is what was measured less what is printed, a gain is a score less vanilla's; both are "
+    "taken before rounding. "
     "An empty cell has not been run; – stands where the paper prints nothing. A measured number is a link to its "
     "results file, which is described below the table under the number beside it."
 )

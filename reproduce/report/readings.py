@@ -122,7 +122,7 @@ class Readings:
             path=path,
             checkpoint=str(of_run.get("checkpoint") or ""),
             sha256=str(of_run.get("checkpoint_sha256") or ""),
-            protocol=_protocol(of_run, path),
+            protocol=_protocol(results if path.name == FROM_SERVER else of_run, path),
             scale="" if scale == PAPER else scale,
         )
         return _File(source, scores)
@@ -162,9 +162,9 @@ def _held(file: _File) -> str:
 
 
 def _protocol(results: Mapping[str, Any], path: Path) -> str:
-    """What results.json says of its metrics."""
+    """What a file says of its metrics."""
     if path.name == FROM_SERVER:
-        return "score of VQAv2's evaluation server"
+        return str(results.get("protocol") or "score of VQAv2's evaluation server")
     zero_shot = results.get("zero_shot_protocol")
     parts = [results.get("protocol"), f"zero-shot protocol {zero_shot}" if zero_shot else None]
     return "; ".join(str(part) for part in parts if part)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from reproduce import state
+from reproduce.__main__ import main
 from reproduce.experiments import Places, load, printed_tables
 from reproduce.pipeline import plan
 from reproduce.report.command import FORMATS, report_of
@@ -149,6 +150,8 @@ def test_scores_of_the_evaluation_server(tmp_path: Path) -> None:
     assert values(tmp_path) == {"table3/xvlm-4m-epic/vqa_test_dev": 78.4}
     _, found = read(tmp_path)[0]["table3/xvlm-4m-epic/vqa_test_dev"]
     assert "evaluation server" in found.protocol and len(found.sha256) == 64
+    changed(found.path, protocol="of scenes")
+    assert read(tmp_path)[0]["table3/xvlm-4m-epic/vqa_test_dev"][1].protocol == "of scenes"
 
 
 def test_the_last_evaluation_counts(tmp_path: Path) -> None:
@@ -306,3 +309,41 @@ def test_cells_that_share_a_file_share_its_footnote(tmp_path: Path) -> None:
     first, _, third, *_ = made.tables
     assert [source.stage for source in first.sources] == ["albef/4m/vanilla/f30k_ft"]
     assert [source.stage for source in third.sources] == ["vilt/4m/vanilla/nlvr2_eval"]
+
+
+# The command ------------------------------------------------------------------------------------------------------
+
+
+def planned_result(root: Path) -> Path:
+    """A stage that was run by the very command that it has, as its stage.json says."""
+    places = Places(root / "data", root)
+    (*_, last) = plan(EXPERIMENTS, ["albef/4m/vanilla/snli"], places)
+    with_lists(root, last.stage.name, "VE", {"val": {"acc": 0.123}, "test": {"acc": 0.124}})
+    state.write(last.folder, {**last.record("paper"), "state": "done"})
+    return last.folder
+
+
+@pytest.mark.parametrize("formats", [["md"], ["html", "latex"]])
+def test_the_command_writes_the_formats_and_says_where(
+    formats: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned_result(tmp_path)
+    sacred(tmp_path, "vilt/4m/vanilla/nlvr2_eval", {}, ["nlvr2"], datasets=["nlvr2"])
+    assert main(["report", "--output", str(tmp_path), "--format", *formats]) == 0
+    said = capsys.readouterr()
+    pages = [tmp_path / FORMATS[name][0] for name in formats]
+    assert [f"written: {path}" for path in pages] == [line for line in said.out.splitlines() if "written" in line]
+    assert sorted(tmp_path.glob("report.*")) == sorted(pages)
+    problem = "warning: not shown: vilt/4m/vanilla/nlvr2_eval/finetune_seed0_from_/version_0/results.json: "
+    assert said.err.startswith(f"{problem}was made by another command")
+    for name, path in zip(formats, pages, strict=True):
+        measured = [line for line in READERS[name](path.read_text()) if line.what == "measured"]
+        shown = {cell.text for line in measured for cell in line.cells} - {"", "–"}
+        assert shown == {"12.3", "12.4"}
+
+
+def test_a_command_that_has_changed_since_hides_its_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = planned_result(tmp_path)
+    changed(folder / "stage.json", gpus=4)  # ALBEF's batch is that of a GPU: another number is another training
+    assert main(["report", "--output", str(tmp_path), "--format", "md"]) == 0
+    assert "another command" in capsys.readouterr().err and "12.3" not in (tmp_path / "report.md").read_text()
