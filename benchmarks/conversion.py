@@ -1,9 +1,9 @@
 """``python -m benchmarks.conversion``: img2dataset's shards to Arrow tables and JSON lines, in speed and memory.
 
 Downloads of two sizes are made of small JPEGs, and converted by the commands of docs/datasets.md, each in a process of
-its own, whose peak of resident memory and processor time the system (Linux) counts. Memory must not grow with the number of
-images. Speed has its measure in the same run: the shards, copied file by file and synced, which nothing that writes
-them anew can be faster than.
+its own, whose peak of resident memory and processor time the system (Linux) counts. Memory must not grow with the
+number of images. Speed has its measure in the same run: the shards, copied file by file and synced, which nothing that
+writes them anew can be faster than.
 """
 
 from __future__ import annotations
