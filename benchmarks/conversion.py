@@ -1,9 +1,9 @@
 """``python -m benchmarks.conversion``: img2dataset's shards to Arrow tables and JSON lines, in speed and memory.
 
-Downloads of two sizes are made of small JPEGs, and converted by the commands of docs/data.md, each in a process of its
-own, whose peak of resident memory and processor time the system counts. Memory must not grow with the number of images.
-Speed has its measure in the same run: the shards, copied file by file and synced, which nothing that writes them anew
-can be faster than.
+Downloads of two sizes are made of small JPEGs, and converted by the commands of docs/datasets.md, each in a process of
+its own, whose peak of resident memory and processor time the system (Linux) counts. Memory must not grow with the
+number of images. Speed has its measure in the same run: the shards, copied file by file and synced, which nothing that
+writes them anew can be faster than.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def shards(images: int, pool: Sequence[bytes]) -> Iterator[tuple[str, list[tuple
     for first in range(0, images, SHARD):
         name = f"{first // SHARD:05d}"
         rows = range(first, min(first + SHARD, images))
-        yield name, [(f"{name}{i % SHARD:04d}", f"a photo of thing number {i}", pool[i % POOL]) for i in rows]
+        yield name, [(f"{name}{i % SHARD:04d}", f"a photo of thing number {i}", pool[i % len(pool)]) for i in rows]
 
 
 def write_tars(folder: Path, images: int, pool: Sequence[bytes]) -> None:
@@ -141,21 +141,32 @@ def copied(source: Path, target: Path) -> Spent:
 
 
 def run(command: Sequence[str]) -> Spent:
-    """Run Python in a process of its own.
+    """Run a module, ``-m name arguments…``, or code, ``-c code``, in a Python process of its own.
 
     Raises:
         SystemExit: it fails.
     """
     started = time.perf_counter()
-    process = os.posix_spawn(sys.executable, [sys.executable, *command], os.environ, file_actions=_QUIET)
-    _, status, usage = os.wait4(process, 0)
-    if status:
-        sys.exit(f"error: python {' '.join(command)} failed")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Spent(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+    with tempfile.NamedTemporaryFile("r") as peak:
+        arguments = [sys.executable, "-c", _WATCHED, peak.name, *command]
+        process = os.posix_spawn(sys.executable, arguments, os.environ, file_actions=_QUIET)
+        _, status, usage = os.wait4(process, 0)
+        if status:
+            sys.exit(f"error: python {' '.join(command)} failed")
+        return Spent(time.perf_counter() - started, usage.ru_utime + usage.ru_stime, int(peak.read()) << 10)
 
 
 _QUIET = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+# Linux counts the memory of the process that started another in the other's ru_maxrss; VmHWM, in kB, is its own.
+_WATCHED = """
+import pathlib, re, runpy, sys
+peak, kind = sys.argv.pop(1), sys.argv.pop(1)
+try:
+    exec(sys.argv[1]) if kind == "-c" else runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+finally:
+    status = pathlib.Path("/proc/self/status").read_text()
+    pathlib.Path(peak).write_text(re.search(r"VmHWM:\\s*(\\d+)", status)[1])
+"""
 
 
 def summary(spent: Mapping[str, Mapping[str, Spent]]) -> dict[str, Any]:

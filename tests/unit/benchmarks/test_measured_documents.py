@@ -31,7 +31,8 @@ def test_the_readme_prints_the_flops_that_were_counted() -> None:
 
 
 def test_every_measured_file_and_variant_is_printed() -> None:
-    assert sorted(TITLES) == sorted(file.stem for file in MEASURED.glob("*.json"))
+    steps = {file.stem for file in MEASURED.glob("*.json")} - {"conversion"}
+    assert set(TITLES) == steps
     assert [*HEADINGS, *OF_REGIONS.values()] == list(VARIANTS)
 
 

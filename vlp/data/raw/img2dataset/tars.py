@@ -80,7 +80,8 @@ class _Groups:
         return suffix in {member.suffix for member in self._open}
 
     def _close(self) -> Iterator[list[_Member] | Unusable]:
-        closed = [*([self._open] if self._open else []), *self._behind]
+        closed: list[list[_Member] | Unusable] = [self._open] if self._open else []
+        closed += self._behind
         self._open, self._behind, self._done = [], [], self._done + len(closed)
         yield from closed
 
@@ -121,7 +122,7 @@ def _members(path: Path, is_wanted: Callable[[], bool]) -> Iterator[_Member | Un
                 if archive.offset <= place:  # a size below zero: it would be read for ever
                     raise tarfile.ReadError("a member has no size")
                 place = archive.offset
-                archive.members.clear()  # or it would keep the headers of all
+                archive.members.clear()  # type: ignore[attr-defined]  # or it would keep the headers of all
                 if info.isdir():
                     continue
                 if (problem := _problem(info)) is not None:
