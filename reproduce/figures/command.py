@@ -59,7 +59,7 @@ def _add_common(parser: argparse.ArgumentParser, checkpoint_needed: bool) -> Non
 
 
 def _add_repeats(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--steps", type=whole(1), required=True, help="optimiser steps of each model")
+    parser.add_argument("--steps", type=whole(1), help="optimiser steps of each model")
     parser.add_argument("--repeats", type=whole(1), default=5, help="seeds, default 5")
     parser.add_argument(
         "--held-out", default="", metavar="FILE", help="pairs like train_file (ALBEF, X-VLM); else the val split"
@@ -111,15 +111,18 @@ def _of_repeats(arguments: argparse.Namespace, baseline: Any, config: dict[str, 
     from reproduce.figures.repeats import Repeats
     from reproduce.figures.unused_tokens import figure_2b
 
+    compared = arguments.language_model if arguments.figure == "2b" else ""
+    if arguments.steps is None and not compared:
+        raise ValueError(f"figure {arguments.figure} trains its models: give --steps N")
     repeats = Repeats(
         baseline,
         config,
         output / "figure2",
         count=arguments.repeats,
-        steps=arguments.steps,
+        steps=arguments.steps or 1,
         held_out=arguments.held_out,
         pairs=arguments.held_out_pairs,
     )
     if arguments.figure == "2a":
         return figure_2a(repeats, output)
-    return figure_2b(repeats, output, arguments.checkpoint, arguments.language_model)
+    return figure_2b(repeats, output, arguments.checkpoint, compared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,7 +15,10 @@ from PIL import Image
 from vlp.files import atomic_open
 
 # Type 42 fonts stay text: what submission systems ask for. Colours that also differ in grey.
-_STYLE = {"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+_STYLE: Any = {
+    **{"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+}
 COLOURS = ("#1f5fa8", "#d1731f")
 _DPI = 110
 _SHORTEST = 320  # pixels of the shorter side of an image that is drawn, so that its patches can be told apart

@@ -141,9 +141,16 @@ REFUSED = {
         "--held-out a.json: METER has a val split",
     ),
     "no data": ("2b", ["--steps", "3"], {}, "data_root"),
+    "no steps": (
+        "2a",
+        ["--with", "data_root=.", "per_gpu_batchsize=2"],
+        {},
+        "figure 2a trains its models: give --steps",
+    ),
+    "nothing at all": ("2a", ["--steps", "3"], {"checkpoint": ""}, "no configuration is given: add the official"),
     "half a comparison": (
-        *("2b", ["--steps", "3", "--language-model", "x"], {"checkpoint": ""}),
-        "no configuration is given",
+        *("2b", ["--language-model", "x", "--with", "task_mlm_itm_clip_bert", "data_root=.", "per_gpu_batchsize=2"]),
+        *({"checkpoint": ""}, "--language-model is compared with a checkpoint: give --checkpoint, too"),
     ),
 }
 
@@ -214,10 +221,10 @@ def test_all_figures_of_a_baseline_on_scenes(baseline: str, tmp_path: Path) -> N
         "albef": ["--held-out", str(tmp_path / "data/lists/coco_val.json")],
         "xvlm": ["--held-out", shards[-1:][0] if shards else "", "--with", f"train_file={shards[:-1]}"],
     }
-    repeats = ["--checkpoint", vanilla, "--steps", "4", "--repeats", "2", "--held-out-pairs", "12"]
+    repeats = ["--checkpoint", vanilla, "--steps", "16", "--repeats", "2", "--held-out-pairs", "12"]
     repeats += held_out.get(baseline, [])
     curves = drawn("2a", *repeats)
-    assert curves["steps"] == [0, 1, 2, 3, 4] and len(curves["with_image"]["mean"]) == 5
+    assert curves["steps"] == list(range(17)) and len(curves["with_image"]["mean"]) == 17
     weights = [each.stat().st_mtime_ns for each in sorted(tmp_path.glob("figures/figure2/*/models.ckpt"))]
     drop = drawn("2b", *repeats)
     assert len(weights) == 2
@@ -226,3 +233,10 @@ def test_all_figures_of_a_baseline_on_scenes(baseline: str, tmp_path: Path) -> N
         assert drop[name]["mean"][0] == 0
         for row, curve in zip(drop["repeats"], curves["repeats"], strict=True):
             assert row["accuracy"][name][0] == curve[name][-1]  # nothing corrupted: where training ended
+
+    language_model = str(settings.language_model)
+    there = ["--checkpoint", vanilla, "--language-model", language_model, *repeats[4:]]
+    compared = drawn("2b", *there)
+    assert compared["measured"]["language_model"] == language_model and not compared["measured"].get("weights_sha256")
+    accuracies = [row["accuracy"]["text_only"][0] for row in compared["repeats"]]
+    assert max(accuracies) < 1 and compared["repeats"][0]["accuracy"] != drop["repeats"][0]["accuracy"]
