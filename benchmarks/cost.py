@@ -18,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.evaluation_cost import TEST_SETS, evaluation_cost, print_evaluation
 from benchmarks.gpus import GPUS, PRECISIONS, Gpu
 from vlp.arguments import whole
 from vlp.files import write_json
@@ -54,6 +55,9 @@ RECIPES = {
     "xvlm": Recipe("X-VLM, Swin-B and BERT, 224 px, 4M", 200_000, 1024, "xvlm_official.json", regions=0.5),
 }
 OFFICIAL_REGION, REGION = "region_official", "region"  # what they cost stands beside the variants
+
+
+BASELINES = ("meter", "vilt", "albef", "xvlm")
 
 
 class PaperRun(NamedTuple):
@@ -121,6 +125,9 @@ def main(argv: Sequence[str]) -> None:
     """Print a table for every recipe, write the JSON."""
     arguments = parse(argv)
     console, gpu = Console(), GPUS[arguments.gpu]
+    if arguments.evaluation:
+        plan_evaluation(console, gpu, arguments)
+        return
     result: dict[str, Any] = {"gpu": {"name": arguments.gpu, **gpu._asdict()}, "gpus": arguments.gpus}
     result |= {"utilisation": arguments.utilisation, "pairs_per_gpu": arguments.pairs_per_gpu, "recipes": {}}
     for name in arguments.recipe or RECIPES:
@@ -139,10 +146,23 @@ def main(argv: Sequence[str]) -> None:
         console.print(f"written: {arguments.json}", soft_wrap=True)
 
 
+def plan_evaluation(console: Console, gpu: Gpu, arguments: argparse.Namespace) -> None:
+    """The same for a retrieval evaluation of every baseline."""
+    test_set, name = TEST_SETS[arguments.evaluation], arguments.evaluation
+    costs = {each: evaluation_cost(each, test_set, gpu, arguments.utilisation) for each in BASELINES}
+    print_evaluation(console, name, arguments.gpu, costs)
+    console.print(f"Assumed: {arguments.utilisation:.0%} of the peak, at every precision.", soft_wrap=True)
+    if arguments.json:
+        found = {each: cost._asdict() for each, cost in costs.items()}
+        write_json(arguments.json, {"gpu": arguments.gpu, "utilisation": arguments.utilisation, name: found})
+        console.print(f"written: {arguments.json}", soft_wrap=True)
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser("python -m benchmarks.cost", description=__doc__)
     parser.add_argument("--recipe", action="append", type=one_of(RECIPES), help=f"of {', '.join(RECIPES)}; default all")
+    parser.add_argument("--evaluation", choices=TEST_SETS, help="plan a retrieval evaluation instead of a training")
     parser.add_argument("--gpu", type=one_of(GPUS), default="A100-80", help=f"of {', '.join(GPUS)}; default A100-80")
     parser.add_argument("--gpus", type=whole(1), default=32, metavar="N", help="how many; default 32")
     parser.add_argument("--pairs-per-gpu", type=whole(1), default=32, metavar="N", help="per_gpu_batchsize; default 32")

@@ -40,6 +40,14 @@ def count_flops(step: Callable[[], Tensor], parts: Mapping[str, Sequence[nn.Modu
     return dict(skipped.flops)
 
 
+def count_products(call: Callable[[], object], parts: Mapping[str, Sequence[nn.Module]]) -> dict[str, int]:
+    """FLOPs of the products of ``call`` by part, which are skipped; no backward pass is made."""
+    skipped = SkippedProducts(parts)
+    with sdpa_kernel(SDPBackend.MATH), skipped.watch(), skipped:
+        call()
+    return dict(skipped.flops)
+
+
 class SkippedProducts(TorchDispatchMode):
     """Answers every matrix product with zeros of its shape, and notes its FLOPs under the part that asked for it."""
 
