@@ -74,6 +74,7 @@ class TaskRecipes(ABC):
         image_size: pixels that scenes are drawn in.
         layouts: raw layouts beside COCO's.
         converted: the last file that :meth:`convert` makes in the data folder.
+        pretrain_epochs: by default.
     """
 
     tasks: tuple[str, ...]
@@ -81,6 +82,7 @@ class TaskRecipes(ABC):
     image_size: int
     layouts: tuple[str, ...]
     converted: str
+    pretrain_epochs: int = 20
     text_layers: ClassVar[int]  # of the language model
 
     def runs(self, settings: TaskSettings) -> list[str]:

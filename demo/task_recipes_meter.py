@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from demo.task_recipes_sacred import SacredTasks, Training, needed_runs
+from demo.task_recipes_sacred import FEWER_TEXTS, SacredTasks, Training, needed_runs
 from vlp.baseline import get_baseline
 
 TRAINING = {
-    "Retrieval": Training(1, 1e-4),
+    "Retrieval": Training(1, 1e-4, FEWER_TEXTS),
     "VQA": Training(2, 2e-4, ("lr_mult_head=10",)),
     "VE": Training(4, 2e-4),
     "NLVR": Training(6, 2e-4),
@@ -18,6 +18,7 @@ METER = SacredTasks(
     image_size=64,
     layouts=("nlvr2", "snli", "vqa"),
     converted="arrow/vqav2_test.arrow",
+    pretrain_epochs=10,
     description=get_baseline("meter"),
     pretraining=(3e-4, ("mlm_prob=0.4",)),
     training=TRAINING,

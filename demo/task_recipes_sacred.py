@@ -25,6 +25,7 @@ BATCH = 32
 NAMES = {"zero_shot": "irtr_coco", "Retrieval": "irtr_coco", "VQA": "vqa", "VE": "snli", "NLVR": "nlvr2"}
 # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
 RANKED = ("get_recall_metric=True", "draw_false_text=1")
+FEWER_TEXTS = ("draw_false_text=7",)  # of training, whose time they take
 
 
 class Training(NamedTuple):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from demo.task_recipes_sacred import SacredTasks, Training, needed_runs
+from demo.task_recipes_sacred import FEWER_TEXTS, SacredTasks, Training, needed_runs
 from vlp.baseline import get_baseline
 
 TRAINING = {
-    "Retrieval": Training(1, 3e-4),
+    "Retrieval": Training(1, 3e-4, FEWER_TEXTS),
     "VQA": Training(2, 5e-4),
     "NLVR": Training(6, 5e-4),
 }
@@ -17,6 +17,7 @@ VILT = SacredTasks(
     image_size=64,
     layouts=("nlvr2", "vqa"),
     converted="arrow/vqav2_test.arrow",
+    pretrain_epochs=15,
     description=get_baseline("vilt"),
     pretraining=(1e-3, ("mlm_prob=0.4",)),  # nothing in it is trained before
     training=TRAINING,

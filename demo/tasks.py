@@ -74,16 +74,19 @@ def parse(argv: Sequence[str]) -> TaskSettings:
     every = dict.fromkeys(task for about in BASELINES.values() for task in about.tasks)
     parser.add_argument("--tasks", nargs="+", choices=[*every], help="default: all of the baseline")
     for field in dataclasses.fields(TaskSettings)[3:]:
-        least = 0 if field.name == "seed" else 1
-        flag = "--" + field.name.replace("_", "-")
-        parser.add_argument(flag, type=whole(least), default=field.default, help=f"default {field.default}")
+        least, default = 0 if field.name == "seed" else 1, field.default
+        shown = f"default {default}"
+        if field.name == "pretrain_epochs":
+            default, shown = None, f"default {', '.join(f'{b} {a.pretrain_epochs}' for b, a in BASELINES.items())}"
+        parser.add_argument("--" + field.name.replace("_", "-"), type=whole(least), default=default, help=shown)
     chosen = vars(parser.parse_args(argv))
     output = chosen["output"] or REPOSITORY / "runs" / f"tasks_{chosen['baseline']}"
-    known = BASELINES[chosen["baseline"]].tasks
+    about = BASELINES[chosen["baseline"]]
+    known, epochs = about.tasks, chosen["pretrain_epochs"] or about.pretrain_epochs
     tasks = tuple(chosen["tasks"] or known)
     if others := [task for task in tasks if task not in known]:
         parser.error(f"--tasks {' '.join(others)}: no task of {chosen['baseline']}, which has {', '.join(known)}")
-    return TaskSettings(**{**chosen, "output": output.resolve(), "tasks": tasks})
+    return TaskSettings(**{**chosen, "output": output.resolve(), "tasks": tasks, "pretrain_epochs": epochs})
 
 
 if __name__ == "__main__":
