@@ -43,12 +43,14 @@ class Planned:
     def record(self, scale: str) -> state.Record:
         """Of its ``stage.json`` before it starts; what an earlier attempt of the same hash took stays."""
         before = state.read(self.folder) or {}
-        kept = {name: before[name] for name in ("started", "seconds", "attempts") if name in before}
+        names = ("started", "seconds", "attempts")
+        same = before.get("config_hash") == self.config_hash
+        kept: state.Record = {name: before[name] for name in names if name in before} if same else {}
         return {
             **{"stage": self.stage.name, "kind": self.stage.kind, "command": self.shown, "scale": scale},
             **{"config_hash": self.config_hash, "gpus": self.gpus, "nodes": self.nodes},
             **{"checkpoint": self.stage.checkpoint, "found": self.stage.found, "scored": self.stage.scored},
-            **(kept if before.get("config_hash") == self.config_hash else {}),
+            **kept,
             "state": "queued",
         }
 

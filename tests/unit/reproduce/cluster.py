@@ -114,7 +114,7 @@ class Cluster:
             **os.environ,
             **{"PATH": self.path, "SLURM_JOB_ID": job, "SLURM_JOB_NODELIST": "node-[a-b]", "SLURM_NNODES": str(nodes)},
             **{"SLURM_NTASKS": str(nodes * each), "SLURM_NTASKS_PER_NODE": str(each)},
-            "SLURM_JOB_NAME": given["job-name"],
+            **{"SLURM_JOB_NAME": given["job-name"], "SLURM_NODELIST": "node-[a-b]", "SLURM_NODEID": "0"},
         }
         self._save(job, state="RUNNING")
         with open(given["output"], "a") as log:

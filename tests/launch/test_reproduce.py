@@ -1,0 +1,78 @@
+"""A row of every table and baseline from its data to its cells, by the real launchers, at the least sizes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reproduce import state
+from reproduce.__main__ import main
+from reproduce.experiments import load
+from reproduce.report.readings import FROM_SERVER
+from tests.launch.launcher import ENVIRONMENT
+from tests.unit.reproduce.cluster import Cluster
+
+LOCAL = (
+    *("table1/meter-4m-epic", "table1/albef-4m-epic", "table1/xvlm-4m", "table1/vilt-4m"),
+    *("table3/meter-16m-epic", "table3/albef-4m", "table3/xvlm-4m-epic", "table3/vilt-4m"),
+    *("table4/itc-lm", "table5/lm-trained"),
+)
+BY_SLURM = ("table2/xvlm-4m-epic", "table2/vilt-4m-epic")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reproduced")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_NUM_THREADS", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, ENVIRONMENT[name])
+
+
+def measured(root: Path, row: str) -> dict[str, float]:
+    """The cells of a row that its stages have left, read without the report."""
+    found: dict[str, float] = {}
+    for cell in load().row(row).cells:
+        if cell.column.startswith("vqa"):
+            found |= json.loads((root / cell.stage / FROM_SERVER).read_text())
+            continue
+        path = state.results_file(root / cell.stage)
+        assert path is not None, cell.stage
+        split = {"dev": "val"}.get(cell.split, cell.split)
+        found[cell.column] = json.loads(path.read_text())["paper"][split][cell.column]
+    return found
+
+
+def check_row(root: Path, row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = measured(root, row)
+    columns = {cell.column for cell in load().row(row).cells} - {"vqa_test_std"}
+    assert set(found) == columns and all(0 <= value <= 100 for value in found.values())
+    capsys.readouterr()
+    assert main(["run", row, "--scale", "smoke", "--output", str(root)]) == 0
+    said = capsys.readouterr().out
+    assert "$ " not in said and said.count("done before") >= len(load().row(row).stages)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", LOCAL)
+def test_a_row_on_this_machine(root: Path, row: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", row, "--scale", "smoke", "--output", str(root)]) == 0
+    check_row(root, row, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", BY_SLURM)
+def test_a_row_by_slurm(
+    root: Path, row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = Cluster(tmp_path / "cluster")
+    monkeypatch.setenv("PATH", cluster.path)
+    assert main(["run", row, "--scale", "smoke", "--launcher", "slurm", "--output", str(root)]) == 0
+    cluster.work()
+    states = {about["state"] for about in cluster.jobs.values()}
+    assert states == {"COMPLETED"}, capsys.readouterr().out
+    check_row(root, row, capsys)
