@@ -18,6 +18,7 @@ LEGEND = (
     "An empty cell has not been run; – stands where the paper prints nothing. A measured number is a link to its "
     "results file, which is described below the table under the number beside it."
 )
+SCALES = {"smoke": "scenes at the least sizes"}  # of other names the name says it
 ON_SCENES = (
     "Measured on {scales}: these are not the paper's data, and the models are small. Such numbers say that every step "
     "runs, and nothing about the paper; no difference from what is printed is taken."
@@ -36,7 +37,7 @@ class Report:
     def warning(self) -> str:
         """That results come from other data than the paper's; empty where none does."""
         scales = {source.scale for table in self.tables for source in table.sources} - {""}
-        return ON_SCENES.format(scales=", ".join(sorted(scales))) if scales else ""
+        return ON_SCENES.format(scales=", ".join(sorted(map(scale_name, scales)))) if scales else ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ def shown(table: Table) -> Iterator[Shown]:
         before = line
 
 
+def scale_name(scale: str) -> str:
+    """What a scale of ``--scale`` measures on."""
+    return SCALES.get(scale, scale)
+
+
 def marks(table: Table) -> str:
     """The letters of the notes on a table: "a, b"."""
     return ", ".join(letter(i) for i in range(len(table.notes)))
@@ -79,5 +85,5 @@ def described(source: Source) -> str:
     """Checkpoint, protocol and data of a results file."""
     checkpoint = f"checkpoint {Path(source.checkpoint).name}" if source.checkpoint else "no checkpoint named"
     digest = f"SHA-256 {source.sha256}" if source.sha256 else "its SHA-256 was not written"
-    data = [f"on {source.scale}, not the paper's data"] if source.scale else []
+    data = [f"on {scale_name(source.scale)}, not the paper's data"] if source.scale else []
     return "; ".join([f"{checkpoint}, {digest}", *([source.protocol] if source.protocol else []), *data])

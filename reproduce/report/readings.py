@@ -14,6 +14,7 @@ from reproduce.experiments import Cell, Experiments, Stage
 RESULTS = "results.json"
 # VQAv2's test answers have no other score than that of the evaluation server: {"vqa_test_dev": 77.7}, in per cent.
 FROM_SERVER, SERVER_SPLITS = "server_scores.json", ("test-dev", "test-std")
+SERVER = "score that was written down as that of the evaluation server"
 SPLITS = {"dev": "val"}  # what results.json calls a split that a column names
 PAPER = "paper"  # the scale of a run that is not small
 
@@ -122,7 +123,7 @@ class Readings:
             path=path,
             checkpoint=str(of_run.get("checkpoint") or ""),
             sha256=str(of_run.get("checkpoint_sha256") or ""),
-            protocol=_protocol(results if path.name == FROM_SERVER else of_run, path),
+            protocol=_protocol(results) or ("" if path.name == RESULTS else SERVER),
             scale="" if scale == PAPER else scale,
         )
         return _File(source, scores)
@@ -161,10 +162,10 @@ def _held(file: _File) -> str:
     return "; ".join(held) or "none of the paper's columns"
 
 
-def _protocol(results: Mapping[str, Any], path: Path) -> str:
-    """What a file says of its metrics."""
-    if path.name == FROM_SERVER:
-        return str(results.get("protocol") or "score of VQAv2's evaluation server")
-    zero_shot = results.get("zero_shot_protocol")
+def _protocol(results: Mapping[str, Any]) -> str:
+    """What results.json says of its metrics; of zero-shot scores, also of which model they are."""
+    paper = results.get("paper")
+    columns = [column for each in paper.values() for column in each] if isinstance(paper, dict) else []
+    zero_shot = results.get("zero_shot_protocol") if any("_zs_" in column for column in columns) else None
     parts = [results.get("protocol"), f"zero-shot protocol {zero_shot}" if zero_shot else None]
     return "; ".join(str(part) for part in parts if part)

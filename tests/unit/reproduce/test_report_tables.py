@@ -142,6 +142,7 @@ def test_small_runs_are_labelled_and_not_compared(name: str) -> None:
         elif line.what == "difference":
             assert texts == {""}
     assert "scenes" not in FORMATS[name][1](report(values), FOLDER)
+    assert "scenes at the least sizes" in FORMATS[name][1](report(values, "smoke"), FOLDER)
 
 
 def test_a_gain_is_taken_over_the_same_data_alone() -> None:
