@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.unit.data.raw import write
 from vlp.data.conversion.skips import Skips
 from vlp.data.raw.karpathy import read_coco, read_f30k
-from vlp.data.raw.lazy import LazyRecords, Record
+from vlp.data.raw.lazy import LazyRecords, Record, Records
 from vlp.data.raw.nlvr2 import read_nlvr2
 from vlp.data.raw.records import (
     CaptionedImage,
@@ -28,7 +28,7 @@ from vlp.data.raw.vqa import join_images, read_annotations, read_questions
 from vlp.data.raw.web import read_gcc, read_sbu
 
 
-def read_all(records: LazyRecords[Record]) -> list[Record]:
+def read_all(records: Records[Record]) -> list[Record]:
     """All records of a split of which none is left out, ordered by what they are printed as."""
     skips = Skips()
     result = sorted(records.read(skips), key=repr)

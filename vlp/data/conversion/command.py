@@ -8,14 +8,16 @@ from collections.abc import Callable
 from vlp.data.errors import DataError
 
 
-def status_of(command: Callable[[], bool], when_interrupted: str, *further: type[Exception]) -> int:
-    """Run ``command``; return 0, 1 if that says False or on an error of the data or the disk, 130 when interrupted.
+def status_of(
+    command: Callable[[], bool], when_interrupted: str, wrong: tuple[type[Exception], ...] = (DataError, OSError)
+) -> int:
+    """Run ``command``; return 0, 1 if that says False or raises one of ``wrong``, 130 when interrupted.
 
-    ``when_interrupted``: what is then said of its files; ``further``: errors beside those of the data and the disk.
+    ``when_interrupted``: what is then said of its files.
     """
     try:
         return 0 if command() else 1
-    except (DataError, OSError, *further) as error:
+    except wrong as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

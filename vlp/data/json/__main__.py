@@ -15,6 +15,7 @@ from pathlib import Path
 from vlp.config.schema import ConfigError
 from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
+from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; return 0, 1 on an error of the data or the disk, 130 when interrupted."""
     options = _parser().parse_args(arguments)
     command = _check if options.command == "check" else _convert
-    return status_of(lambda: command(options), "nothing was changed", ConfigError)
+    return status_of(lambda: command(options), "nothing was changed", wrong=(DataError, ConfigError, OSError))
 
 
 def _convert(options: argparse.Namespace) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from vlp.config.schema import ConfigError
 from vlp.data.conversion.command import status_of
 from vlp.data.conversion.summary import stdout_console
+from vlp.data.errors import DataError
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
 from vlp.data.jsonl.plans import PLANS
 
@@ -25,7 +26,9 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command = _check if options.command == "check" else _convert
     return status_of(
-        lambda: command(options), "finished files are kept: run the same command with --resume", ConfigError
+        lambda: command(options),
+        "finished files are kept: run the same command with --resume",
+        wrong=(DataError, ConfigError, OSError),
     )
 
 
