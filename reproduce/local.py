@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from reproduce import state
+from reproduce import slurm, state
 from reproduce.experiments import REPOSITORY
 from reproduce.pipeline import Planned
 from vlp.config.schema import ConfigError
@@ -98,6 +98,8 @@ def environment() -> dict[str, str]:
 
 def _run_stage(each: Planned, scale: str, stop: Stop) -> state.Record:
     """Run it, again where it was stopped by a signal that did not come from here."""
+    if job := slurm.waiting_job(each.folder):
+        raise ConfigError(f"{each.stage.name} is in SLURM's queue as job {job}: wait for it, or scancel {job}")
     with state.locked(each.folder) as lock:
         record = each.record(scale)
         print(f"      $ {each.shown}\n      output: {each.folder / state.LOG}", flush=True)

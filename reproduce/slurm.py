@@ -6,6 +6,7 @@ Source: docs/cluster.md.
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def run(planned: Sequence[Planned], scale: str, dry_run: bool) -> int:
             print(f"{head}: done before")
         elif dry_run:
             print(f"{head}\n{script(each)}")
+        elif state.is_locked(each.folder):
+            raise ConfigError(f"{each.stage.name} runs on this machine, without SLURM: wait for it, or stop it")
         elif job := waiting_job(each.folder):
             jobs[each.stage.name] = job
             print(f"{head}: in the queue as job {job}")
@@ -73,7 +76,7 @@ def _submit(each: Planned, scale: str, before: Sequence[str], submitted: Sequenc
 def waiting_job(folder: Path) -> str:
     """The number of a stage's job that is in the queue or runs; nothing where there is none."""
     job = job_of(folder)
-    if not job:
+    if not job or shutil.which("squeue") is None:
         return ""
     done = _called(["squeue", "--noheader", "--format=%T", f"--jobs={job}"])
     return job if done.returncode == 0 and done.stdout.strip() else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -56,7 +55,7 @@ def stage_state(folder: Path) -> str:
     noted = record["state"]
     if noted == "done":
         return "done" if state.is_whole(folder, record) else "not run"
-    if noted in ("running", "queued", "stopped") and _has_job(folder):
+    if noted in ("running", "queued", "stopped") and slurm.waiting_job(folder):
         return "running" if noted == "running" else "queued"
     if noted == "running":
         return "running" if state.is_locked(folder) else "stopped"
@@ -71,7 +70,3 @@ def stage_line(name: str, folder: Path) -> tuple[str, ...]:
     where = f"job {job}" if job and found in ("queued", "running") else str(folder / state.LOG)
     style = STYLES.get(found, "default")
     return name, f"[{style}]{found}[/]", spent, str(record.get("attempts", "")), where if record else ""
-
-
-def _has_job(folder: Path) -> bool:
-    return bool(slurm.job_of(folder)) and shutil.which("squeue") is not None and bool(slurm.waiting_job(folder))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reproduce import slurm, state
+from reproduce import local, slurm, state
 from reproduce.experiments import Experiments, Stage
 from reproduce.pipeline import plan
 from reproduce.status import stage_state
@@ -58,6 +58,17 @@ def test_a_second_row_waits_for_the_job_of_a_shared_stage(tmp_path: Path, cluste
     all_of = experiments(stage("teacher"), stage("student", after=["teacher"]))
     submit(tmp_path, all_of)
     assert cluster.jobs["101"]["after"] == ["100"] and len(cluster.jobs) == 2
+
+
+def test_a_stage_in_the_queue_does_not_run_here_and_one_that_runs_here_is_not_submitted(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    all_of = experiments(stage("a"))
+    with state.locked(places(tmp_path).folder("a")), pytest.raises(ConfigError, match="a runs on this machine"):
+        submit(tmp_path, all_of)
+    submit(tmp_path, all_of)
+    with pytest.raises(ConfigError, match="a is in SLURM's queue as job 100"):
+        local.run(plan(all_of, ["a"], places(tmp_path)), "paper")
 
 
 def test_every_task_gets_a_rank_and_the_place_to_meet(tmp_path: Path, cluster: Cluster) -> None:
