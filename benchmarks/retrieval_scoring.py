@@ -22,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.counting import count_products
+from benchmarks.counting import SkippedProducts, count_products
 from benchmarks.measuring import time_steps
 from benchmarks.precision import PRECISIONS, throughput
 from benchmarks.scoring_pairs import COUNTS, PairsWork
@@ -88,7 +88,12 @@ def work_of(arguments: argparse.Namespace) -> PairsWork | RerankedWork:
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Pairs per second of both ways, the ways taking turns, their ratio, and FLOPs."""
     torch.set_float32_matmul_precision(PRECISIONS[arguments.precision].products)
-    work = work_of(arguments)
+    say("build the model")
+    if arguments.flops_only:  # no product is computed, not even of what the pairs are made from
+        with SkippedProducts({}):
+            work = work_of(arguments)
+    else:
+        work = work_of(arguments)
     calls = {"official": work.official, "ours": work.ours}
     say("count the FLOPs")
     gflop = {name: sum(count_products(call, {}).values()) / work.pairs[name] / 1e9 for name, call in calls.items()}

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import evaluation_cost as plan
 from benchmarks.cost import BASELINES, main
-from benchmarks.evaluation_cost import COUNTED, TEST_SETS, TestSet, counted_of, evaluation_cost, pairs_of
+from benchmarks.evaluation_cost import COUNTED, TEST_SETS, TestSet, count, counted_of, evaluation_cost, pairs_of
 from benchmarks.gpus import Gpu
 from vlp.baseline import REGISTRY
 
@@ -59,3 +59,11 @@ def test_the_counted_file_is_of_the_official_sizes() -> None:
         assert (counted["settings"]["baseline"], counted["settings"]["size"]) == (name, "official")
         per_pair = counted["gflop_per_pair"]
         assert per_pair["floor"] <= per_pair["ours"] < per_pair["official"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_counted_flops_are_those_of_the_code(name: str) -> None:
+    found, counted = count(name), counted_of(name)
+    for key in ("gflop_per_pair", "gflop_per_image", "gflop_per_text"):
+        assert found[key] == pytest.approx(counted[key], rel=1e-3), key
