@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import struct
 from collections.abc import Iterator
@@ -30,13 +31,13 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def logged(directory: Path) -> Logged:
     """The one offline run below a run's folder."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
 
     (path,) = directory.glob("wandb/offline-run-*/run-*.wandb")
     config: dict[str, Any] = {}
     lines = []
     for data in records(path.read_bytes()):
-        record = Record()
+        record = messages.Record()
         record.ParseFromString(data)
         if record.WhichOneof("record_type") == "config":
             config |= {each.key: json.loads(each.value_json) for each in record.config.update if each.key}

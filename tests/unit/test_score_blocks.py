@@ -36,12 +36,14 @@ class Killed(BaseException):
 class Meter:
     """All pairs of five images and seven captions."""
 
+    model: Any
+
     def __init__(self) -> None:
         self.model, self.calls = retrieval_model("clip"), 0
         self.images = torch.randn(IMAGES, 3, 32, 32, generator=torch.Generator().manual_seed(1))
         self.captions, self.dies_after = list(CAPTIONS), IMAGES
         score = self.model.score_captions
-        self.model.score_captions = lambda image, captions: self.counted(score, image, captions)  # type: ignore
+        self.model.score_captions = lambda image, captions: self.counted(score, image, captions)
 
     def counted(self, score: Callable[..., Tensor], *arguments: Any) -> Tensor:
         """A row; the evaluation ends where it would be one too many."""
@@ -64,7 +66,7 @@ class Reranked(Meter):
 
     def __init__(self) -> None:
         self.model, self.calls, self.dies_after = reranked.Scorer(), 0, reranked.IMAGES
-        self.model.config = {"k_test": reranked.K}  # type: ignore[assignment]
+        self.model.config = {"k_test": reranked.K}
         self.images, self.ids, self.mask = reranked.data()
         self.captions = []
         row = RerankedRetrieval._row
@@ -223,6 +225,6 @@ def test_both_encoders_see_every_item_once() -> None:
         seen["texts"] += len(ids)
         return text_states(ids, layout)
 
-    evaluation.model.image_states, evaluation.model.text_states = images, texts  # type: ignore
+    evaluation.model.image_states, evaluation.model.text_states = images, texts
     evaluation.scores(None)
     assert seen == {"images": reranked.IMAGES, "texts": reranked.TEXTS}
