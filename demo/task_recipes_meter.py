@@ -7,9 +7,9 @@ from vlp.baseline import get_baseline
 
 TRAINING = {
     "Retrieval": Training(1, 1e-4, FEWER_TEXTS),
-    "VQA": Training(2, 2e-4, ("lr_mult_head=10",)),
-    "VE": Training(4, 2e-4),
-    "NLVR": Training(6, 2e-4),
+    "VQA": Training(1, 2e-4, ("lr_mult_head=10",)),
+    "VE": Training(3, 2e-4),
+    "NLVR": Training(5, 2e-4),
 }
 
 METER = SacredTasks(

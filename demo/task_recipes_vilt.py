@@ -7,8 +7,8 @@ from vlp.baseline import get_baseline
 
 TRAINING = {
     "Retrieval": Training(1, 3e-4, FEWER_TEXTS),
-    "VQA": Training(2, 5e-4),
-    "NLVR": Training(6, 5e-4),
+    "VQA": Training(1, 5e-4, ("lr_mult=4",)),
+    "NLVR": Training(5, 5e-4),
 }
 
 VILT = SacredTasks(
