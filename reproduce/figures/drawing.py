@@ -20,7 +20,7 @@ _STYLE: Any = {
     **{"axes.spines.top": False, "axes.spines.right": False},
 }
 COLOURS = ("#1f5fa8", "#d1731f")
-_DPI = 110
+_DPI = 90
 _SHORTEST = 320  # pixels of the shorter side of an image that is drawn, so that its patches can be told apart
 
 

@@ -76,7 +76,10 @@ def script_commands(xvlm: bool = False) -> list[tuple[str, list[str]]]:
         line
         for page in OURS
         for line in lines_of_code(page)
-        if "--config" in line and "run.py" not in line and ("XVLM" in line or page.name == "xvlm.md") == xvlm
+        if "--config" in line
+        and "run.py" not in line
+        and "-m reproduce" not in line
+        and ("XVLM" in line or page.name == "xvlm.md") == xvlm
     ]
     found = [shlex.split(line, comments=True) for line in lines]
     calls = [(words, next(i for i, word in enumerate(words) if word.endswith(".py"))) for words in found]

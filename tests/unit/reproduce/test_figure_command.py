@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +23,14 @@ from epic_vlp.attach import load_generator
 from meter.baseline import BASELINE as METER
 from meter.modules.meter_module import METERTransformerSS
 from reproduce.__main__ import main
+from reproduce.figures.command import add_arguments
+from reproduce.figures.configuration import config_of
 from tests.launch.launcher import ENVIRONMENT, ROOT
 from tests.launch.test_demo import run_demo
 from tests.unit.albef.small import pretraining as small_albef
 from tests.unit.meter.small import saved_teacher, small_run
 from tests.unit.small_parts import stirred
+from vlp.baseline import get_baseline
 from vlp.data.tokenizers import load_tokenizer
 
 CAPTION = "w1 w2 w3"
@@ -188,6 +193,23 @@ class Trap:
 
     def __getstate__(self) -> dict[str, int]:
         return {"a": 1}
+
+
+def printed_commands() -> list[list[str]]:
+    """Every call that docs/reproduce.md prints, as the words behind ``figure``."""
+    text = (ROOT / "docs/reproduce.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line.startswith("python -m reproduce figure ")]
+    return [shlex.split(line, comments=True)[4:] for line in lines]
+
+
+def test_the_printed_commands_are_accepted() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert {parser.parse_args(words).figure for words in printed_commands()} == {"2a", "2b", "4", "5"}
+    for given in map(parser.parse_args, printed_commands()):
+        if given.config is None and given.checkpoint is None:
+            config = config_of(get_baseline(given.baseline), None, None, given.items, trains=True)
+            assert config["loss_names"]["mlm"] == 1
 
 
 @pytest.mark.slow
