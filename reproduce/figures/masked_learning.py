@@ -62,7 +62,7 @@ def learners_of(models: Models, own: Any, config: Config, steps: int) -> dict[st
     return {name: Learner(getattr(models, name), predict[name], *moved[name]) for name in predict}
 
 
-def _official(model: nn.Module, own: Any, config: Config, steps: int) -> tuple[Optimizer, LambdaLR]:
+def _official(model: Any, own: Any, config: Config, steps: int) -> tuple[Optimizer, LambdaLR]:
     if own is model:  # METER and ViLT, whose schedule ends at max_steps
         optimizers, schedules = own.configure_optimizers()
         return optimizers[0], schedules[0]["scheduler"]

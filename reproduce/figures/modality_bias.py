@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from reproduce.figures.drawing import Band, draw_bands, save
 from reproduce.figures.record import write_record
@@ -25,13 +26,14 @@ def figure_2a(repeats: Repeats, output: Path) -> list[Path]:
     bands = {label: Band.of([curve[name] for curve in curves]) for name, label in LABELS.items()}
     figure = draw_bands(steps, bands, "training step", "masked-token accuracy, %")
     written = save(figure, output / "figure2a")
+    numbers: dict[str, Any] = {name: bands[label].numbers() for name, label in LABELS.items()}
     record = write_record(
         output / "figure2a.json",
         *("2a", repeats.baseline.name),
         seeds=repeats.seeds,
         held_out={"file": repeats.held_out or "the val split", "pairs": repeats.pairs},
         steps=steps,
-        **{name: bands[label].numbers() for name, label in LABELS.items()},
+        **numbers,
         repeats=curves,
     )
     return [*written, record]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,8 +86,6 @@ class PairReader(ABC):
             raise ValueError(f"the caption {caption!r} has no token that the model knows")
         return Pair(text, batch, self.view(image), maskable, self._spans(text, len(ids)))
 
-    mode: str | None = "RGB"
-
     def cleaned(self, caption: str) -> str:
         """The caption as its tokens are made from it."""
         return pre_caption(caption)
@@ -161,7 +159,7 @@ class XvlmPairReader(PairReader):
         return self.collate([{"image": seen, "text": self.texts(text, _KEY), "_key": _KEY}])
 
 
-READERS: dict[str, type[PairReader]] = {
+READERS: dict[str, Callable[[Config], PairReader]] = {
     "meter": ArrowPairReader,
     "vilt": ArrowPairReader,
     "albef": AlbefPairReader,

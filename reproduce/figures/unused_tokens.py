@@ -46,6 +46,7 @@ def figure_2b(repeats: Repeats, output: Path, checkpoint: Path | None = None, te
     percent = [100 * share for share in SHARES]
     figure = draw_bands(percent, bands, "unmasked tokens corrupted, %", "relative drop of accuracy, %")
     written = save(figure, output / "figure2b")
+    numbers: dict[str, Any] = {name: bands[label].numbers() for name, label in LABELS.items()}
     record = write_record(
         output / "figure2b.json",
         *("2b", repeats.baseline.name),
@@ -55,7 +56,7 @@ def figure_2b(repeats: Repeats, output: Path, checkpoint: Path | None = None, te
         if text_only and checkpoint
         else {"weights_sha256": [row["weights_sha256"] for row in rows]},
         shares=list(SHARES),
-        **{name: bands[label].numbers() for name, label in LABELS.items()},
+        **numbers,
         repeats=rows,
     )
     return [*written, record]

@@ -81,7 +81,7 @@ def likeliest_other_word(
     logits = generator.logits(masked, torch.ones_like(masked), torch.tensor([places[0]]))[0]
     likeliest = logits.masked_fill(generator.forbidden, -torch.inf).argsort(descending=True)
     for token in likeliest[:_MOST_TRIED].tolist():
-        other = reader.tokenizer.decode([token]).strip()
+        other = str(reader.tokenizer.decode([token])).strip()
         if not other.isalnum() or other.casefold() == word.text.casefold():
             continue
         changed = reader(data, with_word(pair.text, word, other))
