@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from reproduce import state
 from reproduce.__main__ import main
 from reproduce.experiments import load
 from reproduce.report.readings import FROM_SERVER
-from tests.launch.launcher import ENVIRONMENT
+from tests.launch.launcher import ENVIRONMENT, ROOT
 from tests.unit.reproduce.cluster import Cluster
 
 LOCAL = (
@@ -76,3 +80,23 @@ def test_a_row_by_slurm(
     states = {about["state"] for about in cluster.jobs.values()}
     assert states == {"COMPLETED"}, capsys.readouterr().out
     check_row(root, row, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["vilt/4m/vanilla/pretrain", "albef/4m/vanilla/pretrain"])
+def test_a_signal_saves_and_the_same_command_goes_on(stage: str, tmp_path: Path) -> None:
+    """METER's and ViLT's own status, and that which torchrun hides."""
+    command = [sys.executable, "-m", "reproduce", "run", stage, "--scale", "smoke", "--output", str(tmp_path)]
+    log = tmp_path / stage / state.LOG
+    pipeline = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
+    while not log.exists() or "\nstep " not in log.read_text():
+        assert pipeline.poll() is None
+        time.sleep(0.1)
+    pipeline.send_signal(signal.SIGINT)
+    assert pipeline.wait() == state.AGAIN
+    record = state.read(tmp_path / stage)
+    assert record is not None and record["state"] == "stopped" and "stopped by a signal after step" in log.read_text()
+    assert subprocess.run(command, cwd=ROOT, env=ENVIRONMENT).returncode == 0
+    record = state.read(tmp_path / stage)
+    assert record is not None and record["state"] == "done" and record["attempts"] == 2
+    assert "[resume] auto: " in log.read_text() and "a new run starts" not in log.read_text().split("stopped by")[1]
