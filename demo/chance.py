@@ -107,22 +107,40 @@ def of_boxes(folder: Path, detections: Path, expressions: Sequence[Path]) -> dic
     return {split: Blind(_mean(chance[split]), _mean(largest[split]), len(chance[split])) for split in chance}
 
 
-def of_training_boxes(folder: Path, expressions: Sequence[Path]) -> dict[str, Blind]:
-    """RefCOCO+ by split, of images of one size: a random box of training, and the one that most of them overlap."""
-    known, boxes = read_instances(folder / INSTANCES).boxes, list[Box]()
-    for ref in read_refs(folder / REFS):
-        if ref["split"] == "train":
-            boxes.append(known[int(ref["ann_id"])])
-    boxes = random.Random(0).sample(boxes, min(len(boxes), SAMPLE))
-    usual = max(boxes, key=lambda box: sum(_same(box, other) for other in boxes))
-    referents = read_referents(folder, None)
+def of_training_boxes(folder: Path, train: Path, expressions: Sequence[Path]) -> dict[str, Blind]:
+    """RefCOCO+ by split, of images of one size: a random box of training, and what an expression's last word says.
+
+    The last word is the object's name, and says where such objects usually are: the box that most of them overlap.
+    """
+    known, refs = read_instances(folder / INSTANCES).boxes, read_refs(folder / REFS)
+    box_of = {int(ref["ref_id"]): known[int(ref["ann_id"])] for ref in refs}
+    boxes = _sample([box_of[int(ref["ref_id"])] for ref in refs if ref["split"] == "train"])
+    named: dict[str, list[Box]] = defaultdict(list)
+    for row in _rows(train):
+        named[_last_word(row)].append(box_of[row["ref_id"]])
+    usual = {name: _usual(found) for name, found in named.items()}
+    anything, referents = _usual(boxes), read_referents(folder, None)
     chance: dict[str, list[float]] = defaultdict(list)
-    fixed: dict[str, list[bool]] = defaultdict(list)
+    alone: dict[str, list[bool]] = defaultdict(list)
     for row in (row for path in expressions for row in _rows(path)):
         split, box, *_ = referents[row["ref_id"]]
         chance[split].append(_mean([_same(each, box) for each in boxes]))
-        fixed[split].append(_same(usual, box))
-    return {split: Blind(_mean(chance[split]), _mean(fixed[split]), len(chance[split])) for split in chance}
+        alone[split].append(_same(usual.get(_last_word(row), anything), box))
+    return {split: Blind(_mean(chance[split]), _mean(alone[split]), len(chance[split])) for split in chance}
+
+
+def _sample(boxes: Sequence[Box]) -> list[Box]:
+    return random.Random(0).sample(boxes, min(len(boxes), SAMPLE))
+
+
+def _usual(boxes: Sequence[Box]) -> Box:
+    """The one that most of them overlap."""
+    compared = _sample(boxes)
+    return max(compared, key=lambda box: sum(_same(box, other) for other in compared))
+
+
+def _last_word(row: dict[str, Any]) -> str:
+    return str(row["text"]).split()[-1]
 
 
 def of_captions(train: Path, references: Path) -> dict[str, float]:

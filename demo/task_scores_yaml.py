@@ -53,7 +53,7 @@ def _accuracy(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
 def _grounding(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
     files = [lists / f"refcoco+_{split}.json" for split in ("val", "test")]
     if task == "Grounding_bbox":
-        found = of_training_boxes(lists, files)
+        found = of_training_boxes(lists, lists / "refcoco+_train.json", files)
     else:
         found = of_boxes(lists, lists / "refcoco+" / "dets.json", files)
     return [beside_blind(task, f"{split}_d", results["metrics"][f"{split}_d"], blind) for split, blind in found.items()]
