@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from demo.task_recipes import Recipe, TaskSettings
+from demo.task_recipes import POSITIONS, Recipe, TaskSettings
 from demo.task_recipes_xvlm import counted, lines
 from demo.task_recipes_yaml import lists
 from demo.task_runs import BASELINES
@@ -165,7 +165,8 @@ def _prepared(stage: Stage, scale: str, root: Path) -> tuple[str, ...]:
     settings = settings_of("meter", scale, root)
     changed = {"{data}/arrow": str(settings.data / "arrow"), "roberta-base": str(settings.language_model)}
     changed["20000"] = str(settings.lm_steps)
-    return tuple(changed.get(word, word) for word in stage.command)
+    shorter = ("--max-length", str(POSITIONS)) if "--init" in stage.command else ()
+    return (*(changed.get(word, word) for word in stage.command), *shorter)
 
 
 def _answers(stage: Stage, settings: TaskSettings) -> Stage:

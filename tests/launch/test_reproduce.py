@@ -42,7 +42,8 @@ def measured(root: Path, row: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for cell in load().row(row).cells:
         if cell.column.startswith("vqa"):
-            found |= json.loads((root / cell.stage / FROM_SERVER).read_text())
+            scores = json.loads((root / cell.stage / FROM_SERVER).read_text())
+            found |= {cell.column: scores[cell.column]} if cell.column in scores else {}
             continue
         path = state.results_file(root / cell.stage)
         assert path is not None, cell.stage
