@@ -50,14 +50,20 @@ def read(root: Path, path: str) -> bytes:
     return data
 
 
-def state(root: Path, file: FilePatch) -> str:
-    """One line on a file: official, with EPIC, changed by the user, or what keeps it from being patched."""
+def states(root: Path, baseline: str, shipped: OfficialPatch) -> list[str]:
+    """A line for each file, by what was applied to the checkout or, where nothing was, by what would be."""
+    return [f"{file.path}: {_state(root, file)}" for file in (read_record(root, baseline) or shipped).files]
+
+
+def _state(root: Path, file: FilePatch) -> str:
+    """Official, with EPIC, changed by the user, or what keeps it from being patched."""
     try:
         data = read(root, file.path)
     except PatchError as error:
         return str(error).removeprefix(f"{file.path} ")
     bare = without(data, file.insertions)
     if bare is not None:
+        # Of a fork that --fuzzy patched, the record has the blob before it.
         return "patched" if blob(bare) == file.blob else "patched, and changed besides"
     if touched(data, file.insertions):
         return "some of EPIC's lines are there, others are not: take them out by hand"
@@ -81,26 +87,28 @@ def plan_apply(
     """
     before = read_record(root, baseline)
     old = {file.path: file for file in before.files} if before else {}
-    plan, wrong, files = Plan(), [], []
     new = {file.path: file for file in wanted.files}
+    wrong: list[str] = []
+    files: list[FilePatch] = []
+    # Ours first: a kill midway leaves files that nothing imports yet.
+    plan = Plan(_beside(root, beside, before.added if before else {}, wrong))
     for path in dict.fromkeys([*new, *old]):
         try:
             data = read(root, path)
             file, contents = _patched(data, path, old.get(path), new.get(path), locate)
-            if file is not None:
-                files.append(file)
-                plan.notes += _notes(file, contents)
-            if contents != data:
-                plan.contents[path] = contents
         except PatchError as error:
             wrong.append(str(error))
-    plan.contents |= _beside(root, beside, before.added if before else {}, wrong)
+            continue
+        if file is not None:
+            files.append(file)
+            plan.notes += _notes(file, contents)
+        if contents != data:
+            plan.contents[path] = contents
     if wrong:
         raise PatchError("\n".join([*wrong, "nothing was changed"]))
     record = replace(wanted, files=tuple(files), added={path: blob(data) for path, data in beside.items()})
-    text = dumps(record).encode()
     if plan.contents or before != record:
-        plan.contents[record_name(baseline)] = text
+        plan.contents = {record_name(baseline): dumps(record).encode(), **plan.contents}
     return plan
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from patches.marks import PatchError
 from patches.official import neighbours
-from patches.official.checkout import Plan, plan_apply, plan_remove, state
-from patches.official.code_bases import CODE_BASES, SHIMS
+from patches.official.checkout import Plan, plan_apply, plan_remove, states
+from patches.official.code_bases import CODE_BASES, REPOSITORIES, SHIMS
 from patches.official.lines import blob
 from patches.official.patch_file import FilePatch, dumps
 from patches.official.source import files_beside, hashes_path, locator, patch_path, read_patch
@@ -27,8 +27,7 @@ from patches.tree import ROOT
 
 def check(options: argparse.Namespace, root: Path) -> None:
     """Print each file's state and whether `apply` would do; nothing is written."""
-    for file in read_patch(options.baseline, root, options.shims).files:
-        print(f"{file.path}: {state(options.checkout, file)}")
+    print("\n".join(states(options.checkout, options.baseline, read_patch(options.baseline, root, options.shims))))
     plan = _apply_plan(options, root)
     print(
         "\n".join([*plan.notes, f"`apply` would write {len(plan.contents)} files"] if plan.contents else ["has EPIC"])
@@ -117,7 +116,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=[*COMMANDS, "write"])
-    parser.add_argument("baseline", nargs="?", choices=list(CODE_BASES))
+    parser.add_argument("baseline", nargs="?", choices=list(REPOSITORIES))
     parser.add_argument("checkout", nargs="?", type=Path, help="root of the official checkout, or of a fork")
     parser.add_argument("--fuzzy", action="store_true", help="find the places in changed files by their neighbours")
     parser.add_argument("--shims", action="store_true", help="also what official code needs with newer libraries")

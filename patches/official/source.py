@@ -7,7 +7,7 @@ from pathlib import Path
 from patches.marks import PatchError
 from patches.official import neighbours
 from patches.official.checkout import Locate
-from patches.official.code_bases import CODE_BASES
+from patches.official.code_bases import REPOSITORIES
 from patches.official.lines import Insertion
 from patches.official.patch_file import FilePatch, OfficialPatch, loads
 from patches.tree import ROOT
@@ -37,10 +37,10 @@ def read_patch(baseline: str, root: Path = ROOT, shims: bool = False) -> Officia
 
 
 def files_beside(baseline: str, root: Path = ROOT, shims: bool = False) -> dict[str, bytes]:
-    """Our own files in a patched checkout: the method, its licence and the support file."""
+    """Our own files in a patched checkout: the method, its licence and the support files."""
     files = {path.relative_to(root).as_posix(): path for path in sorted((root / "epic_common").rglob("*.py"))}
     files["epic_common/LICENSE"] = root / "LICENSE"
-    for name in [f"epic_{baseline}.py"] + ["epic_shims.py"] * shims:
+    for name in ["epic_support.py", f"epic_{baseline}.py"] + ["epic_shims.py"] * shims:
         files[name] = root / FOLDER / "support" / name
     return {name: path.read_bytes() for name, path in files.items()}
 
@@ -52,7 +52,7 @@ def locator(baseline: str, root: Path = ROOT) -> Locate:
         raise PatchError(
             f"--fuzzy needs the hashes of the lines around the places, and {FOLDER}/{path.name} is missing: "
             f"python -m patches official learn {baseline} CHECKOUT, with an unmodified checkout of commit "
-            f"{CODE_BASES[baseline].commit}, or one that has it in its git history"
+            f"{REPOSITORIES[baseline].commit}, or one that has it in its git history"
         )
     known = neighbours.read(path)
 

@@ -45,7 +45,7 @@ def test_apply_puts_every_line_in_its_place_and_remove_gives_back_the_bytes(ours
     after = contents(theirs)
     assert {name: after[name] for name in FILES} == patched_files()
     assert set(after) - set(before) == {
-        *("epic_meter.py", "epic_meter.patch"),
+        *("epic_meter.py", "epic_support.py", "epic_meter.patch"),
         *("epic_common/__init__.py", "epic_common/masking.py", "epic_common/sub/__init__.py", "epic_common/LICENSE"),
     }
     assert (theirs / "meter" / "config.py").stat().st_mode & 0o777 == 0o755

@@ -9,9 +9,10 @@ import pytest
 
 from patches.marks import PatchError
 from patches.official.code_bases import CODE_BASES, SHIMS
+from patches.official.lines import inserted
 from patches.official.patch_file import OfficialPatch, dumps, loads
 from patches.official.source import files_beside, patch_path
-from tests.unit.patches_official.trees import patch_of
+from tests.unit.patches_official.trees import contents, git, patch_of
 
 SHIPPED = [(name, False) for name in CODE_BASES] + [(name, True) for name in SHIMS]
 
@@ -42,8 +43,21 @@ def test_every_inserted_line_is_ours(baseline: str, shims: bool) -> None:
 @pytest.mark.parametrize("baseline", CODE_BASES)
 def test_what_is_put_beside_is_complete_and_of_the_checkouts_own_names_none(baseline: str) -> None:
     beside = files_beside(baseline, shims=True)
-    assert {f"epic_{baseline}.py", "epic_shims.py", "epic_common/masking.py", "epic_common/LICENSE"} <= set(beside)
+    assert {f"epic_{baseline}.py", "epic_support.py", "epic_shims.py", "epic_common/masking.py", "epic_common/LICENSE"} <= set(beside)
     assert all(name.startswith("epic_") for name in beside), "nothing where the official code may have a file"
+
+
+@pytest.mark.parametrize(("baseline", "shims"), SHIPPED)
+def test_git_puts_the_shipped_lines_where_the_command_does(baseline: str, shims: bool, tmp_path: Path) -> None:
+    files = (SHIMS if shims else CODE_BASES)[baseline].files
+    for file in files:
+        (tmp_path / file.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file.path).write_text("".join(f"{i}\n" for i in range(1, file.insertions[-1].after + 1)))
+    before = contents(tmp_path)
+    git(tmp_path, "apply", "--unidiff-zero", str(patch_path(baseline, shims=shims)))
+    assert contents(tmp_path) == {file.path: inserted(before[file.path], file.insertions) for file in files}
+    for after, lines in (insertion for file in files for insertion in file.insertions if insertion.after):
+        assert any(f"{after}\n{lines[0]}\n".encode() in data for data in contents(tmp_path).values())
 
 
 def test_reading_gives_what_was_written() -> None:

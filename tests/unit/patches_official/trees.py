@@ -60,8 +60,8 @@ def repository(root: Path, patch: OfficialPatch) -> Path:
     shutil.copy(ROOT / "LICENSE", root)
     official = root / "patches" / "official"
     (official / "support").mkdir(exist_ok=True)
-    (official / "support" / "epic_meter.py").write_text('"""Support."""\n')
-    (official / "support" / "epic_shims.py").write_text('"""Shims."""\n')
+    for name in ("epic_support", "epic_meter", "epic_shims"):
+        (official / "support" / f"{name}.py").write_text(f'"""{name}"""\n')
     (official / "meter.patch").write_text(dumps(patch))
     return root
 
