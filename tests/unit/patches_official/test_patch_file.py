@@ -43,7 +43,13 @@ def test_every_inserted_line_is_ours(baseline: str, shims: bool) -> None:
 @pytest.mark.parametrize("baseline", CODE_BASES)
 def test_what_is_put_beside_is_complete_and_of_the_checkouts_own_names_none(baseline: str) -> None:
     beside = files_beside(baseline, shims=True)
-    assert {f"epic_{baseline}.py", "epic_support.py", "epic_shims.py", "epic_common/masking.py", "epic_common/LICENSE"} <= set(beside)
+    assert {
+        f"epic_{baseline}.py",
+        "epic_support.py",
+        "epic_shims.py",
+        "epic_common/masking.py",
+        "epic_common/LICENSE",
+    } <= set(beside)
     assert all(name.startswith("epic_") for name in beside), "nothing where the official code may have a file"
 
 
