@@ -30,8 +30,7 @@ def install() -> None:
 
 def lightning_metrics() -> None:
     """``pytorch_lightning.metrics``, gone in 1.5: the same classes are in torchmetrics."""
-    import pytorch_lightning
-
+    pytorch_lightning: Any = importlib.import_module("pytorch_lightning")
     if importlib.util.find_spec("pytorch_lightning.metrics") is None:
         torchmetrics = importlib.import_module("torchmetrics")
         sys.modules["pytorch_lightning.metrics"] = torchmetrics
@@ -89,8 +88,7 @@ def transformers_optimizer() -> None:
 
 def yaml_functions() -> None:
     """The module name ``ruamel_yaml``, which pip does not install, and load and dump, gone in ruamel.yaml 0.18."""
-    from ruamel import yaml
-
+    yaml: Any = importlib.import_module("ruamel.yaml")
     if importlib.util.find_spec("ruamel_yaml") is None:
         sys.modules["ruamel_yaml"] = yaml
     if tuple(int(part) for part in yaml.__version__.split(".")[:2]) >= (0, 18):
