@@ -1,4 +1,4 @@
-"""EPIC for a checkout of the official METER, ViLT, ALBEF or X-VLM, or for a fork of it.
+"""EPIC for a checkout of the official METER or ViLT, or for a fork of it.
 
 python -m patches official check  BASELINE CHECKOUT [--fuzzy]   # the files' states; changes nothing
 python -m patches official apply  BASELINE CHECKOUT [--fuzzy] [--shims]
@@ -17,7 +17,7 @@ from pathlib import Path
 from patches.marks import PatchError
 from patches.official import neighbours
 from patches.official.checkout import Plan, plan_apply, plan_remove, states
-from patches.official.code_bases import CODE_BASES, REPOSITORIES, SHIMS
+from patches.official.code_bases import CODE_BASES, SHIMS
 from patches.official.lines import blob
 from patches.official.patch_file import FilePatch, dumps
 from patches.official.source import files_beside, hashes_path, locator, patch_path, read_patch
@@ -116,7 +116,7 @@ def main(arguments: list[str], root: Path = ROOT) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=[*COMMANDS, "write"])
-    parser.add_argument("baseline", nargs="?", choices=list(REPOSITORIES))
+    parser.add_argument("baseline", nargs="?", choices=list(CODE_BASES))
     parser.add_argument("checkout", nargs="?", type=Path, help="root of the official checkout, or of a fork")
     parser.add_argument("--fuzzy", action="store_true", help="find the places in changed files by their neighbours")
     parser.add_argument("--shims", action="store_true", help="also what official code needs with newer libraries")
