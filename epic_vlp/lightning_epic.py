@@ -142,29 +142,6 @@ class LightningEpic(Epic):
         self.metrics.reset()
         return {f"epic/{phase_of(model)}/{name}": value for name, value in metrics.items()}
 
-    def own_groups(
-        self, groups: list[dict[str, Any]], learning_rate: float, head_factor: float
-    ) -> list[dict[str, Any]]:
-        """The official groups without EPIC's parameters, then those in groups of their own.
-
-        The ITC head learns at ``learning_rate`` times ``head_factor``, that of the baseline's other heads
-        (``epic.itc_head_lr_mult`` overrides it), the generator times ``epic.generator_lr_mult``; weight decay by the
-        baseline's rule.
-        """
-        factors = {
-            self.head: self.config.itc_head_lr_mult or head_factor,
-            self.generator: self.config.generator_lr_mult,
-        }
-        epic = {id(p) for p in self.parameters()}
-        rest = [{**group, "params": [p for p in group["params"] if id(p) not in epic]} for group in groups]
-        for part, factor in factors.items():
-            members = {id(p) for p in part.parameters()}
-            for group in groups:
-                own = [p for p in group["params"] if id(p) in members]
-                if own:
-                    rest.append({**group, "params": own, "lr": learning_rate * factor})
-        return rest
-
     def unused_parameters(self) -> list[str] | None:
         """For DDP: names of those that no step gives a gradient; None where f_L is of a family that we do not know."""
         language_model = getattr(self.generator, "language_model", None)

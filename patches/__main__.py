@@ -5,6 +5,7 @@ python -m patches check  [BASELINE]    # marks well-formed, patch up to date, ap
 python -m patches write  [BASELINE]    # write patches/BASELINE.patch anew, after a change of marked lines or EPIC files
 python -m patches remove [BASELINE]    # make the tree in place vanilla
 python -m patches apply  [BASELINE]    # bring EPIC back; `git apply` and `patch -p1` read the same file
+python -m patches official ...         # EPIC for a checkout of the official code: docs/official_checkouts.md
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 
 from patches.check import problems
 from patches.marks import PatchError, blocks
+from patches.official import command as official
 from patches.tree import ROOT, is_epic_file, patch_path, present, read_tree, vanilla, write_tree
 from patches.unified import applied, difference
 
@@ -94,6 +96,9 @@ COMMANDS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command for one baseline or for all; return 0, or 1 if something is wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["official"]:
+        return official.main(arguments[1:])
     description, _, usage = (__doc__ or "").partition("\n\n")
     parser = argparse.ArgumentParser(
         prog="python -m patches",
