@@ -109,4 +109,6 @@ def test_captions_are_written_once_each(tmp_path: Path) -> None:
 def test_answers_of_lists_are_scored_already(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text('{"metrics": {"test_acc": 0.25}}')
     assert main(["answers", str(tmp_path), "--truth", "unread"]) == 0
-    assert json.loads((tmp_path / "server_scores.json").read_text()) == {"vqa_test_dev": 25.0}
+    scores = json.loads((tmp_path / "server_scores.json").read_text())
+    assert scores.keys() == {"vqa_test_dev", "protocol"} and scores["vqa_test_dev"] == 25.0
+    assert "without an evaluation server" in scores["protocol"]
