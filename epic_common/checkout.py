@@ -166,7 +166,7 @@ def build_checkout_epic(
         raise ValueError("epic.enabled needs teacher_path=CHECKPOINT, a model pre-trained without EPIC")
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(text_encoder)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # all is built on the CPU
         language_model = load_language_model(settings, text_encoder, tokenizer)
         generator = build_generator(settings, vocabulary, language_model, image_width)
         held = None

@@ -72,6 +72,21 @@ def test_the_scenes_need_nothing_of_ours() -> None:
     assert not foreign
 
 
+def test_training_in_an_official_checkout_needs_little_of_what_the_method_may_use() -> None:
+    """epic_common is copied there, into an environment that its own code base chose."""
+    known = {name: path for name, path in modules().items() if name.split(".")[0] == "epic_common"}
+    reached, open_ends = set[str](), {"epic_common.checkout"}
+    while open_ends:
+        name = open_ends.pop()
+        reached.add(name)
+        parents = {name.rsplit(".", i)[0] for i in range(1, name.count(".") + 1)}
+        open_ends |= (parents | module_imports(name, known[name], known)) - reached
+    assert len(reached) > 10 and "epic_common.language_models.fit" not in reached
+    needed = {foreign for name in reached for foreign in imported(known[name], "epic_common")}
+    needed -= {"epic_common", *sys.stdlib_module_names}
+    assert needed == {"torch", "transformers", "pydantic", "annotated_types"}
+
+
 # No circles -----------------------------------------------------------------------------------------------------
 
 

@@ -218,9 +218,9 @@ def test_the_images_of_a_step_are_encoded_no_more_often_with_epic(new: Any, name
 def test_draws_go_on_from_step_to_step_and_are_others_on_another_rank(new: Any, name: str) -> None:
     batch = FAKES[name].batch_of([7, 4, 6])
     model = new(name, generator_dropout=False).train()
-    first, second = (float(model(batch)["epic_itc_loss"]) for _ in range(2))
+    first, second = (model(batch)["epic_itc_loss"].item() for _ in range(2))
     again = new(name, generator_dropout=False).train()
-    assert float(again(batch)["epic_itc_loss"]) != second != first
+    assert again(batch)["epic_itc_loss"].item() != second != first
     other = new(name, generator_dropout=False).train()
     other.epic._begin(rank=1)
     assert not torch.equal(other.epic._stream.on(torch.device("cpu")).get_state(), again.epic.rng_state())
