@@ -15,7 +15,7 @@ from vlp.data.jsonl.convert import convert as convert_lines
 
 LAYOUTS = ("vqa", "nlvr2", "refcoco+", "vg")
 BATCH = 32
-STAGE_RATE, BOX_RATE = 1e-3, 6e-4  # of boxes: nothing before asks where a patch is, and the model finds out late
+STAGE_RATE, BOX_RATE = 1e-3, 6e-4  # of boxes, which are learnt late
 STAGE_RESULT = "model_state_epoch_latest.th"
 SECONDS = {"zero_shot": 15, "VQA": 180, "NLVR": 180, "NLVR_pretrain": 40, "Grounding": 55, "Grounding_bbox": 800}
 KARPATHY = "coco_karpathy/coco_karpathy"

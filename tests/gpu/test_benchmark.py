@@ -18,7 +18,7 @@ from tests.launch.launcher import ENVIRONMENT, ROOT
 pytestmark = ON_GPU
 # What a CPU does not need: workspaces of cuBLAS and cuDNN, and blocks of the allocator that are not filled.
 SHARE, GIB = 1.1, 0.5
-NAMES = ("meter", "vilt", "albef")
+NAMES = ("meter", "vilt", "albef", "xvlm")
 
 
 def measured(name: str, folder: Path, *arguments: str) -> dict[str, Any]:

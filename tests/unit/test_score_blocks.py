@@ -75,7 +75,7 @@ class Reranked(Meter):
     def scores(self, folder: Path | None) -> Tensor:
         blocks = ScoreBlocks(folder, self.model)
         evaluation = RerankedRetrieval(self.model, reranked.IMAGES, reranked.TEXTS, reranked.K, "val", blocks=blocks)
-        evaluation._row = lambda *arguments: self.row(evaluation, *arguments)  # type: ignore
+        evaluation._row = lambda *arguments: self.row(evaluation, *arguments)  # type: ignore[method-assign]
         evaluation.add_texts(self.ids, self.mask)
         evaluation.add_images(self.images, torch.arange(reranked.IMAGES))
         return torch.stack([evaluation.scores().image_to_text])
