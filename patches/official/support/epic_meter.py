@@ -9,13 +9,9 @@ from typing import Any
 
 import torch
 from epic_support import (
-    FirstOutputs,
     answering,
-    check_layer,
-    check_loaded,
-    check_tasks,
+    build,
     default_keys,
-    frozen_copy,
     heads_apart,
     is_on,
     load_state,
@@ -24,7 +20,7 @@ from epic_support import (
     refresh,
     save_state,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["add_groups", "add_losses", "attach", "default_keys", "load_state", "save_state"]
 
@@ -56,25 +52,11 @@ def attach(model: Any, config: dict[str, Any]) -> None:
     """
     if not is_on(config):
         return
-    from epic_common.checkout import build_checkout_epic
     from epic_common.config import EpicConfig
 
     settings = EpicConfig.from_dict(config["epic"])
     settings.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
-    check_tasks(config["loss_names"], settings.replacement)
-    check_layer(settings.saliency_layer, config["num_top_layer"])
-    sas, path = settings.replacement == "vlm", config["teacher_path"]
-
-    def new_teacher() -> nn.Module:
-        heads = {task: int(task == "mlm" and sas) for task in config["loss_names"]}
-        own = {**config, "epic": {}, "loss_names": heads, "load_path": path, "test_only": False}
-        teacher = frozen_copy(Questions, type(model), own)
-        check_loaded(teacher, path, () if sas else ("mlm_score.",))
-        return teacher
-
-    width = config["hidden_size"]
-    model.epic = build_checkout_epic(settings, config["tokenizer"], width, width, config["seed"], path, new_teacher)
-    model.epic.run_config, model.epic.images = config, FirstOutputs()
+    build(model, config, settings, Questions, config["num_top_layer"])
     model.vit_model.register_forward_hook(lambda _, given, output: model.epic.images.keep(given[0], output))
 
 

@@ -122,6 +122,36 @@ def frozen_copy(questions: type, own: type, config: dict[str, Any]) -> Any:
     return made(config)
 
 
+def build(model: Any, config: dict[str, Any], settings: Any, questions: type, layers: int, **of_teacher: Any) -> None:
+    """Give a LightningModule of METER or ViLT its ``epic``, which has the run's config and the images of a step.
+
+    Args:
+        settings: an EpicConfig.
+        questions: what EPIC asks of the frozen model, for :func:`frozen_copy`.
+        layers: how many fuse.
+        of_teacher: keys of the config that are others for the frozen model.
+
+    Raises:
+        ValueError: a key that EPIC cannot run with, or a teacher or language model that does not fit.
+    """
+    from epic_common.checkout import build_checkout_epic
+
+    check_tasks(config["loss_names"], settings.replacement)
+    check_layer(settings.saliency_layer, layers)
+    sas, path = settings.replacement == "vlm", config["teacher_path"]
+
+    def new_teacher() -> nn.Module:
+        heads = {task: int(task == "mlm" and sas) for task in config["loss_names"]}
+        own = {**config, "epic": {}, "loss_names": heads, "load_path": path, "test_only": False, **of_teacher}
+        teacher: nn.Module = frozen_copy(questions, type(model), own)
+        check_loaded(teacher, path, () if sas else ("mlm_score.",))
+        return teacher
+
+    width = config["hidden_size"]
+    model.epic = build_checkout_epic(settings, config["tokenizer"], width, width, config["seed"], path, new_teacher)
+    model.epic.run_config, model.epic.images = config, FirstOutputs()
+
+
 def check_loaded(teacher: Any, path: str, unread: tuple[str, ...]) -> None:
     """Refuse a teacher that ``path`` gave nothing, or not all that is read; ``unread`` are prefixes of the rest.
 

@@ -9,11 +9,8 @@ from typing import Any
 
 from epic_support import (
     FirstOutputs,
-    check_layer,
-    check_loaded,
-    check_tasks,
+    build,
     default_keys,
-    frozen_copy,
     is_on,
     load_state,
     log_metrics,
@@ -21,7 +18,7 @@ from epic_support import (
     refresh,
     save_state,
 )
-from torch import Tensor, nn
+from torch import Tensor
 
 __all__ = ["add_groups", "add_losses", "attach", "default_keys", "load_state", "save_state"]
 
@@ -50,26 +47,12 @@ def attach(model: Any, config: dict[str, Any]) -> None:
     """
     if not is_on(config):
         return
-    from epic_common.checkout import build_checkout_epic
     from epic_common.config import EpicConfig
 
     settings = EpicConfig.from_dict(config["epic"])
     settings.check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
-    check_tasks(config["loss_names"], settings.replacement)
-    check_layer(settings.saliency_layer, config["num_layers"])
-    sas, path = settings.replacement == "vlm", config["teacher_path"]
-
-    def new_teacher() -> nn.Module:
-        heads = {task: int(task == "mlm" and sas) for task in config["loss_names"]}
-        # All patches: the scores of a pair are fixed, also where the student draws max_image_len of them.
-        own = {**config, "epic": {}, "loss_names": heads, "load_path": path, "test_only": False, "max_image_len": -1}
-        teacher = frozen_copy(Questions, type(model), own)
-        check_loaded(teacher, path, () if sas else ("mlm_score.",))
-        return teacher
-
-    width = config["hidden_size"]
-    model.epic = build_checkout_epic(settings, config["tokenizer"], width, width, config["seed"], path, new_teacher)
-    model.epic.run_config, model.epic.images = config, FirstOutputs()
+    # All patches: the scores of a pair are fixed, also where the student draws max_image_len of them.
+    build(model, config, settings, Questions, config["num_layers"], max_image_len=-1)
     model.transformer.visual_embed = _keeping(model.transformer.visual_embed, model.epic.images)
 
 
