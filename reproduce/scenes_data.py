@@ -52,7 +52,7 @@ class Sizes:
 
 
 SIZES = {
-    "scenes": Sizes(600, 60, 100, 300, 6, 3),
+    "scenes": Sizes(600, 60, 100, 300, 3, 2),
     "smoke": Sizes(64, 24, 24, 20, 1, 1),  # that stages run; nothing is learned
 }
 
