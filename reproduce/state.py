@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.files import write_json
+from vlp.files import sha256_of_bytes, write_json
 
 FILE, LOG, LOCK = "stage.json", "stage.log", "stage.lock"
 AGAIN = 75  # a run's status after a signal, its state saved: docs/running.md
@@ -65,7 +64,7 @@ def end(folder: Path, record: Record, status: int) -> Record:
         if lacks := link_and_find(folder, record):
             record |= {"state": "failed", "lacks": lacks}
         elif record["checkpoint"]:
-            record["checkpoint_sha256"] = sha256(folder / record["checkpoint"])
+            record["checkpoint_sha256"] = sha256_of_bytes(folder / record["checkpoint"])
     write(folder, record)
     return record
 
@@ -105,15 +104,6 @@ def _newest(folder: Path, pattern: str) -> Path | None:
 def _version(path: Path) -> int:
     numbers = [part.removeprefix("version_") for part in path.parts if part.startswith("version_")]
     return int(numbers[-1]) if numbers and numbers[-1].isdecimal() else -1
-
-
-def sha256(path: Path) -> str:
-    """Of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # Who runs it ------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript
 from vlp.checkpoint.integrity import most_unpacked, refuse_endless, unreadable, whole_file
 from vlp.checkpoint.safetensors_sums import SUMS
 from vlp.checkpoint.torchscript import torchscript_tensors
+from vlp.files import sha256_of_bytes
 
 # Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
 STATE_KEYS = ("state_dict", "model")
@@ -32,11 +33,7 @@ ADDED_FILE = "epic.safetensors"
 
 def sha256_of_file(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes; of an exported folder, of its weights."""
-    digest = hashlib.sha256()
-    with open(weights_file(path), "rb") as handle:
-        while chunk := handle.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return sha256_of_bytes(weights_file(path))
 
 
 def sha256_of_tensors(state: Mapping[str, Tensor]) -> str:
