@@ -42,7 +42,7 @@ class Measure:
 RETRIEVAL = Measure("mean of TR R@1 and IR R@1, zero-shot, at the budget")
 IMAGE_HELPS = Measure("masked-token accuracy at the last step", "with the image", "text alone")
 TEXT_SUFFICES = Measure(
-    "masked-token accuracy at the last step, share of what is found with the image", "text alone", "one half"
+    "masked-token accuracy at the last step, as a share of that with the image", "text alone", "one half"
 )
 DROP_ALIKE = Measure(
     "relative drop of masked-token accuracy, mean over 10 to 100 % corrupted",
@@ -96,6 +96,7 @@ class Claim:
         name: on the command line and in the report.
         source: where the paper has it.
         says: what the paper says; of what it leaves open, why it is asked.
+        figure: "2a" or "2b" where ``reproduce figure`` measures it, without runs of the miniature.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Claim:
     source: str
     says: str
     questions: tuple[Question, ...]
+    figure: str = ""
 
     @property
     def runs(self) -> list[tuple[str, str]]:
@@ -151,6 +153,7 @@ CLAIMS: tuple[Claim, ...] = (
             Question("the image helps", IMAGE_HELPS, printed=10.0),
             Question("text alone finds most of what is found with the image", TEXT_SUFFICES, printed=37.5),
         ),
+        figure="2a",
     ),
     Claim(
         "C2",
@@ -158,6 +161,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Fig. 2b",
         "The two curves overlap.",
         (Question("both lose alike", DROP_ALIKE, printed=0.0),),
+        figure="2b",
     ),
     Claim(
         "C3",
@@ -184,7 +188,7 @@ CLAIMS: tuple[Claim, ...] = (
         "C6",
         "Generators that see the image are worse",
         "Table 5",
-        "Both generators that see the image, LM (cond.) and VLM (SAS), are worse than the language model that does not.",
+        "Both generators that see the image, LM (cond.) and VLM (SAS), are worse than the language model.",
         (
             _ablation("EPIC beats LM (cond.)", "epic", "lm_cond", "table5"),
             _ablation("EPIC beats VLM (SAS)", "epic", "vlm_sas", "table5"),

@@ -1,0 +1,160 @@
+"""The results that a report is made of: runs of one configuration each, Fig. 2's records, the calibration."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, ValidationError, create_model
+
+from reproduce.miniature.claims import BASELINES, TEXT_ONLY, VARIANTS, WITH_IMAGE
+from reproduce.miniature.results import CALIBRATION, RUNS, Run, read_runs
+from vlp.config.schema import ConfigError, Schema
+
+S = TypeVar("S", bound=Schema)
+Seeds = Mapping[int, Run]
+FIGURES = {"2a": "figure2a.json", "2b": "figure2b.json"}
+_Fields: Any = create_model(
+    "_Fields", __base__=Schema, **{name: (kind, ...) for name, kind in get_type_hints(Run).items()}
+)
+_POINT = ("step", "tr_r1", "ir_r1")
+
+
+class Tried(Schema):
+    """A vanilla run of the calibration."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    baseline: str
+    settings: dict[str, Any]
+    tr_r1: float
+    ir_r1: float
+    seconds: float
+
+
+class Calibration(Schema):
+    """calibration.json: the settings that it chose for each baseline, and the runs that it looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    chosen: dict[str, dict[str, Any]]
+    tried: list[Tried]
+    commit: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was measured.
+
+    Attributes:
+        runs: by baseline and variant, then by seed; all of a baseline have one configuration.
+        figures: content of figure2a.json and figure2b.json, by "2a" and "2b"; absent where there is none.
+        calibration: None: there is none.
+        left_out: a line for each run that is not shown, with the reason.
+    """
+
+    runs: Mapping[tuple[str, str], Seeds]
+    figures: Mapping[str, Mapping[str, Any]]
+    calibration: Calibration | None
+    left_out: tuple[str, ...]
+
+    def of(self, baseline: str, variant: str) -> Seeds:
+        """The runs of a variant by seed; empty if there is none."""
+        return self.runs.get((baseline, variant), {})
+
+    def seeds(self, baseline: str) -> list[int]:
+        """All that any variant of the baseline has."""
+        return sorted({seed for (name, _), seeds in self.runs.items() if name == baseline for seed in seeds})
+
+
+def read_results(folder: Path) -> Results:
+    """All results in ``folder``.
+
+    Of a baseline whose runs have several configurations, those of the configuration that most of them have are shown.
+
+    Raises:
+        ConfigError: a file is broken, or two say that they are the same run; names the file and what is wrong.
+    """
+    runs = read_runs(folder)
+    for run in runs:
+        _check(run, folder / RUNS / f"{run.name}.json")
+    if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
+        raise ConfigError(f"{folder / RUNS}: several files hold the run {twice[0]}: remove all but one")
+    chosen = {name: _most([run for run in runs if run.baseline == name]) for name in BASELINES}
+    shown: dict[tuple[str, str], dict[int, Run]] = {}
+    left_out = []
+    for run in runs:
+        if run.config_hash == chosen[run.baseline]:
+            shown.setdefault((run.baseline, run.variant), {})[run.seed] = run
+        else:
+            left_out.append(
+                f"{run.name}: its configuration is {run.config_hash}, that of most runs of its baseline "
+                f"{chosen[run.baseline]}"
+            )
+    figures = {name: _figure(folder / file, name) for name, file in FIGURES.items() if (folder / file).exists()}
+    return Results(shown, figures, _calibration(folder / CALIBRATION), tuple(left_out))
+
+
+def _most(runs: Sequence[Run]) -> str:
+    """The config hash of most runs; of equally many the first in order, so that the choice does not vary."""
+    counts = Counter(sorted(run.config_hash for run in runs))
+    return counts.most_common(1)[0][0] if counts else ""
+
+
+def _check(run: Run, path: Path) -> None:
+    _checked(_Fields, dataclasses.asdict(run), path)
+    for name, known in (("baseline", BASELINES), ("variant", VARIANTS)):
+        if (value := getattr(run, name)) not in known:
+            raise ConfigError(f"{path}: {name} is {value!r}; it must be one of {', '.join(known)}")
+    if not run.points or run.points[-1].get("step") != run.steps:
+        raise ConfigError(f"{path}: points must end at step {run.steps}, the budget; make the run again")
+    for i, point in enumerate(run.points):
+        if lacking := [key for key in _POINT if key not in point]:
+            raise ConfigError(f"{path}: points.{i} has no {lacking[0]}; make the run again")
+
+
+def _checked(schema: type[S], content: Mapping[str, Any], path: Path) -> S:
+    try:
+        return schema(**content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{path}: {where} is {first['input']!r:.80}: {first['msg']}; make it again") from None
+
+
+def _calibration(path: Path) -> Calibration | None:
+    return _checked(Calibration, _json(path), path) if path.exists() else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: is no JSON ({error}); make it again") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no object; make it again")
+    return content
+
+
+def _figure(path: Path, name: str) -> dict[str, Any]:
+    """Of ``reproduce figure``; its repeats have one seed each, and as many values as the curve has places."""
+    content = _json(path)
+    places = "steps" if name == "2a" else "shares"
+    try:
+        count = len(content[places])
+        for repeat in content["repeats"]:
+            for model in (WITH_IMAGE, TEXT_ONLY):
+                values = repeat[model] if name == "2a" else repeat["drop"][model]
+                if len(values) != count or not all(map(math.isfinite, values)):
+                    raise ConfigError(f"{path}: seed {repeat['seed']}: {model} must have {count} finite values")
+    except (KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: is no record of Figure {name} ({error!r}); draw the figure again") from None
+    if content["figure"] != name:
+        raise ConfigError(f"{path}: is a record of Figure {content['figure']}, not {name}")
+    return content
