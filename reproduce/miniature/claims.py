@@ -77,7 +77,7 @@ class Question:
     Attributes:
         statement: what a positive difference says.
         variant, reference: the runs that are compared, empty where runs of one variant are compared within.
-        printed: rows of the paper's tables, or a difference that its figure shows, in points.
+        printed: rows of the paper's tables, or what its figure shows, in points.
     """
 
     statement: str
@@ -85,7 +85,7 @@ class Question:
     baseline: str = ABLATED
     variant: str = ""
     reference: str = ""
-    printed: Printed | float | None = None
+    printed: Printed | str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,8 +150,8 @@ CLAIMS: tuple[Claim, ...] = (
         "Fig. 2a",
         "Masked-token accuracy is about 80 % with the image and about 70 % with the text alone.",
         (
-            Question("the image helps", IMAGE_HELPS, printed=10.0),
-            Question("text alone finds most of what is found with the image", TEXT_SUFFICES, printed=37.5),
+            Question("the image helps", IMAGE_HELPS, printed="about +10"),
+            Question("text alone finds most of what is found with the image", TEXT_SUFFICES, printed="about +37"),
         ),
         figure="2a",
     ),
@@ -160,7 +160,7 @@ CLAIMS: tuple[Claim, ...] = (
         "Both lose accuracy alike where unmasked tokens are corrupted",
         "Fig. 2b",
         "The two curves overlap.",
-        (Question("both lose alike", DROP_ALIKE, printed=0.0),),
+        (Question("both lose alike", DROP_ALIKE, printed="about 0"),),
         figure="2b",
     ),
     Claim(

@@ -31,7 +31,7 @@ class Over(NamedTuple):
 
 def over_seeds(curves: Sequence[Curve]) -> Over | None:
     """Mean and standard deviation at the steps that all the curves have; None where there is no such step."""
-    by_step = [dict(map(tuple, curve)) for curve in curves]
+    by_step = [{step: share for step, share in curve} for curve in curves]
     steps = sorted(set[float].intersection(*map(set, by_step))) if by_step else []
     return Over(steps, Band.of([[curve[step] for step in steps] for curve in by_step])) if steps else None
 

@@ -20,9 +20,8 @@ from vlp.config.schema import ConfigError, Schema
 S = TypeVar("S", bound=Schema)
 Seeds = Mapping[int, Run]
 FIGURES = {"2a": "figure2a.json", "2b": "figure2b.json"}
-_Fields: Any = create_model(
-    "_Fields", __base__=Schema, **{name: (kind, ...) for name, kind in get_type_hints(Run).items()}
-)
+_KINDS: dict[str, Any] = {name: (kind, ...) for name, kind in get_type_hints(Run).items()}
+_Fields = create_model("_Fields", __base__=Schema, **_KINDS)
 _POINT = ("step", "tr_r1", "ir_r1")
 
 

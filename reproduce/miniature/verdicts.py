@@ -30,10 +30,9 @@ def verdicts(answers: Sequence[tuple[Claim, Sequence[Answer]]]) -> Table:
 def in_paper(question: Question) -> str:
     """The nearest difference that the paper prints, to the halves of its last digit; – where it prints none."""
     printed = question.printed
-    if printed is None:
-        return "–"
-    points = printed.difference(printed_tables()) if isinstance(printed, Printed) else printed
-    return f"{points:+.2f}".replace("-", "−")
+    if isinstance(printed, Printed):
+        return f"{printed.difference(printed_tables()):+.2f}".replace("-", "−")
+    return printed or "–"
 
 
 def difference(measured: Paired) -> str:
