@@ -20,8 +20,8 @@ CANNOT_SHOW = (
     "here says nothing of photographs and of captions that people wrote.",
     "The models have a few layers and start at random. The paper's start from encoders that were pre-trained on "
     "images and on text, and are trained far longer; an effect that appears late, or wears off, is missed.",
-    "The intervals are those of seeds: of initial weights, order and draws. Data, models, and EPIC's and the "
-    "baselines' settings were chosen once; another choice may give another verdict.",
+    "The intervals are those of seeds: of initial weights, order and draws. Data, models and settings were chosen "
+    "once, and all runs of a baseline share one teacher; another choice may give another verdict.",
     "EPIC's settings are the paper's, untuned for this size. Vanilla's were chosen by calibration.",
     "Each interval has its own 95 %. Of many comparisons without a difference, one in forty comes out supported and "
     "one in forty contradicted.",
