@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -22,6 +23,7 @@ Seeds = Mapping[int, Run]
 FIGURES = {"2a": "figure2a.json", "2b": "figure2b.json"}
 _KINDS: dict[str, Any] = {name: (kind, ...) for name, kind in get_type_hints(Run).items()}
 _Fields = create_model("_Fields", __base__=Schema, **_KINDS)
+OF_VARIANT = "epic"  # the key of a run's settings that makes its variant
 _POINT = ("step", "tr_r1", "ir_r1")
 
 
@@ -52,7 +54,7 @@ class Results:
     """What was measured.
 
     Attributes:
-        runs: by baseline and variant, then by seed; all of a baseline have one configuration.
+        runs: by baseline and variant, then by seed; all of a baseline have the same settings.
         figures: content of figure2a.json and figure2b.json, by "2a" and "2b"; absent where there is none.
         calibration: None: there is none.
         left_out: a line for each run that is not shown, with the reason.
@@ -75,7 +77,8 @@ class Results:
 def read_results(folder: Path) -> Results:
     """All results in ``folder``.
 
-    Of a baseline whose runs have several configurations, those of the configuration that most of them have are shown.
+    Runs that are compared have the same settings but for EPIC's keys: of a baseline whose runs have several settings,
+    those that most of them have are shown.
 
     Raises:
         ConfigError: a file is broken, or two say that they are the same run; names the file and what is wrong.
@@ -85,25 +88,44 @@ def read_results(folder: Path) -> Results:
         _check(run, folder / RUNS / f"{run.name}.json")
     if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
         raise ConfigError(f"{folder / RUNS}: several files hold the run {twice[0]}: remove all but one")
-    chosen = {name: _most([run for run in runs if run.baseline == name]) for name in BASELINES}
+    of_baseline = _most(runs, lambda run: run.baseline, setting)
+    of_variant = _most(runs, lambda run: (run.baseline, run.variant), _own)
     shown: dict[tuple[str, str], dict[int, Run]] = {}
     left_out = []
     for run in runs:
-        if run.config_hash == chosen[run.baseline]:
-            shown.setdefault((run.baseline, run.variant), {})[run.seed] = run
-        else:
+        key = (run.baseline, run.variant)
+        if (most := of_baseline[run.baseline]) != setting(run):
             left_out.append(
-                f"{run.name}: its configuration is {run.config_hash}, that of most runs of its baseline "
-                f"{chosen[run.baseline]}"
+                f"{run.name}: its configuration is {setting(run)}, that of most runs of its baseline {most}"
             )
+        elif of_variant[key] != _own(run):
+            left_out.append(f"{run.name}: {_own(run)} are not those of most runs of its variant: {of_variant[key]}")
+        else:
+            shown.setdefault(key, {})[run.seed] = run
     figures = {name: _figure(folder / file, name) for name, file in FIGURES.items() if (folder / file).exists()}
     return Results(shown, figures, _calibration(folder / CALIBRATION), tuple(left_out))
 
 
-def _most(runs: Sequence[Run]) -> str:
-    """The config hash of most runs; of equally many the first in order, so that the choice does not vary."""
-    counts = Counter(sorted(run.config_hash for run in runs))
-    return counts.most_common(1)[0][0] if counts else ""
+def shared_settings(run: Run) -> dict[str, Any]:
+    """Its settings without those that make its variant."""
+    return {key: value for key, value in run.settings.items() if key != OF_VARIANT}
+
+
+def setting(run: Run) -> str:
+    """A short hash of what all variants of a baseline share; a run's own hash has its variant and seed in it."""
+    return hashlib.sha256(json.dumps(shared_settings(run), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _own(run: Run) -> str:
+    return f"{run.steps} steps and EPIC's keys {json.dumps(run.settings.get(OF_VARIANT), sort_keys=True)}"
+
+
+def _most(runs: Sequence[Run], group: Callable[[Run], Any], value: Callable[[Run], str]) -> dict[Any, str]:
+    """The value that most runs of a group have; of equally many the first in order."""
+    counts: dict[Any, Counter[str]] = {}
+    for run in sorted(runs, key=value):
+        counts.setdefault(group(run), Counter())[value(run)] += 1
+    return {key: each.most_common(1)[0][0] for key, each in counts.items()}
 
 
 def _check(run: Run, path: Path) -> None:

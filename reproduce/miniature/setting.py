@@ -11,7 +11,7 @@ from typing import Any
 from reproduce.miniature.claims import BASELINES, VARIANTS
 from reproduce.miniature.evidence import Paired, at_budget
 from reproduce.miniature.page import Block, Bullets, Section, Table, Text
-from reproduce.miniature.reading import Results, Seeds
+from reproduce.miniature.reading import Results, Seeds, setting, shared_settings
 from reproduce.miniature.results import CALIBRATION, Run
 from reproduce.miniature.verdicts import difference
 
@@ -56,7 +56,8 @@ def setting_section(results: Results) -> Section:
     }
     blocks: list[Block] = [
         Text(
-            "Runs that are compared have one configuration, named by its hash. Behind a commit: how many runs it made."
+            "Runs that are compared have the same settings but for EPIC's keys; the hash is that of these settings. "
+            "Behind a commit: how many runs it made."
         ),
         Table(
             ("baseline", "configuration", "commits", "runs"), [_made(name, runs[name]) for name in BASELINES], names=3
@@ -104,7 +105,7 @@ def _made(baseline: str, runs: list[Run]) -> list[str]:
         return [BASELINES[baseline], "", "", "0"]
     commits = Counter(f"{run.commit[:12]}{' with uncommitted changes' if run.dirty else ''}" for run in runs)
     words = ", ".join(f"{commit} ({count})" for commit, count in commits.items())
-    return [BASELINES[baseline], runs[0].config_hash, words, str(len(runs))]
+    return [BASELINES[baseline], setting(runs[0]), words, str(len(runs))]
 
 
 def _seeds(results: Results) -> Iterator[list[str]]:
@@ -115,7 +116,7 @@ def _seeds(results: Results) -> Iterator[list[str]]:
 
 def _settings(runs: Mapping[str, list[Run]]) -> Iterator[list[str]]:
     """A line for each key that all runs of a baseline agree on."""
-    shared = {name: _agreed([dict(_flat(run.settings)) for run in each]) for name, each in runs.items()}
+    shared = {name: _agreed([dict(_flat(shared_settings(run))) for run in each]) for name, each in runs.items()}
     for key in dict.fromkeys(key for each in shared.values() for key in each):
         yield [key, *(shared[name].get(key, "") for name in BASELINES)]
 

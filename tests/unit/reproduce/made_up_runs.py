@@ -18,10 +18,10 @@ def made_up_run(baseline: str, variant: str, seed: int, recall: float, **changes
     points = [{"step": step, "tr_r1": recall * step / 100 + 1, "ir_r1": recall * step / 100 - 1} for step in STEPS]
     values: dict[str, Any] = {
         **{"baseline": baseline, "variant": variant, "seed": seed, "steps": 100},
-        **{"config_hash": f"hash-{baseline}", "commit": "0123456789abcdef", "dirty": False},
+        **{"config_hash": f"{variant} {seed}", "commit": "0123456789abcdef", "dirty": False},
         **{
             "command": ["python", "-m", "reproduce", "miniature", "run"],
-            "settings": {"images": 8, "model": {"lr": 0.1}},
+            "settings": {"images": 8, "baseline": {"lr": 0.1}, "epic": {"name": variant}},
         },
         "points": points,
     }

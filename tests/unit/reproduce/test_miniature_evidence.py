@@ -13,7 +13,7 @@ from epic_common.config import PRESETS
 from reproduce.experiments import printed_tables
 from reproduce.miniature.claims import CLAIMS, VARIANTS, Printed
 from reproduce.miniature.evidence import Answer, answers, beside, fifths, steps_to
-from reproduce.miniature.reading import read_results
+from reproduce.miniature.reading import read_results, setting
 from tests.unit.reproduce.made_up_runs import (
     STEPS,
     complete,
@@ -125,13 +125,26 @@ def test_steps_to_a_recall() -> None:
 
 def test_runs_of_two_configurations_are_not_mixed(tmp_path: Path) -> None:
     runs = [made_up_run("meter", name, seed, 10) for name in ("vanilla", "itc_rand") for seed in range(5)]
-    runs[0] = replace(runs[0], config_hash="another")
+    runs[0] = replace(runs[0], settings={**runs[0].settings, "images": 9})
     write_all(tmp_path, runs)
     results = read_results(tmp_path)
     assert sorted(results.of("meter", "vanilla")) == [1, 2, 3, 4]
     (line,) = results.left_out
-    assert "meter_vanilla_seed0" in line and "another" in line and "hash-meter" in line
+    assert "meter_vanilla_seed0" in line and setting(runs[0]) in line and setting(runs[1]) in line
+    assert setting(runs[0]) != setting(runs[1]) == setting(runs[-1])
     assert found(tmp_path)["ITC (rand.) beats vanilla"].verdict == "not run enough"
+
+
+@pytest.mark.parametrize("steps", [200, 100])
+def test_runs_of_a_variant_have_one_length_and_the_same_keys_of_epic(tmp_path: Path, steps: int) -> None:
+    runs = [made_up_run("meter", "itc_lm", seed, 10) for seed in range(3)]
+    points = [{"step": steps, "tr_r1": 50.0, "ir_r1": 50.0}]
+    other = made_up_run("meter", "itc_lm", 3, 10, steps=steps, points=points)
+    if steps == 100:
+        other = replace(other, settings={**other.settings, "epic": {"mask_ratio": 0.9}})
+    results = read_results(write_all(tmp_path, [*runs, other]))
+    assert sorted(results.of("meter", "itc_lm")) == [0, 1, 2]
+    assert len(results.left_out) == 1 and results.left_out[0].startswith(f"meter_itc_lm_seed3: {steps} steps")
 
 
 @pytest.mark.parametrize(

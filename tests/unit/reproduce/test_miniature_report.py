@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 
 from reproduce.miniature.claims import CLAIMS
 from reproduce.miniature.page import Page, Table, Text
-from reproduce.miniature.reading import read_results
+from reproduce.miniature.reading import read_results, setting
 from reproduce.miniature.report import README_BEGIN, README_END, page_of, verdict_table, with_verdicts, write_report
 from reproduce.miniature.verdicts import HEAD
 from tests.unit.reproduce.made_up_runs import complete, made_up_run, write_all, write_everything
 
 ROOT = Path(__file__).parents[3]
+HASH = setting(made_up_run("meter", "vanilla", 0, 0))
 RESULTS = ROOT / "reproduce" / "results" / "miniature"
 
 
@@ -81,10 +82,10 @@ def test_few_pairs_are_shown_with_their_number(tmp_path: Path) -> None:
 
 
 def test_runs_of_another_configuration_are_named(two_variants: Path) -> None:
-    write_all(two_variants, [replace(made_up_run("meter", "epic", 1, 50), config_hash="older")])
+    write_all(two_variants, [replace(made_up_run("meter", "epic", 1, 50), settings={"images": 9})])
     shown = page(two_variants)
     assert shown.sections[-1].title == "Runs that are not shown"
-    assert tables(shown, "The setting")[0].lines[0][:2] == ["METER", "hash-meter"]
+    assert tables(shown, "The setting")[0].lines[0][:2] == ["METER", HASH]
     assert "meter_epic_seed1" in str(shown.sections[-1].blocks)
 
 
@@ -123,7 +124,7 @@ def test_costs_false_negatives_and_salient_mass(tmp_path: Path) -> None:
     assert ["EPIC", "5.0", "25.0", "5"] in [[*line] for line in tables(shown, "False negatives")[0].lines]
     assert ["EPIC", "42.0", "5"] in [[*line] for line in tables(shown, "Salient mass")[0].lines]
     settings = {line[0]: line[1] for line in tables(shown, "The setting")[2].lines}
-    assert settings == {"images": "8", "model.lr": "0.1"}
+    assert settings == {"images": "8", "baseline.lr": "0.1"}
 
 
 class Addresses(HTMLParser):
@@ -157,7 +158,7 @@ def test_the_report_is_written(tmp_path: Path, two_variants: Path) -> None:
     check_files(write_report(two_variants, output), output)
     for name in ("report.md", "report.html"):
         text = (output / name).read_text()
-        assert "not run enough" in text and "What a miniature cannot show" in text and "hash-meter" in text
+        assert "not run enough" in text and "What a miniature cannot show" in text and HASH in text
     assert "<td>+3.2 [+3.0, +3.4]</td>" in (output / "report.html").read_text()
 
 
