@@ -39,12 +39,20 @@ class Tried(Schema):
     seconds: float
 
 
-class Calibration(Schema):
-    """calibration.json: the settings that it chose for each baseline, and the runs that it looked at."""
+class Chosen(Schema):
+    """What calibration changed of a baseline's settings."""
 
     model_config = ConfigDict(extra="ignore")
 
-    chosen: dict[str, dict[str, Any]]
+    changes: dict[str, Any]
+
+
+class Calibration(Schema):
+    """calibration.json: what it chose for each baseline, and the runs that it looked at."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    chosen: dict[str, Chosen]
     tried: list[Tried]
     commit: str
 

@@ -138,7 +138,7 @@ def _calibration(results: Results) -> list[Block]:
     found = results.calibration
     if found is None:
         return [Text(f"Missing: {CALIBRATION}, by which vanilla's settings were chosen.", warns=True)]
-    chosen = "; ".join(f"{BASELINES.get(name, name)}: {_words(settings)}" for name, settings in found.chosen.items())
+    chosen = "; ".join(f"{BASELINES.get(name, name)}: {_words(each.changes)}" for name, each in found.chosen.items())
     says = f"Calibration (commit {found.commit[:12]}) looked at vanilla runs alone, before a run with EPIC was made."
     lines = [
         [
@@ -152,4 +152,4 @@ def _calibration(results: Results) -> list[Block]:
 
 
 def _words(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in _flat(settings))
+    return ", ".join(f"{key} {value}" for key, value in _flat(settings)) or "as they stand"

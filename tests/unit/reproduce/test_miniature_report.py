@@ -17,6 +17,7 @@ from reproduce.miniature.reading import read_results, setting
 from reproduce.miniature.report import README_BEGIN, README_END, page_of, verdict_table, with_verdicts, write_report
 from reproduce.miniature.verdicts import HEAD
 from tests.unit.reproduce.made_up_runs import complete, made_up_run, write_all, write_everything
+from vlp.files import write_json
 
 ROOT = Path(__file__).parents[3]
 HASH = setting(made_up_run("meter", "vanilla", 0, 0))
@@ -195,3 +196,22 @@ def test_the_readme_shows_the_committed_results() -> None:
     if README_BEGIN not in readme:
         pytest.skip("the README has no verdicts")
     assert with_verdicts(readme, verdict_table(RESULTS)) == readme
+
+
+def test_the_calibration_is_shown_with_what_it_tried(tmp_path: Path) -> None:
+    tried = [
+        {"baseline": "vilt", "settings": settings, "tr_r1": 5.0, "ir_r1": recall, "seconds": 60.4}
+        for settings, recall in (({}, 4.04), ({"steps": 400, "rate": 1e-3}, 21.0))
+    ]
+    chosen = {"vilt": {"changes": tried[1]["settings"], "of": "hash"}}
+    write_json(tmp_path / "calibration.json", {"chosen": chosen, "tried": tried, "commit": "0123456789abcdef"})
+    (section,) = (each for each in page(tmp_path).sections if each.title == "The setting")
+    says, table = section.blocks[-2:]
+    assert (
+        isinstance(says, Text) and "It chose ViLT: steps 400, rate 0.001." in says.text and "0123456789ab" in says.text
+    )
+    assert isinstance(table, Table)
+    assert [[*line] for line in table.lines] == [
+        ["ViLT", "as they stand", "5.0", "4.0", "60"],
+        ["ViLT", "steps 400, rate 0.001", "5.0", "21.0", "60"],
+    ]
