@@ -26,6 +26,7 @@ ARROW = [  # the launchers of METER and ViLT
     "tensorboard>=2.14",
     "matplotlib>=3.8",
     "jinja2>=3.1",
+    "scipy>=1.11",  # intervals of `reproduce miniature`
 ]
 LISTS = [  # the launchers of ALBEF
     "lightning>=2.6,<3",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,12 @@ from PIL import Image
 from vlp.files import atomic_open
 
 # Type 42 fonts stay text: what submission systems ask for. Colours that also differ in grey.
-_STYLE: Any = {
+STYLE: Any = {
     **{"pdf.fonttype": 42, "ps.fonttype": 42, "font.size": 9},
     **{"axes.spines.top": False, "axes.spines.right": False},
 }
-COLOURS = ("#1f5fa8", "#d1731f")
+COLOURS = ("#1f5fa8", "#d1731f", "#2f8f6f", "#7a3f98", "#111111", "#b03060")
+LABELS = {"with_image": "with the image", "text_only": "text alone"}  # of the models of Fig. 2
 _DPI = 90
 _SHORTEST = 320  # pixels of the shorter side of an image that is drawn, so that its patches can be told apart
 
@@ -44,7 +46,7 @@ class Band(NamedTuple):
 
 def draw_bars(image: Image.Image, tokens: Sequence[str], alpha: Sequence[float]) -> Figure:
     """Fig. 4: the image, and beside it a bar per token."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.6 + max(0.36 * len(tokens), 2.4), 2.6), layout="constrained")
         picture, bars = figure.subplots(1, 2, width_ratios=(2.6, max(0.36 * len(tokens), 2.4)))
         _show(picture, image)
@@ -57,7 +59,7 @@ def draw_bars(image: Image.Image, tokens: Sequence[str], alpha: Sequence[float])
 
 def draw_images(panels: Mapping[str, Image.Image]) -> Figure:
     """Fig. 5: images side by side, each under its title."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.6 * len(panels), 2.9), layout="constrained")
         for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
             _show(axes, image)
@@ -67,23 +69,28 @@ def draw_images(panels: Mapping[str, Image.Image]) -> Figure:
 
 def draw_bands(x: Sequence[float], bands: Mapping[str, Band], x_label: str, y_label: str) -> Figure:
     """Fig. 2: curves with their bands; all are shares, drawn in percent."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
-        for (name, band), colour in zip(bands.items(), COLOURS, strict=True):
-            low, high = (100 * (band.mean + sign * band.deviation) for sign in (-1, 1))
-            axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
-            axes.plot(x, 100 * band.mean, color=colour, label=name)
+        for (name, band), colour in zip(bands.items(), cycle(COLOURS), strict=False):
+            plot_band(axes, x, band, colour, name)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.legend(frameon=False)
     return figure
 
 
+def plot_band(axes: matplotlib.axes.Axes, x: Sequence[float], band: Band, colour: str, name: str) -> None:
+    """A curve of shares with its band, in percent."""
+    low, high = (100 * (band.mean + sign * band.deviation) for sign in (-1, 1))
+    axes.fill_between(x, low, high, color=colour, alpha=0.25, linewidth=0)
+    axes.plot(x, 100 * band.mean, color=colour, label=name)
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
     """Write ``path`` with the suffixes .pdf and .png, each atomically; the same figure gives the same bytes."""
     written = []
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         for kind in ("pdf", "png"):
             file = path.with_suffix(f".{kind}")
             with atomic_open(file) as handle:

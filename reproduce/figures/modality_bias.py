@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from reproduce.figures.drawing import Band, draw_bands, save
+from reproduce.figures.drawing import LABELS, Band, draw_bands, save
 from reproduce.figures.record import write_record
 from reproduce.figures.repeats import Repeats, train_repeats
-
-LABELS = {"with_image": "with the image", "text_only": "text alone"}
 
 
 def figure_2a(repeats: Repeats, output: Path) -> list[Path]:

@@ -12,10 +12,9 @@ from torch import Tensor
 from epic_common.analysis.corrupted_context import corrupted_context
 from epic_common.generator import LanguageModelGenerator
 from reproduce.figures.accuracy import Sentences, masked_token_accuracy
-from reproduce.figures.drawing import Band, draw_bands, save
+from reproduce.figures.drawing import LABELS, Band, draw_bands, save
 from reproduce.figures.masked_data import HeldOut, check_held_out, held_out_pairs
 from reproduce.figures.masked_models import Models, language_model, loaded_models
-from reproduce.figures.modality_bias import LABELS
 from reproduce.figures.record import file_record, write_record
 from reproduce.figures.repeats import Repeats, models_of_repeat, train_repeats
 from vlp.data.collate import Batch

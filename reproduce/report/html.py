@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -13,9 +14,9 @@ from reproduce.report.pages import Report
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def html(report: Report, folder: Path) -> str:
-    """The page, to stand in ``folder``."""
-    environment = jinja2.Environment(
+def environment(**names: Any) -> jinja2.Environment:
+    """Of the templates beside this file, which know ``names``."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -23,5 +24,11 @@ def html(report: Report, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals |= {"pages": pages, "settings": settings, "folder": folder}
-    return environment.get_template("report.html").render(report=report)
+    made.globals |= names
+    return made
+
+
+def html(report: Report, folder: Path) -> str:
+    """The page, to stand in ``folder``."""
+    template = environment(pages=pages, settings=settings, folder=folder).get_template("report.html")
+    return template.render(report=report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from reproduce.report.pages import LEGEND, TITLE, Report, described, letter, link, marks, shown
@@ -22,6 +22,11 @@ def escaped(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+def row(cells: Iterable[str]) -> str:
+    """A table's line; the cells are Markdown already."""
+    return f"| {' | '.join(cells)} |"
+
+
 def _page(report: Report, folder: Path) -> Iterator[str]:
     yield from (f"# {TITLE}", "", escaped(LEGEND))
     if report.warning:
@@ -38,11 +43,11 @@ def _table(table: Table, folder: Path) -> Iterator[str]:
     yield f"## {escaped(table.title)}{_raised(marks(table))}"
     yield from ("", escaped(f"Split: {table.split}."), "")
     columns = [f"{escaped(each.setting)}<br>{escaped(each.name)}" for each in table.columns]
-    yield _row([*table.heads, "", "", *columns])
-    yield _row([*["---"] * (len(table.heads) + 2), *["---:"] * len(columns)])
+    yield row([*table.heads, "", "", *columns])
+    yield row([*["---"] * (len(table.heads) + 2), *["---:"] * len(columns)])
     for each in shown(table):
         entries = [_entry(entry, folder) for entry in each.line.entries]
-        yield _row([*map(escaped, each.model), escaped(each.variant), each.line.what, *entries])
+        yield row([*map(escaped, each.model), escaped(each.variant), each.line.what, *entries])
     if table.notes or table.sources:
         yield ""
     yield from (f"* {_raised(letter(i))} {escaped(note)}" for i, note in enumerate(table.notes))
@@ -59,7 +64,3 @@ def _entry(entry: Entry, folder: Path) -> str:
 
 def _raised(mark: str | int) -> str:
     return f"<sup>{mark}</sup>" if mark else ""
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"

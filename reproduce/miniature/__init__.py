@@ -1,0 +1,1 @@
+"""The paper's claims in miniature: ``python -m reproduce miniature``. docs/miniature.md"""
