@@ -392,7 +392,8 @@ def test_what_cannot_be_run_is_refused_in_one_line(new: Any, files: Any, name: s
         ("EPIC is a pre-training objective", {"loss_names": {**tasks, "vqa": 1}}, {}),
         ("needs loss_names.mlm=1", {"loss_names": {**tasks, "itm": 1}}, {"replacement": "vlm"}),
         ("the nearest is epic.mask_ratio", {}, {"mask_rati": 0.3}),
-        ("has no momentum model", {}, {"teacher": "momentum"}),
+        (r"epic\.teacher='momentum' is not possible in an official checkout", {}, {"teacher": "momentum"}),
+        (r"epic\.masking='frequency' is not possible in an official checkout", {}, {"masking": "frequency"}),
     ):
         with pytest.raises(ValueError, match=message):
             new(name, keys=keys, **epic)
