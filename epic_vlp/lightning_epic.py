@@ -191,6 +191,8 @@ class LightningEpic(Epic):
             self.snapshot.load_state_dict(state["snapshot"])
         if isinstance(self.teacher, RunningAverage) and state.get("average") is not None:
             self.teacher.load_state_dict(state["average"])
+        if self.config.masking == "frequency" and state.get("token_counts") is not None:
+            self.set_token_counts(state["token_counts"])
 
     @property
     def teacher_sha256(self) -> str | None:

@@ -22,7 +22,13 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "surprise": {"masking": "surprise"},
     "frequency": {"masking": "frequency"},
 }
-EVERY = pytest.mark.parametrize("epic", TEACHERS.values(), ids=TEACHERS)
+EVERY = pytest.mark.parametrize(
+    "epic",
+    [
+        pytest.param(value, id=name, marks=[pytest.mark.slow] if "masking" in value else [])
+        for name, value in TEACHERS.items()
+    ],
+)
 
 
 def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]:

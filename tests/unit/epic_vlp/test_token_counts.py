@@ -105,6 +105,9 @@ def test_a_resumed_run_has_the_counts_of_its_checkpoint(tables: Path, tmp_path: 
     other, _ = attached(meter_run(tables))
     take_saved_counts(other, str(tmp_path / "last.ckpt"))
     assert torch.equal(other.token_counts, epic.token_counts)
+    whole, _ = attached(meter_run(tables))
+    whole.load_run_state(epic.run_state(), rank=0)
+    assert torch.equal(whole.token_counts, epic.token_counts)
     for epic_of_before in ({"epic": {}}, {}):
         torch.save(epic_of_before, tmp_path / "old.ckpt")
         another, _ = attached(meter_run(tables))

@@ -26,7 +26,11 @@ KINDS: dict[str, dict[str, Any]] = {
     "surprise": {"masking": "surprise", "on_regions": True},
     "frequency": {"masking": "frequency"},
 }
-EVERY = pytest.mark.parametrize("epic", KINDS.values(), ids=KINDS)
+RARELY = ("momentum", "frequency")  # whose parts others run, too
+EVERY = pytest.mark.parametrize(
+    "epic",
+    [pytest.param(KINDS[name], id=name, marks=[pytest.mark.slow] if name in RARELY else []) for name in KINDS],
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +63,8 @@ def test_a_step_of_either_stream_waits_for_its_guard_alone(epic: dict[str, Any],
 @pytest.mark.parametrize(
     "epic",
     [
-        *(pytest.param(KINDS[name], id=name) for name in ("on_regions", "vlm_sas", "momentum")),
-        *(pytest.param(KINDS[name], id=name, marks=pytest.mark.slow) for name in ("surprise", "frequency")),
+        *(pytest.param(KINDS[name], id=name) for name in ("on_regions", "vlm_sas")),
+        *(pytest.param(KINDS[name], id=name, marks=pytest.mark.slow) for name in ("momentum", "surprise", "frequency")),
     ],
 )
 def test_a_broken_run_goes_on_exactly_and_leaves_the_vanilla_model(
