@@ -9,15 +9,15 @@ T = TypeVar("T")
 
 
 class Blocks(Sequence[T]):
-    """``read(0)`` to ``read(count - 1)``, none of which is kept."""
+    """``read(0)`` to ``read(number - 1)``, none of which is kept."""
 
-    def __init__(self, count: int, read: Callable[[int], T]) -> None:
-        self.count, self.read = count, read
+    def __init__(self, number: int, read: Callable[[int], T]) -> None:
+        self._number, self._read = number, read
 
     def __len__(self) -> int:
-        return self.count
+        return self._number
 
-    def __getitem__(self, number: int) -> T:  # type: ignore[override]
-        if not 0 <= number < self.count:
-            raise IndexError(f"block {number} of {self.count}")
-        return self.read(number)
+    def __getitem__(self, index: int) -> T:  # type: ignore[override]
+        if not 0 <= index < self._number:
+            raise IndexError(f"block {index} of {self._number}")
+        return self._read(index)

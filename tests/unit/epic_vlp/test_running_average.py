@@ -106,7 +106,12 @@ def test_a_step_has_the_scores_of_the_average(kit: Kit) -> None:
     model, batch = student_of(kit), kit.batch_of([7, 5, 9])
     before = list(model.state_dict())
     made, corrupt = list[Any](), model.epic.corrupt
-    model.epic.corrupt = lambda *args, **options: made.append(args[2]) or corrupt(*args, **options)
+
+    def watched(*args: Any, **options: Any) -> Any:
+        made.append(args[2])
+        return corrupt(*args, **options)
+
+    model.epic.corrupt = watched
     model.eval()(batch)
     same = kit.teacher()
     same.load_state_dict({name: model.state_dict()[name] for name in same.state_dict()})

@@ -58,7 +58,7 @@ def test_of_tables_they_are_those_of_an_epoch(per_block: int, tables: Path, monk
 def test_of_lists_they_are_those_of_an_epoch(per_block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_lists, "ROWS_PER_BLOCK", per_block)
     albef_runs.write_data(tmp_path)
-    datamodule = albef_runs.built(albef_runs.config_of(tmp_path, output_dir=str(tmp_path / "run"))).run.datamodule
+    datamodule: Any = albef_runs.built(albef_runs.config_of(tmp_path, output_dir=str(tmp_path / "run"))).run.datamodule
     part = datamodule.parts["train"]
     rows = [part.dataset[i] for i in range(len(part.dataset))]
     assert counted(datamodule.token_blocks()) == in_batches([part.collate(rows)])
@@ -69,7 +69,8 @@ def test_of_streams_they_are_every_text_of_those_that_are_taken(tmp_path: Path) 
     with (tmp_path / "first.json").open("a") as lines:
         lines.write('{"image_rpath": "0.png"}\nno json\n{"image_rpath": "0.png", "caption": ["w1 w1", "w2", "."]}\n')
     run = xvlm_runs.built(xvlm_runs.config_of(tmp_path, {"masking": "frequency"})).run
-    model, datamodule = run.model, run.datamodule
+    model: Any = run.model
+    datamodule: Any = run.datamodule
     tokenizer = datamodule.tokenizer
     pairs = [xvlm_runs.words(i) for i in range(xvlm_runs.PAIRS)] + ["w1 w1", "w2"]
 
@@ -108,8 +109,9 @@ def test_a_resumed_run_has_the_counts_of_its_checkpoint(tables: Path, tmp_path: 
     whole, _ = attached(meter_run(tables))
     whole.load_run_state(epic.run_state(), rank=0)
     assert torch.equal(whole.token_counts, epic.token_counts)
-    for epic_of_before in ({"epic": {}}, {}):
-        torch.save(epic_of_before, tmp_path / "old.ckpt")
+    olds: tuple[dict[str, Any], ...] = ({"epic": {}}, {})
+    for old in olds:
+        torch.save(old, tmp_path / "old.ckpt")
         another, _ = attached(meter_run(tables))
         take_saved_counts(another, str(tmp_path / "old.ckpt"))
         assert another.token_counts is None
