@@ -31,7 +31,7 @@ class CheckoutEpic(Epic):
     known where launchers build their models, is asked at the first batch.
 
     Args:
-        teacher: what gives Eq. 8's scores; None where masking is uniform or the momentum model gives them.
+        teacher: what gives Eq. 8's scores; None where masking is not by saliency or the momentum model gives them.
         snapshot: of the student, for "VLM (SAS)".
         config, vocabulary, hidden_size, generator, seed: as for :class:`Epic`.
     """
@@ -160,8 +160,15 @@ def build_checkout_epic(
         tokenizer: the baseline's own, where it is at hand.
 
     Raises:
-        ValueError: a teacher is needed and ``teacher_path`` is empty; or the language model does not fit.
+        ValueError: a teacher is needed and ``teacher_path`` is empty; the language model does not fit; or masking wants
+            what such a training loop does not keep, a running average of the student or counts of its captions.
     """
+    for key, value, lacking in (
+        ("teacher", "momentum", "no running average of its weights: give teacher_path"),
+        ("masking", "frequency", "no counts of its captions' tokens: choose 'saliency', 'surprise' or 'uniform'"),
+    ):
+        if getattr(settings, key) == value:
+            raise ValueError(f"epic.{key}={value!r} is not possible in an official checkout, which keeps {lacking}")
     if settings.needs_teacher and not teacher_path:
         raise ValueError("epic.enabled needs teacher_path=CHECKPOINT, a model pre-trained without EPIC")
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(text_encoder)

@@ -31,16 +31,21 @@ class EpicConfig:
     enabled: bool = False
 
     # -- which tokens are masked (docs/method.md §2, steps 1-3)
-    # "saliency" (Eq. 8) or "uniform": how M is drawn
-    masking: Literal["saliency", "uniform"] = "saliency"
+    # what M is drawn by: "saliency" (Eq. 8), "uniform", "surprise" = -log p of each token under the image-blind f_L, or
+    # "frequency" = how rare it is in the run's captions
+    masking: Literal["saliency", "uniform", "surprise", "frequency"] = "saliency"
     # m = ceil(mask_ratio * len(sentence)); the paper's 0.35
     mask_ratio: Share = 0.35
     # who gives Eq. 8's q and k: "checkpoint" = a frozen pre-trained model, "momentum" = the student's running average
     teacher: Literal["checkpoint", "momentum"] = "checkpoint"
+    # of that average what stays in every step: average <- decay·average + (1 - decay)·student; ALBEF has its own
+    teacher_decay: Share = 0.995
     # fusion layer whose own q and k give Eq. 8; -2 = the penultimate
     saliency_layer: int = -2
-    # divides q·k before the softmax; 1.0 as Eq. 8 is printed, sqrt(d_h) = the attention's own scale
+    # divides q·k, surprise or rarity before the softmax; 1.0 as Eq. 8 is printed, sqrt(d_h) = the attention's own scale
     saliency_temperature: PositiveAmount = 1.0
+    # passes of f_L that give the surprise, each with another k-th part of the words masked; len(sentence) = each alone
+    surprise_passes: Annotated[int, Ge(2)] = 3
     # True: [CLS]/<s> and [SEP]/</s> count in len(sentence) and can be masked
     mask_special_tokens: bool = False
 
@@ -87,7 +92,8 @@ class EpicConfig:
     generator_lr_mult: Amount = 1.0
 
     def __post_init__(self) -> None:
-        is_lm, momentum = self.replacement == "lm", self.teacher == "momentum"
+        is_lm, momentum, surprise = self.replacement == "lm", self.teacher == "momentum", self.masking == "surprise"
+        default = {field.name: field.default for field in fields(self)}
         rules = (
             (self.image_conditioned and not is_lm, "image_conditioned=True", "replacement='lm'"),
             (
@@ -112,6 +118,22 @@ class EpicConfig:
                 "teacher='momentum'",
                 "replacement='lm' or 'uniform' (the first snapshot of 'vlm' is a checkpoint)",
             ),
+            (
+                not momentum and self.teacher_decay != default["teacher_decay"],
+                f"teacher_decay={self.teacher_decay}",
+                "teacher='momentum'",
+            ),
+            (surprise and not is_lm, "masking='surprise'", "replacement='lm' (the surprise is that of its f_L)"),
+            (
+                surprise and self.image_conditioned,
+                "masking='surprise'",
+                "image_conditioned=False (the surprise is that of a language model that does not see the image)",
+            ),
+            (
+                not surprise and self.surprise_passes != default["surprise_passes"],
+                f"surprise_passes={self.surprise_passes}",
+                "masking='surprise'",
+            ),
         )
         for broken, setting, needed in rules:
             if broken:
@@ -128,6 +150,11 @@ class EpicConfig:
         return self.masking == "saliency" and self.teacher == "checkpoint"
 
     @property
+    def scores_from_momentum(self) -> bool:
+        """Whether the student's own running average gives Eq. 8's scores."""
+        return self.masking == "saliency" and self.teacher == "momentum"
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether a run needs a pre-trained teacher: for Eq. 8, or as the first snapshot of "VLM (SAS)"."""
         return self.enabled and (self.scores_from_teacher or self.replacement == "vlm")
@@ -140,7 +167,7 @@ class EpicConfig:
         Args:
             image_encoder: the baseline encodes the image before fusion (ViLT does not).
             text_ends_with_sep: its sentences end with [SEP] (those of ALBEF and X-VLM do not).
-            momentum_model: it keeps a running average of its own weights (ALBEF).
+            momentum_model: it keeps a running average of its own weights (ALBEF), with a decay of its own.
 
         Raises:
             ValueError: naming ``epic.<field>``.
@@ -149,9 +176,9 @@ class EpicConfig:
             raise ValueError(f"epic.image_conditioned=True is not possible with {name}: it has no image encoder")
         if self.append_sep and text_ends_with_sep:
             raise ValueError(f"epic.append_sep=True is not possible with {name}: its sentences end with [SEP] already")
-        if self.teacher == "momentum" and not momentum_model:
+        if momentum_model and self.teacher_decay != type(self)().teacher_decay:
             raise ValueError(
-                f"epic.teacher='momentum' is not possible with {name}: it has no momentum model; give teacher_path"
+                f"epic.teacher_decay={self.teacher_decay} is not possible with {name}: its own key momentum says it"
             )
 
     @classmethod
@@ -202,9 +229,17 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+# Saliency without a pre-trained teacher, which the paper leaves open (docs/method.md §4).
+WITHOUT_TEACHER: dict[str, dict[str, Any]] = {
+    "momentum": {"enabled": True, "teacher": "momentum"},
+    "surprise": {"enabled": True, "masking": "surprise"},
+    "frequency": {"enabled": True, "masking": "frequency"},
+}
+
+
 def named_configs() -> dict[str, dict[str, Any]]:
-    """The variants as a launcher offers them: ``epic`` and ``epic_<preset>`` -> ``{"epic": what differs}``."""
-    variants = {name: settings for name, settings in PRESETS.items() if name != "vanilla"}
+    """The variants as a launcher offers them: ``epic`` and ``epic_<variant>`` -> ``{"epic": what differs}``."""
+    variants = {name: settings for name, settings in {**PRESETS, **WITHOUT_TEACHER}.items() if name != "vanilla"}
     return {"epic" if name == "epic" else f"epic_{name}": {"epic": settings} for name, settings in variants.items()}
 
 

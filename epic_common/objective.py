@@ -11,14 +11,18 @@ from epic_common.config import EpicConfig
 from epic_common.consistency import ConsistencyHead, itc_loss
 from epic_common.corruption import Corruption
 from epic_common.finite import zero_or_nan
-from epic_common.generator import TokenGenerator
+from epic_common.generator import LanguageModelGenerator, TokenGenerator
 from epic_common.language_models.logits import Encode
 from epic_common.masked_batch import MaskedBatch, MaskedTokenLogits
 from epic_common.masking import draw_masked, maskable_positions, num_masked
 from epic_common.metrics import EpicMetrics
 from epic_common.random_stream import RandomStream
 from epic_common.saliency import log_saliency, uniform_log_alpha
+from epic_common.unaided import rarity_scores, surprise_scores
 from epic_common.vocabulary import Vocabulary
+
+# Where the scores that masking is by are not finite: the part that is to blame.
+_GUARDS = {"saliency": "epic_teacher_guard_loss", "surprise": "epic_generator_guard_loss"}
 
 
 class Epic(nn.Module):
@@ -39,6 +43,7 @@ class Epic(nn.Module):
     """
 
     special_ids: Tensor
+    token_counts: Tensor | None
 
     def __init__(
         self,
@@ -58,6 +63,17 @@ class Epic(nn.Module):
         self.train_metrics, self.eval_metrics = EpicMetrics(), EpicMetrics()
         self._stream = RandomStream(seed, rank)
         self.register_buffer("special_ids", torch.tensor(vocabulary.special_ids), persistent=False)
+        self.register_buffer("token_counts", None, persistent=False)
+
+    def set_token_counts(self, counts: Tensor) -> None:
+        """Take how often each token stands in the run's captions, (V,) int64, for ``epic.masking="frequency"``.
+
+        Raises:
+            ValueError: they are those of another vocabulary.
+        """
+        if counts.shape != (self.vocabulary.size,):
+            raise ValueError(f"the counts are of {len(counts)} tokens, and the tokenizer has {self.vocabulary.size}")
+        self.token_counts = counts.to(self.special_ids.device)
 
     @property
     def metrics(self) -> EpicMetrics:
@@ -89,7 +105,7 @@ class Epic(nn.Module):
         Args:
             ids: (B, n) unmasked token ids.
             mask: (B, n), 1 = a real token, 0 = padding.
-            scores: (B, n), the teacher's of Eq. 8 (``saliency_scores``); None where masking is uniform.
+            scores: (B, n), the teacher's of Eq. 8 (``saliency_scores``); None where masking is not by saliency.
             image_cls: (B, d_image), the student's image [CLS] feature before fusion, for "LM (cond.)".
             snapshot_logits: the student's snapshot on these images, for "VLM (SAS)".
             count: |M| of the batch where the loader knows it (:class:`MaskCount`); by default the host waits for it.
@@ -102,7 +118,7 @@ class Epic(nn.Module):
         maskable = maskable_tokens(self.config, ids, mask, self.special_ids)
         rng = self._stream.on(ids.device) if self.training else self._stream.evaluation(ids.device)
 
-        log_alpha = self._log_alpha(scores, maskable)
+        log_alpha = self._log_alpha(ids, mask, maskable, scores, encode)
         masked = draw_masked(log_alpha, num_masked(maskable, self.config.mask_ratio), rng)
         batch = MaskedBatch(ids, mask, masked, image_cls, snapshot_logits, count, encode)
         proposal = self.generator.propose(batch, rng)
@@ -137,8 +153,9 @@ class Epic(nn.Module):
             losses["epic_gen_loss"] = self.config.generator_weight * gen
         elif self.config.replacement != "uniform":
             losses["epic_generator_guard_loss"] = corruption.generator_loss
-        if self.config.masking == "saliency":
-            losses["epic_teacher_guard_loss"] = zero_or_nan(~corruption.log_alpha.isnan().any())
+        if self.config.masking in _GUARDS:
+            guard, kept = _GUARDS[self.config.masking], zero_or_nan(~corruption.log_alpha.isnan().any())
+            losses[guard] = losses[guard] + kept if guard in losses else kept
         self.metrics.update(logits, corruption, itc, gen, salient)
         return losses
 
@@ -165,10 +182,20 @@ class Epic(nn.Module):
                     rest.append({**group, "params": own, "lr": learning_rate * factor})
         return rest
 
-    def _log_alpha(self, scores: Tensor | None, maskable: Tensor) -> Tensor:
-        if (scores is None) != (self.config.masking == "uniform"):
-            needed = "takes no" if self.config.masking == "uniform" else "needs"
-            raise ValueError(f"epic.masking={self.config.masking!r} {needed} scores of a teacher")
+    def _log_alpha(
+        self, ids: Tensor, mask: Tensor, maskable: Tensor, scores: Tensor | None, encode: Encode | None
+    ) -> Tensor:
+        masking = self.config.masking
+        if (scores is not None) != (masking == "saliency"):
+            needed = "needs" if masking == "saliency" else "takes no"
+            raise ValueError(f"epic.masking={masking!r} {needed} scores of a teacher")
+        if masking == "surprise":
+            assert isinstance(self.generator, LanguageModelGenerator)
+            scores = surprise_scores(self.generator, ids, mask, maskable, self.config.surprise_passes, encode)
+        if masking == "frequency":
+            if self.token_counts is None:
+                raise ValueError("epic.masking='frequency' needs set_token_counts() before the first batch")
+            scores = rarity_scores(self.token_counts, ids)
         if scores is None:
             return uniform_log_alpha(maskable)
         if scores.shape != maskable.shape:

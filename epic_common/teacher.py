@@ -58,6 +58,18 @@ class FrozenModel:
             raise RuntimeError("place the frozen model before inference mode: its weights would be inference tensors")
         self.module.to(device)
 
+    def fill(self, weights: Mapping[str, Tensor]) -> None:
+        """Take all weights from the student's state dict, which has EPIC's own and its heads besides.
+
+        Raises:
+            ValueError: the student lacks one of them.
+        """
+        wanted = self.module.state_dict()
+        missing = [name for name in wanted if name not in weights]
+        if missing:
+            raise ValueError(f"the student lacks {len(missing)} weights of its teacher, for example {missing[0]!r}")
+        self.module.load_state_dict({name: weights[name] for name in wanted})
+
     def on_device_of(self, batch: Any) -> VisionLanguageModel:
         """The model.
 
@@ -142,12 +154,7 @@ class SasSnapshot:
     def _fill(self, weights: Mapping[str, Tensor]) -> None:
         if isinstance(self.frozen, Teacher):
             self.frozen = FrozenModel(copy.deepcopy(self.frozen.model))
-        wanted = self.frozen.module.state_dict()
-        missing = [name for name in wanted if name not in weights]
-        if missing:
-            raise ValueError(f"the student lacks {len(missing)} weights of its teacher, for example {missing[0]!r}")
-        # The student has EPIC's own weights besides, which the snapshot has no place for.
-        self.frozen.module.load_state_dict({name: weights[name] for name in wanted})
+        self.frozen.fill(weights)
 
 
 def file_sha256(path: str | Path) -> str:

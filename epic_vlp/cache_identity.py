@@ -37,11 +37,17 @@ def identity_in_config(baseline: Baseline, config: Mapping[str, Any], settings: 
     """The part of :func:`identity` that the config says, without a look at tokenizer and teacher.
 
     Raises:
-        ValueError: the run does not ask for saliency, or its or its baseline's image views are not fixed.
+        ValueError: the run does not ask for a frozen teacher's saliency, or its or its baseline's image views are not
+            fixed.
     """
     parts = parts_of(baseline)
     if not settings.enabled or settings.masking != "saliency":
         raise ValueError(f"saliency_cache: only EPIC with epic.masking=saliency reads saliency ({parts.switch})")
+    if settings.teacher == "momentum":
+        raise ValueError(
+            "saliency_cache: with epic.teacher=momentum the teacher is another one in every step, and no score can be "
+            "kept: leave saliency_cache out"
+        )
     if parts.cached_views is None and not parts.fixed_views:
         instead = "epic.teacher=momentum is the cheap teacher here: it needs no second model"
         raise ValueError(

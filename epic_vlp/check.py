@@ -9,7 +9,7 @@ from epic_common.config import EpicConfig
 from epic_common.language_models.load import check_generator
 from epic_common.saliency_cache.reader import SaliencyCache
 from epic_vlp.cache_identity import identity_in_config
-from epic_vlp.frozen_teacher import needs_weights, teacher_config
+from epic_vlp.frozen_teacher import check_layer, needs_weights, teacher_config
 from epic_vlp.generator_access import generator_access
 from epic_vlp.parts import parts_of, settings_of
 from vlp.baseline import Baseline
@@ -42,7 +42,7 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
     """Refuse a teacher, a saliency cache or a generator that is not there or does not fit, as far as no tensor is read.
 
     Raises:
-        ValueError: a cache of another run; no ``teacher_path`` where one is needed; a teacher with too few layers,
+        ValueError: a cache of another run; no ``teacher_path`` where one is needed; too few layers; a teacher with
             shorter texts or, for "VLM (SAS)", another architecture; no masked language model in ``epic.generator``.
         HubError: the hub does not give ``epic.generator``.
         WeightsError: the teacher's file is missing, unreadable or of another model.
@@ -54,6 +54,8 @@ def check_files(baseline: Baseline, config: Mapping[str, Any], settings: EpicCon
             existing_file(config["teacher_path"])
     if needs_weights(config, settings):
         teacher_config(baseline, config, settings)
+    if settings.scores_from_momentum:
+        check_layer(settings.saliency_layer, parts_of(baseline).fusion_layers(config), "the student")
     text_encoder = parts_of(baseline).text_encoder
     with generator_access(settings, text_encoder, config[text_encoder]):
         check_generator(settings)

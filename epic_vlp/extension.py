@@ -11,6 +11,7 @@ from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
 from epic_vlp.parts import EpicParts, settings_of
+from epic_vlp.token_counts import count_tokens
 from vlp.baseline import Baseline
 
 
@@ -35,13 +36,22 @@ class EpicExtension(EpicParts):
 
 
 class EpicHooks(L.Callback):
-    """Places the frozen models, logs EPIC's metrics, and keeps in checkpoints what an exact resume needs (``epic``)."""
+    """Places the frozen models, has a running average follow the student, and logs EPIC's metrics.
+
+    Checkpoints hold what an exact resume needs (``epic``).
+    """
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         # The first batch may be one of Lightning's sanity check or test, which run in inference mode.
-        pl_module.epic.place_frozen(trainer.strategy.root_device)
+        device, processes = trainer.strategy.root_device, trainer.world_size
+        pl_module.epic.place_frozen(device)
+        count_tokens(pl_module.epic, trainer.datamodule, device, trainer.global_rank, processes)  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        pl_module.epic.follow(pl_module)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.epic.follow(pl_module)
         pl_module.epic.log_interval(pl_module)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:

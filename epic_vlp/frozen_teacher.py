@@ -76,11 +76,7 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
         **parts.as_teacher(path, config, settings),
     }
     layers = parts.fusion_layers(own)
-    if not -layers <= settings.saliency_layer < layers:
-        raise ValueError(
-            f"epic.saliency_layer={settings.saliency_layer}: the teacher {path} has {layers} fusion layers, "
-            f"{-layers} to {layers - 1}"
-        )
+    check_layer(settings.saliency_layer, layers, f"the teacher {path}")
     key = parts.longest_text
     if key and own[key] < config[key]:
         raise ValueError(f"the teacher {path} reads texts of {key}={own[key]} at most, this run has {config[key]}")
@@ -94,6 +90,16 @@ def teacher_config(baseline: Baseline, config: Mapping[str, Any], settings: Epic
             f"{differences}"
         )
     return own
+
+
+def check_layer(layer: int, layers: int, whose: str) -> None:
+    """Refuse ``epic.saliency_layer`` that counts further than there are fusion layers.
+
+    Raises:
+        ValueError: naming ``whose`` they are.
+    """
+    if not -layers <= layer < layers:
+        raise ValueError(f"epic.saliency_layer={layer}: {whose} has {layers} fusion layers, {-layers} to {layers - 1}")
 
 
 def _is_same_kind(theirs: Any, ours: Any) -> bool:

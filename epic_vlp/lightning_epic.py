@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from epic_common.objective import Epic
 from epic_common.separator import mask_with_sep
 from epic_common.teacher import FrozenModel, SaliencyTeacher, SasSnapshot
 from epic_common.vocabulary import Vocabulary
+from epic_vlp.running_average import RunningAverage
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.distributed import gathered
 from vlp.nn.packed_text import TextLayout, encode_text_states
@@ -33,8 +35,9 @@ class LightningEpic(Epic):
     token judged (:meth:`losses`); the losses are added to the baseline's own.
 
     Args:
-        teacher: what gives Eq. 8's scores where masking is by saliency: the frozen model, or a saliency cache. Like the
-            snapshot it is no ``nn.Module``, so that it is in no state dict, optimiser or DDP bucket.
+        teacher: what gives Eq. 8's scores where masking is by saliency: the frozen model, a saliency cache, or the
+            student's running average. Like the snapshot it is no ``nn.Module``, so that it is in no state dict,
+            optimiser or DDP bucket.
         snapshot: of the student, for "VLM (SAS)".
         config, vocabulary, hidden_size, generator, seed, rank: as for :class:`Epic`.
 
@@ -56,7 +59,7 @@ class LightningEpic(Epic):
         snapshot: SasSnapshot | None = None,
     ) -> None:
         super().__init__(config, vocabulary, hidden_size, generator, seed, rank)
-        if config.scores_from_teacher != (teacher is not None):
+        if config.scores_from_teacher != (teacher is not None and not isinstance(teacher, RunningAverage)):
             raise ValueError(
                 "a teacher is needed where epic.masking='saliency', and nowhere else; not with epic.teacher='momentum'"
             )
@@ -83,8 +86,21 @@ class LightningEpic(Epic):
             if isinstance(frozen, FrozenModel | SasSnapshot):  # a saliency cache has nothing to move
                 frozen.place(device)
 
+    def token_blocks(self, datamodule: Any) -> Sequence[list[list[int]]]:
+        """The captions that it takes, for their tokens to be counted: see ``RunDataModule.token_blocks``."""
+        return datamodule.token_blocks()
+
+    def follow(self, model: Any) -> None:
+        """Before the first step and after each: have the running average, where one is the teacher, follow the student.
+
+        Calling again before the next optimiser step does nothing.
+        """
+        if isinstance(self.teacher, RunningAverage):
+            self.teacher.follow(model, model.global_step)
+
     def refresh(self, model: Any) -> None:
-        """Before a step: renew the snapshot of "VLM (SAS)" if it is due; nothing in evaluation."""
+        """Before a step: renew the snapshot of "VLM (SAS)" if it is due, but not in evaluation; :meth:`follow`."""
+        self.follow(model)
         if self.snapshot is not None and model.training:
             every = self.config.sas_refresh_steps or self.steps_per_epoch(model)
             self.snapshot.maybe_refresh(model.global_step, model, every)
@@ -153,13 +169,16 @@ class LightningEpic(Epic):
         """What a resumed run needs beside the weights.
 
         Of every rank the random state and the running metrics; the step of the last log; the snapshot of "VLM (SAS)";
-        the hash of the teacher, which is in no checkpoint.
+        the running average of ``epic.teacher="momentum"``; the counts of ``epic.masking="frequency"``; the hash of the
+        teacher, which is in no checkpoint.
         """
         return {
             "rng": gathered(self.rng_state()),
             "metrics": gathered(self.train_metrics.state_dict()),
             "logged_step": self._logged_step,
             "snapshot": self.snapshot.state_dict() if self.snapshot else None,
+            "average": self.teacher.state_dict() if isinstance(self.teacher, RunningAverage) else None,
+            "token_counts": None if self.token_counts is None else self.token_counts.cpu(),
             "teacher_sha256": self.teacher_sha256,
         }
 
@@ -170,6 +189,10 @@ class LightningEpic(Epic):
         self._logged_step = state["logged_step"]
         if self.snapshot is not None and state["snapshot"] is not None:
             self.snapshot.load_state_dict(state["snapshot"])
+        if isinstance(self.teacher, RunningAverage) and state.get("average") is not None:
+            self.teacher.load_state_dict(state["average"])
+        if self.config.masking == "frequency" and state.get("token_counts") is not None:
+            self.set_token_counts(state["token_counts"])
 
     @property
     def teacher_sha256(self) -> str | None:

@@ -20,7 +20,7 @@ class EpicPlan:
     def __init__(self, epic: LightningEpic, config: Config, of_teacher: TeacherPlan | None) -> None:
         self.count = MaskCount(epic.config, epic.vocabulary)
         self.cached = epic.teacher if isinstance(epic.teacher, CachedTeacher) else None
-        loads_teacher = self.cached is None and epic.config.needs_teacher
+        loads_teacher = self.cached is None and (epic.teacher is not None or epic.snapshot is not None)
         self.config, self.of_teacher = config, of_teacher if loads_teacher else None
 
     def __call__(self, batch: Batch) -> Batch:

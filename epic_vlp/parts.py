@@ -34,7 +34,7 @@ class EpicParts:
         longest_text: the config key that says how long a text may be; None = the text encoder alone decides.
         image_encoder: whether the baseline encodes the image before fusion.
         text_ends_with_sep: whether its sentences end with [SEP] (</s>).
-        momentum_model: whether it has a momentum model that can be the teacher.
+        momentum_model: whether it has a momentum model of its own, which is then that of ``epic.teacher="momentum"``.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
         cached_views: what of a config a cached score depends on beside teacher and tokenizer; it refuses a config with
             views that are drawn. None = that of Arrow tables and their ``fixed_views``.

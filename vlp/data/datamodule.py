@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,13 @@ class RunDataModule(L.LightningDataModule):
 
         Every process calls it before the run. Data modules that know the folder write it when they prepare their data.
         """
+
+    def token_blocks(self) -> Sequence[list[list[int]]]:
+        """Every caption of the training set once, as the token ids of its sentence, without padding.
+
+        In blocks, each read when it is asked for; their number and order are the same on every process.
+        """
+        raise NotImplementedError
 
     def new_train_sampler(self, processes: int, rank: int) -> ResumableDistributedSampler:
         """The sampler of the training set for process ``rank`` of ``processes``, at its start."""

@@ -17,7 +17,11 @@ def momentum_copy(module: nn.Module) -> nn.Module:
 @torch.no_grad()
 def follow(pairs: Iterable[tuple[nn.Module, nn.Module]], momentum: float) -> None:
     """m <- momentum · m + (1 - momentum) · p of every parameter, for pairs (trained module, its copy)."""
-    trained, copies = parameters_of(pairs)
+    mix(*parameters_of(pairs), momentum)
+
+
+def mix(trained: list[Tensor], copies: list[Tensor], momentum: float) -> None:
+    """m <- momentum · m + (1 - momentum) · p, in place, for tensors without gradient."""
     torch._foreach_mul_(copies, momentum)
     torch._foreach_add_(copies, trained, alpha=1 - momentum)
 

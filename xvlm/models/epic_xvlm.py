@@ -10,7 +10,7 @@ Source: docs/official/xvlm.md §10.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from epic_vlp.extension import EpicExtension
 from epic_vlp.fusion_teacher import FusionTeacher, as_teacher, check_run, fusion_layers
 from epic_vlp.lightning_epic import LightningEpic
 from vlp.checkpoint.layout import State
+from vlp.data.jsonl.mixed import IMAGES
 from vlp.nn.fusion_bert import FusionMaskedLM
 from vlp.nn.fusion_passes import FusionPass
 from vlp.nn.padding import PaddedLayout, Queries, spread
@@ -63,7 +64,11 @@ class XvlmEpic(LightningEpic):
         return [*super().collators(datamodule), *([regions] if regions is not None else [])]
 
     def identify(self, datamodule: Any) -> None:
-        datamodule.sources["images"].read.identify = True
+        datamodule.sources[IMAGES].read.identify = True
+
+    def token_blocks(self, datamodule: Any) -> Sequence[list[list[int]]]:
+        """Those of images, and by choice of regions."""
+        return datamodule.token_blocks(None if self.config.on_regions else [IMAGES])
 
     def passes(self, model: XVLM, batch: dict[str, Any], layout: PaddedLayout, seen: Shown) -> list[FusionPass]:
         """The corrupted sentences with what they are true of, whose states X-VLM's own objectives share."""

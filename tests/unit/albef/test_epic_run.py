@@ -19,13 +19,21 @@ TEACHERS: dict[str, dict[str, Any]] = {
     "momentum": {"teacher": "momentum"},
     "vlm_sas": {"replacement": "vlm", "sas_refresh_steps": 2},
     "lm_cond": {"image_conditioned": True},
+    "surprise": {"masking": "surprise"},
+    "frequency": {"masking": "frequency"},
 }
-EVERY = pytest.mark.parametrize("epic", TEACHERS.values(), ids=TEACHERS)
+EVERY = pytest.mark.parametrize(
+    "epic",
+    [
+        pytest.param(value, id=name, marks=[pytest.mark.slow] if "masking" in value else [])
+        for name, value in TEACHERS.items()
+    ],
+)
 
 
 def run_of(folder: Path, epic: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    teacher = "" if epic.get("teacher") == "momentum" else saved_teacher(folder)
-    return config_of(folder, epic, teacher_path=teacher, **changes)
+    needed = epic.get("teacher") != "momentum" and "masking" not in epic
+    return config_of(folder, epic, teacher_path=saved_teacher(folder) if needed else "", **changes)
 
 
 @EVERY

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig, RegionEpicConfig
+from epic_common.config import PAPER_NAMES, PRESETS, WITHOUT_TEACHER, EpicConfig, RegionEpicConfig
 
 
 def test_the_defaults_are_the_papers_values_switched_off() -> None:
@@ -126,6 +126,7 @@ def test_who_needs_a_teacher() -> None:
     ("changes", "message"),
     [
         ({"masking": "uniform"}, r"epic\.teacher='momentum' needs epic\.masking='saliency'"),
+        ({"masking": "surprise"}, r"epic\.teacher='momentum' needs epic\.masking='saliency'"),
         ({"replacement": "vlm"}, r"epic\.teacher='momentum' needs epic\.replacement='lm' or 'uniform'"),
     ],
 )
@@ -134,8 +135,36 @@ def test_the_momentum_teacher_gives_scores_and_no_snapshot(changes: dict[str, An
         EpicConfig.from_dict({"teacher": "momentum", **changes})
 
 
+@pytest.mark.parametrize("name", WITHOUT_TEACHER)
+def test_saliency_without_a_teacher_is_apart_from_the_papers_variants(name: str) -> None:
+    config = EpicConfig.from_dict(WITHOUT_TEACHER[name])
+    assert name not in PRESETS and config.enabled and not config.needs_teacher
+    own = "teacher" if name == "momentum" else "masking"
+    papers = EpicConfig(enabled=True).to_dict()
+    assert {key for key, value in config.to_dict().items() if value != papers[key]} == {own}
+    assert getattr(config, own) == name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"masking": "surprise", "replacement": "uniform"}, r"epic\.masking='surprise' needs epic\.replacement='lm'"),
+        ({"masking": "surprise", "replacement": "vlm"}, r"epic\.masking='surprise' needs epic\.replacement='lm'"),
+        ({"masking": "surprise", "image_conditioned": True}, r"'surprise' needs epic\.image_conditioned=False"),
+        ({"surprise_passes": 4}, r"epic\.surprise_passes=4 needs epic\.masking='surprise'"),
+        ({"masking": "surprise", "surprise_passes": 1}, r"epic\.surprise_passes is 1"),
+        ({"teacher_decay": 0.9}, r"epic\.teacher_decay=0\.9 needs epic\.teacher='momentum'"),
+        ({"teacher": "momentum", "teacher_decay": 1.5}, r"epic\.teacher_decay is 1\.5"),
+    ],
+)
+def test_what_masks_without_a_teacher_has_what_it_needs(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        EpicConfig.from_dict(settings)
+
+
 def test_a_config_of_before_the_momentum_teacher_means_the_checkpoint() -> None:
-    saved = {name: value for name, value in EpicConfig(enabled=True).to_dict().items() if name != "teacher"}
+    new = ("teacher", "teacher_decay", "surprise_passes")
+    saved = {name: value for name, value in EpicConfig(enabled=True).to_dict().items() if name not in new}
     assert EpicConfig.from_dict(saved) == EpicConfig(enabled=True)
 
 
@@ -144,12 +173,12 @@ def test_a_baseline_without_the_part_refuses() -> None:
         EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
     with pytest.raises(ValueError, match=r"epic\.append_sep=True is not possible with METER: its sentences end with"):
         EpicConfig(append_sep=True).check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
-    momentum = EpicConfig(teacher="momentum")
-    with pytest.raises(
-        ValueError, match=r"epic\.teacher='momentum' is not possible with METER: it has no momentum model"
-    ):
-        momentum.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
-    momentum.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True)
+    slow = EpicConfig(teacher="momentum", teacher_decay=0.9)
+    slow.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    albef: dict[str, Any] = {"image_encoder": True, "text_ends_with_sep": False, "momentum_model": True}
+    EpicConfig(teacher="momentum").check_baseline("ALBEF", **albef)
+    with pytest.raises(ValueError, match=r"epic\.teacher_decay=0\.9 is not possible with ALBEF: its own key momentum"):
+        slow.check_baseline("ALBEF", **albef)
     both = EpicConfig(image_conditioned=True, append_sep=True)
     both.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False)
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from epic_common.config import PRESETS, EpicConfig
+from epic_common.config import PRESETS, WITHOUT_TEACHER, EpicConfig
 from epic_common.saliency import saliency_scores
 from epic_common.teacher import SasSnapshot, Teacher
 from meter.modules.epic_meter import MeterTeacher
@@ -83,7 +83,7 @@ FAKES = {
 }
 every = pytest.mark.parametrize("name", ["meter", "vilt"])  # a Swin differs in its query and its image feature alone
 VARIANTS = [
-    *((name, preset) for name in ("meter", "vilt") for preset in PRESETS if preset != "vanilla"),
+    *((name, preset) for name in ("meter", "vilt") for preset in [*PRESETS, "surprise"] if preset != "vanilla"),
     *(("meter_swin", preset) for preset in ("epic", "lm_cond")),
 ]
 VARIANTS.remove(("vilt", "lm_cond"))  # it encodes no image before the text joins it
@@ -114,7 +114,8 @@ def new(files: Callable[[str], Path]) -> Callable[..., Any]:
     def build(name: str, preset: str = "epic", keys: dict[str, Any] | None = None, **epic: Any) -> Any:
         fake, folder = FAKES[name], files(name)
         text = str(folder / "text")
-        settings = {**PRESETS[preset], **({"generator": text} if preset == "lm_trained" else {}), **epic}
+        variant = {**PRESETS, **WITHOUT_TEACHER}[preset]
+        settings = {**variant, **({"generator": text} if preset == "lm_trained" else {}), **epic}
         paths = {"load_path": str(folder / "student.ckpt"), "teacher_path": str(folder / "teacher.ckpt")}
         own_keys = {"epic": {**fake.support.default_keys(), **settings}, "tokenizer": text, **paths, **(keys or {})}
         return fake.model({**fake.config_of(), **own_keys})
@@ -392,7 +393,8 @@ def test_what_cannot_be_run_is_refused_in_one_line(new: Any, files: Any, name: s
         ("EPIC is a pre-training objective", {"loss_names": {**tasks, "vqa": 1}}, {}),
         ("needs loss_names.mlm=1", {"loss_names": {**tasks, "itm": 1}}, {"replacement": "vlm"}),
         ("the nearest is epic.mask_ratio", {}, {"mask_rati": 0.3}),
-        ("has no momentum model", {}, {"teacher": "momentum"}),
+        (r"epic\.teacher='momentum' is not possible in an official checkout", {}, {"teacher": "momentum"}),
+        (r"epic\.masking='frequency' is not possible in an official checkout", {}, {"masking": "frequency"}),
     ):
         with pytest.raises(ValueError, match=message):
             new(name, keys=keys, **epic)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from epic_common.config import PRESETS, EpicConfig
+from epic_common.config import PRESETS, WITHOUT_TEACHER, EpicConfig
 from tests.unit.configs import resolve
 from vlp.config.schema import ConfigError, check, defaults
 from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
@@ -39,10 +39,11 @@ def test_the_16m_setting_adds_cc12m(case: Case) -> None:
     assert config["datasets"] == ["coco", "vg", "sbu", "gcc", "cc12m"]
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_variant_of_the_paper_is_a_named_config(name: str, case: Case) -> None:
+@pytest.mark.parametrize("name", [*PRESETS, *WITHOUT_TEACHER])
+def test_every_variant_is_a_named_config(name: str, case: Case) -> None:
     named = [] if name == "vanilla" else ["epic" if name == "epic" else f"epic_{name}"]
-    assert EpicConfig.from_dict(case.resolved(*named)["epic"]) == EpicConfig.from_dict(PRESETS[name])
+    settings = {**PRESETS, **WITHOUT_TEACHER}[name]
+    assert EpicConfig.from_dict(case.resolved(*named)["epic"]) == EpicConfig.from_dict(settings)
 
 
 def test_one_field_of_epic_can_be_updated_alone(case: Case) -> None:

@@ -124,8 +124,8 @@ def test_what_is_wrong_is_named(text: Path) -> None:
     path = saved(text)
     refused(r"teacher_path must be given: the checkpoint of an X-VLM pre-trained without EPIC", run_of(text))
     refused(
-        r"epic\.teacher='momentum' is not possible with X-VLM: it has no momentum model; give teacher_path",
-        run_of(text, {"teacher": "momentum"}),
+        r"epic\.saliency_layer=3: the student has 3 fusion layers, -3 to 2",
+        run_of(text, {"teacher": "momentum", "saliency_layer": 3}),
     )
     refused(
         r"epic\.saliency_layer=3: the teacher \S+ has 3 fusion layers, -3 to 2",

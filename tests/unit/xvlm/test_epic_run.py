@@ -22,8 +22,15 @@ KINDS: dict[str, dict[str, Any]] = {
     "on_regions": {"on_regions": True},
     "vlm_sas": {"replacement": "vlm", "sas_refresh_steps": 2},
     "lm_cond": {"image_conditioned": True, "on_regions": True},
+    "momentum": {"teacher": "momentum", "teacher_decay": 0.5},
+    "surprise": {"masking": "surprise", "on_regions": True},
+    "frequency": {"masking": "frequency"},
 }
-EVERY = pytest.mark.parametrize("epic", KINDS.values(), ids=KINDS)
+RARELY = ("momentum", "frequency")  # whose parts others run, too
+EVERY = pytest.mark.parametrize(
+    "epic",
+    [pytest.param(KINDS[name], id=name, marks=[pytest.mark.slow] if name in RARELY else []) for name in KINDS],
+)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +60,17 @@ def test_a_step_of_either_stream_waits_for_its_guard_alone(epic: dict[str, Any],
     assert waits.of_batches[counted] == [Counter(_local_scalar_dense=1)] * (steps - 1 - started)
 
 
-@pytest.mark.parametrize("epic", [KINDS["on_regions"], KINDS["vlm_sas"]], ids=["on_regions", "vlm_sas"])
+@pytest.mark.parametrize(
+    "epic",
+    [
+        *(pytest.param(KINDS[name], id=name) for name in ("on_regions", "vlm_sas")),
+        *(pytest.param(KINDS[name], id=name, marks=pytest.mark.slow) for name in ("momentum", "surprise", "frequency")),
+    ],
+)
 def test_a_broken_run_goes_on_exactly_and_leaves_the_vanilla_model(
     epic: dict[str, Any], folder: Path, tmp_path: Path
 ) -> None:
-    """Weights, draws, snapshot and running metrics; also between the regions and the images of an iteration."""
+    """Weights, draws, snapshot, average and running metrics; also between an iteration's regions and its images."""
     end, states = STEPS + 3, []
     for name, stops in (("whole", [end]), ("broken", [4, 5, end])):
         for stop in stops:

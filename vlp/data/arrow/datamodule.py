@@ -5,7 +5,7 @@ Source: docs/official/meter.md §3.8, docs/official/vilt.md §3.9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -20,15 +20,18 @@ from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import SPECS, DatasetSpec, Split, get_spec
 from vlp.data.arrow.task_datasets import VqaDataset
+from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch, Collator, Plan
 from vlp.data.datamodule import RunDataModule
 from vlp.data.masking import MlmMasker
 from vlp.data.published import REPORT
 from vlp.data.samplers import ResumableDistributedSampler
-from vlp.data.tokenizers import load_tokenizer
+from vlp.data.tokenizers import encode, load_tokenizer
 from vlp.data.transforms import build_transform
 from vlp.data.worker_signals import ignore_in_worker
 from vlp.files import write_json
+
+TEXTS_PER_BLOCK = 1024
 
 
 class ArrowDataModule(RunDataModule):
@@ -74,6 +77,22 @@ class ArrowDataModule(RunDataModule):
             if len(dataset)  # type: ignore[arg-type]
         ]
         write_json(folder / REPORT, {"tables": entries})
+
+    def token_blocks(self) -> Sequence[list[list[int]]]:
+        mixed = self.sets["train"] if "train" in self.sets else self._mixed("train")
+        tables = [dataset.tables for dataset in mixed.datasets]  # type: ignore[attr-defined]
+        places = [
+            (each, range(start, min(start + TEXTS_PER_BLOCK, each.num_texts)))
+            for each in tables
+            for start in range(0, each.num_texts, TEXTS_PER_BLOCK)
+        ]
+
+        def read(number: int) -> list[list[int]]:
+            each, numbers = places[number]
+            encoded = encode(self.tokenizer, [each.text(i) for i in numbers], self.config["max_text_len"])
+            return [ids[: sum(mask)] for ids, mask in zip(encoded.ids, encoded.masks, strict=True)]
+
+        return Blocks(len(places), read)
 
     def dataset(
         self, key: str | DatasetSpec, split: Split, image_only: bool = False, false_draws: bool = True

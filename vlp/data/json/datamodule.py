@@ -5,7 +5,7 @@ Source: docs/official/albef.md §3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -13,15 +13,18 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from vlp.data.blocks import Blocks
 from vlp.data.datamodule import RunDataModule
 from vlp.data.errors import DataError
 from vlp.data.json.collate import Batch, JsonCollator
 from vlp.data.json.coverage import store_coverage
 from vlp.data.json.dataset import JsonDataset
+from vlp.data.json.text import encode_cls
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.worker_signals import ignore_in_worker
 
 TRAIN = "train"
+ROWS_PER_BLOCK = 1024
 
 
 class Part(NamedTuple):
@@ -69,6 +72,19 @@ class JsonDataModule(RunDataModule):
     def prepare_data(self) -> None:
         """Lightning calls it in one process, before a run: leave in its folder how many images are there."""
         store_coverage(self.sets, Path(self.config["output_dir"]))
+
+    def token_blocks(self) -> Sequence[list[list[int]]]:
+        part = self.parts[TRAIN]
+        rows = len(part.dataset)
+
+        def read(number: int) -> list[list[int]]:
+            numbers = range(number * ROWS_PER_BLOCK, min((number + 1) * ROWS_PER_BLOCK, rows))
+            texts = [text for i in numbers for text in part.dataset.captions(part.dataset.rows[i])]
+            encoded = encode_cls(self.tokenizer, texts, part.collate.max_length)
+            pairs = zip(encoded.ids.tolist(), encoded.masks.tolist(), strict=True)
+            return [ids[: sum(mask)] for ids, mask in pairs]
+
+        return Blocks(-(-rows // ROWS_PER_BLOCK), read)
 
     def train_dataloader(self) -> DataLoader[Any]:
         """The training batches; a smaller last one is left out.

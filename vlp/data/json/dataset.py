@@ -110,6 +110,10 @@ class JsonDataset(Dataset[Sample]):
         """Make the draws those of ``epoch``."""
         self._epoch.fill_(epoch)
 
+    def captions(self, row: Row) -> list[str]:
+        """Every text of a row, as samples have it, in a data set of image-text pairs."""
+        raise NotImplementedError
+
     def names(self, row: Row) -> list[str]:
         """The image files of a row."""
         return [row["image"]]

@@ -42,6 +42,10 @@ class PretrainDataset(JsonDataset):
         caption = row["caption"]
         return {"text": pre_caption(caption if isinstance(caption, str) else rng.choice(caption))}
 
+    def captions(self, row: Row) -> list[str]:
+        caption = row["caption"]
+        return [pre_caption(each) for each in ([caption] if isinstance(caption, str) else caption)]
+
 
 class RetrievalTrainDataset(JsonDataset):
     """Image-text pairs with ``text`` and ``image_id``, the number of the image by first appearance."""

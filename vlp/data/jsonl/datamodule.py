@@ -6,18 +6,21 @@ Source: docs/official/xvlm.md §3.11, §5.6.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
+from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch
 from vlp.data.datamodule import RunDataModule
 from vlp.data.jsonl.batches import Reader, RowBatches
 from vlp.data.jsonl.coverage import coverage_of
 from vlp.data.jsonl.lanes import Position
-from vlp.data.jsonl.lines import JsonLines
+from vlp.data.jsonl.lines import JsonLines, Line
 from vlp.data.jsonl.mixed import REGIONS, MixedLoader, Stream, steps_of_epoch
+from vlp.data.jsonl.rows import RowError, parsed
 from vlp.data.published import REPORT
 from vlp.distributed import gathered
 from vlp.files import write_json
@@ -99,6 +102,20 @@ class StreamDataModule(RunDataModule):
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""
         return steps_of_epoch(self.config["train_dataset_size"], self.batch_size, processes)
+
+    def token_blocks(self, streams: Sequence[str] | None = None) -> Sequence[list[list[int]]]:
+        """As :meth:`RunDataModule.token_blocks`: of ``streams``, by default of all.
+
+        What cannot be read as a row or a text is left out, as in training.
+        """
+        sources = [source for name, source in self.sources.items() if streams is None or name in streams]
+        places = [(source, chunk) for source in sources for chunk in range(source.lines.chunks)]
+
+        def read(number: int) -> list[list[int]]:
+            source, chunk = places[number]
+            return [ids for line in source.lines.read(chunk) for ids in _token_ids(source.read, line)]
+
+        return Blocks(len(places), read)
 
     def train_dataloader(self) -> MixedLoader:
         """The one training loader, at the position that the run goes on from."""
@@ -185,3 +202,13 @@ class StreamDataModule(RunDataModule):
             streams[name] = Stream(batches, source.workers, self._on_gpu())
         at = {} if state is None else {"epoch": state["epoch"], "done": state["done"]}
         return MixedLoader(streams, self.steps(processes), self.config["seed"], self.iter_perc, **at)
+
+
+def _token_ids(reader: Any, line: Line) -> list[list[int]]:
+    """The sentences of a line's texts."""
+    found = []
+    with suppress(RowError):
+        for caption in reader.captions(parsed(line)):
+            with suppress(RowError):
+                found.append(reader.texts.encode(caption)[1])
+    return found

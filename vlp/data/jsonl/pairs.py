@@ -15,7 +15,7 @@ from vlp.data.images import decode_image
 from vlp.data.json.collate import stack
 from vlp.data.json.fields import Row
 from vlp.data.json.transforms import ImageTransform
-from vlp.data.jsonl.rows import RowImages, field, one_text
+from vlp.data.jsonl.rows import RowImages, every_text, field, one_text
 from vlp.data.jsonl.texts import TextReader, text_batch
 
 Sample = dict[str, Any]
@@ -48,6 +48,14 @@ class PairReader:
         if self.identify:
             sample |= {"file_digest": hashlib.blake2b(content, digest_size=16).hexdigest(), "origin": where}
         return sample
+
+    def captions(self, row: Row) -> list[str]:
+        """Every text of a row.
+
+        Raises:
+            RowError: it has none.
+        """
+        return every_text(field(row, self.caption_key, f"{self.block}.caption_key"), self.caption_key)
 
 
 class PairCollator:

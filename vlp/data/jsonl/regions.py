@@ -13,7 +13,7 @@ from vlp.data.boxes import Box, BoxError, View, crop_around, names_a_side
 from vlp.data.draws import SampleKey
 from vlp.data.json.fields import Row, kind_of
 from vlp.data.json.transforms import BoxTransform
-from vlp.data.jsonl.rows import RowError, RowImages, field, one_text
+from vlp.data.jsonl.rows import RowError, RowImages, every_text, field, one_text
 from vlp.data.jsonl.texts import RowText, TextReader
 
 Sample = dict[str, Any]
@@ -77,6 +77,18 @@ class RegionReader:
         if not regions:
             raise RowError("has no element with a text")
         return {"image": pixels, "regions": regions, "_key": key}
+
+    def captions(self, row: Row) -> list[str]:
+        """Every text of a row: of the whole image and of its elements; an element's attributes are texts of their own.
+
+        Raises:
+            RowError: it has no elements, or a text is none.
+        """
+        texts = [*every_text(row[self.caption_key], self.caption_key)] if self.caption_key in row else []
+        for element in _elements(row):
+            for name in (self.caption_key, "attributes"):
+                texts += every_text(element[name], name) if element.get(name) else []
+        return texts
 
     def view(self, row: Row, elements: list[Row], size: tuple[int, int], rng: random.Random) -> View:
         """Draw the part of an image of ``size`` (width, height).

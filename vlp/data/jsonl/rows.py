@@ -69,6 +69,17 @@ def one_text(value: str | Sequence[str], rng: random.Random, name: str = "captio
     return value if isinstance(value, str) else rng.choice(value)
 
 
+def every_text(value: Any, name: str = "caption") -> list[str]:
+    """A text, or several: all of them.
+
+    Raises:
+        RowError: it is neither.
+    """
+    if wrong := text_or_texts(value):
+        raise RowError(f"{name!r} {wrong}")
+    return [value] if isinstance(value, str) else list(value)
+
+
 class RowImages:
     """The images of rows: base64 of an image file, or its path.
 
