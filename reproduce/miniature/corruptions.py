@@ -23,6 +23,8 @@ from scenes.readings import caption_of, read_truth, scene_of
 from vlp.baseline import Config, get_baseline
 from vlp.checkpoint.loading import load_into
 from vlp.checkpoint.weights import WeightsError, read_checkpoint
+from vlp.data.errors import DataError
+from vlp.data.images import ImageError
 from vlp.data.masking import IGNORED
 
 Batch = dict[str, Any]
@@ -67,7 +69,7 @@ def corruptions(
 
     Raises:
         ValueError, WeightsError, HubError: configuration, checkpoint, teacher or language model do not serve.
-        FileNotFoundError, ValueError: nor does the truth.
+        OSError, ValueError, DataError: nor does the truth, or an image.
     """
     description = get_baseline(baseline)
     config = config_of(description, checkpoint, None, changes, trains=False)
@@ -130,8 +132,12 @@ def _corrupted(
         some = rows[start : start + TOGETHER]
         samples = []
         for record, caption in some:
-            image = reader.decoded(image_file(root, record).read_bytes())
-            samples.append(({**reader.shown(image), **reader.read(caption["raw"])}, caption["raw"]))
+            path = image_file(root, record)
+            try:
+                shown = reader.shown(reader.decoded(path.read_bytes()))
+            except ImageError as error:
+                raise DataError(f"{path}: {error}") from error
+            samples.append(({**shown, **reader.read(caption["raw"])}, caption["raw"]))
         read = reader.together(samples)
         batch = move_data_to_device(_with_masked_word(read.batch), model.device)
         corruption = corruption_of_step(model, batch, _STEPS.get(baseline, lambda model, batch: model(batch)))

@@ -54,13 +54,16 @@ def language_model_in(scenes: Path, family: str) -> Path:
 
 
 def tiny_checkpoint(name: str, scenes: Path, *epic: str, seed: int = 0) -> Path:
-    """The checkpoint of a tiny model of random weights; ``epic`` are its items ``epic.<field>=value``, none: vanilla."""
+    """The checkpoint of a tiny model of random weights; ``epic`` are items of its command line, none: vanilla."""
     baseline, path = get_baseline(name), scenes / f"{name}_{len(list(scenes.glob('*.ckpt')))}.ckpt"
     folder = language_model_in(scenes, baseline.text_family)
     size = len(load_tokenizer(folder))
     if isinstance(baseline, SacredBaseline):
         small = ["hidden_size=32", "num_heads=2"] if name == "meter" else []
-        items, file = [*baseline.pretraining, *baseline.small, *small, f"tokenizer={folder}", f"vocab_size={size}"], None
+        items, file = (
+            [*baseline.pretraining, *baseline.small, *small, f"tokenizer={folder}", f"vocab_size={size}"],
+            None,
+        )
     else:
         file = ROOT / name / "configs" / "tiny" / "Pretrain.yaml"
         items = {
