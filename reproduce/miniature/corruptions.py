@@ -102,10 +102,12 @@ def load_student(baseline: Any, config: Config, checkpoint: Path, reader: PairRe
     settings = settings_of(config, parts.settings)
     if not settings.enabled:
         raise WeightsError(f"{checkpoint}: was trained without EPIC and corrupts no caption")
-    changed = {"seed": seed, "saliency_cache": "", "compile": False}
+    config = {**mlm_config(baseline, config, seed, steps=1), "saliency_cache": "", "compile": False}
+    # Running averages of the student, ALBEF's own and EPIC's, stay what the checkpoint has.
     if "momentum" in config:
-        changed["momentum"] = 1.0  # averages stay what the checkpoint has
-    config = {**mlm_config(baseline, config, seed, steps=1), **changed}
+        config["momentum"] = 1.0
+    if settings.teacher == "momentum" and "teacher_decay" in config["epic"]:
+        settings = settings_of({"epic": {**config["epic"], "teacher_decay": 1.0}}, parts.settings)
     model: Any = baseline.model(BASELINES[baseline.name].asked(config, checkpoint))
     model.epic = build_epic(baseline, config, settings, reader.tokenizer, rank=0)
     missing = load_into(model, checkpoint, baseline.layout)
@@ -131,13 +133,13 @@ def _corrupted(
     for start in range(0, len(rows), TOGETHER):
         some = rows[start : start + TOGETHER]
         samples = []
-        for record, caption in some:
+        for record, raw in some:
             path = image_file(root, record)
             try:
                 shown = reader.shown(reader.decoded(path.read_bytes()))
             except ImageError as error:
                 raise DataError(f"{path}: {error}") from error
-            samples.append(({**shown, **reader.read(caption["raw"])}, caption["raw"]))
+            samples.append(({**shown, **reader.read(raw["raw"])}, raw["raw"]))
         read = reader.together(samples)
         batch = move_data_to_device(_with_masked_word(read.batch), model.device)
         corruption = corruption_of_step(model, batch, _STEPS.get(baseline, lambda model, batch: model(batch)))

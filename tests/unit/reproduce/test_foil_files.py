@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reproduce.__main__ import main
+from reproduce.foils.command import add_arguments
 from reproduce.foils.differences import wrong_words
 from reproduce.foils.entries import Foil, of_files, of_scenes
 from scenes.coco_layout import TRUTH_FILE, Request, write_coco
+from tests.launch.launcher import ROOT
 from vlp.data.errors import DataError
 
 ENTRY = {"filename": "a.png", "caption": "A dog.", "negative_caption": "A cat."}
@@ -122,3 +126,11 @@ def test_added_and_swapped_words_are_wrong_and_missing_ones_are_none(caption: st
 def test_what_does_not_serve_ends_in_a_line(argv: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["foils", "--baseline", "meter", "--checkpoint", "none.ckpt", *argv]) == 1
     assert capsys.readouterr().err.startswith(says)
+
+
+def test_the_printed_commands_are_accepted() -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    lines = [line for line in (ROOT / "docs/foils.md").read_text().splitlines() if line.startswith("python -m")]
+    given = [parser.parse_args(shlex.split(line)[4:]) for line in lines]
+    assert [bool(each.pairs) for each in given] == [True, False, True]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from scenes.truths import truth_record
 from scenes.words import COLOURS, NOUNS, NUMBERS, PATTERNS, PLACES, RELATIONS, SIZES, TIME_WORDS, words_for
 from tests.unit.scenes import oracle
 
-VALUES = {
+VALUES: dict[str, Iterable[str | int]] = {
     **{"kind": NOUNS, "colour": COLOURS, "size": SIZES, "pattern": PATTERNS, "count": NUMBERS},
     **{"relation": RELATIONS, "ground": PLACES, "time": TIME_WORDS},
 }
@@ -53,9 +54,8 @@ def test_another_word_states_what_the_oracle_reads(made: list[tuple[Scene, list[
                     word = words_for(span.slot.field, value)[-1]
                     if word == "on":
                         continue
-                    stated = value_of(span.slot.field, word.capitalize())
-                    assert stated == value
-                    holds = caption.claim.with_value(span.slot, stated).holds(scene)
+                    assert value_of(span.slot.field, word.capitalize()) == value
+                    holds = caption.claim.with_value(span.slot, value).holds(scene)
                     text = caption.text[: span.start] + word + caption.text[span.end :]
                     assert holds == oracle.true_of(text, as_read), (text, as_read)
                     verdicts[holds] += 1
