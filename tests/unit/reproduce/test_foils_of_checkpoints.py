@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from demo.baselines import BASELINES
+from demo.settings import parse
 from epic_common.metrics import EpicMetrics
 from reproduce.__main__ import main
 from reproduce.figures.configuration import config_of
@@ -26,6 +27,7 @@ from reproduce.miniature.salient_mass import salient_mass
 from scenes.coco_layout import TRUTH_FILE
 from scenes.layout_files import image_file
 from scenes.readings import read_truth
+from tests.launch.test_demo import run_demo
 from tests.unit.reproduce.tiny_checkpoints import scenes_in, tiny_checkpoint
 from vlp.baseline import get_baseline
 from vlp.checkpoint.weights import WeightsError, sha256_of_file
@@ -221,3 +223,20 @@ def test_a_checkpoint_without_epic_corrupts_nothing(tiny: Tiny) -> None:
         false_negatives(
             tiny.name, tiny.vanilla, ("epic.enabled=True", f"teacher_path={tiny.vanilla}"), tiny.truth, 4, 0
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_what_official_commands_left_on_scenes_is_asked(baseline: str, tmp_path: Path) -> None:
+    made = run_demo(baseline, tmp_path)
+    assert made.returncode == 0, made.stdout + made.stderr
+    about, settings = BASELINES[baseline], parse(["--baseline", baseline, "--output", str(tmp_path)])
+    epic, raw = about.checkpoint(settings, "epic"), tmp_path / "data" / "raw"
+    command = ["foils", "--baseline", baseline, "--checkpoint", str(epic), "--scenes", str(raw)]
+    assert main([*command, "--limit", "9", "--output", str(tmp_path / "found")]) == 0
+    found = json.loads((tmp_path / "found" / "foils.json").read_text())["all"]
+    assert found["foils"] == 9 and 0 <= found["itc"]["auroc"] <= 1 and 0 <= found["itm"]["accuracy"] <= 100
+    false = false_negatives(baseline, epic, (), raw / TRUTH_FILE, 9, seed=0)
+    assert false["pairs"] == 9 and false["replaced"] > 5
+    masses = [salient_mass(baseline, epic, items, raw / TRUTH_FILE, 9, 0) for items in ((), ("epic.masking=uniform",))]
+    assert 0 < masses[0] < 1 and 0 < masses[1] < 1 and masses[0] != masses[1]
