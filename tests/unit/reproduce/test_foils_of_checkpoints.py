@@ -16,11 +16,13 @@ import torch
 from demo.baselines import BASELINES
 from demo.settings import parse
 from epic_common.metrics import EpicMetrics
+from epic_vlp.attach import new_average
+from epic_vlp.parts import parts_of, settings_of
 from reproduce.__main__ import main
 from reproduce.figures.configuration import config_of
 from reproduce.figures.models import Saliency
 from reproduce.figures.models import load_judge as load_whole
-from reproduce.figures.reading import READERS
+from reproduce.figures.reading import READERS, Pair
 from reproduce.miniature.corruptions import held_out_captions
 from reproduce.miniature.false_negatives import FATES, false_negatives
 from reproduce.miniature.salient_mass import salient_mass
@@ -145,6 +147,14 @@ def test_a_vanilla_checkpoint_has_its_itm_head_alone(
     assert f"error: --pairs {path}, entry '0', image {image}: " in capsys.readouterr().err
 
 
+def salient_tokens(pair: Pair, caption: dict[str, Any]) -> list[int]:
+    """By counting words, each of which is a token; METER and ViLT have commas and full stops as tokens besides."""
+    salient = {caption["raw"][:start].count(" ") for start, _ in caption["salient"]}
+    words = [i for i, (start, end) in enumerate(pair.spans) if pair.text[start:end].strip().isalnum()]
+    assert len(words) == len(caption["raw"].split())  # nothing is cut
+    return [words[place] for place in salient]
+
+
 def test_the_mass_on_salient_words_is_that_of_the_teacher(tiny: Tiny) -> None:
     rows = held_out_captions(read_truth(tiny.truth), tiny.truth, 5)
     reader = tiny.reader()
@@ -153,19 +163,9 @@ def test_the_mass_on_salient_words_is_that_of_the_teacher(tiny: Tiny) -> None:
     by_saliency, by_count = list[float](), list[float]()
     for record, caption in rows:
         pair = reader(image_file(tiny.truth.parent, record).read_bytes(), caption["raw"])
-        alpha, words = saliency.alpha(pair), pair.text.lower().replace(",", " ").replace(".", " ").split()
-        marked = caption["raw"].lower().replace(",", " ").replace(".", " ").split()
-        assert words == marked  # nothing is cut
-        salient = {caption["raw"][:start].count(" ") for start, _ in caption["salient"]}
-        # With tokens of whole words, and the comma and full stop of METER and ViLT as tokens of their own:
-        place, on_salient = -1, list[float]()
-        for i in pair.maskable.nonzero().squeeze(1).tolist():
-            text = pair.text[slice(*pair.spans[i])].strip()
-            place += text.isalnum()
-            if text.isalnum() and place in salient:
-                on_salient.append(alpha[i])
-        by_saliency.append(sum(on_salient))
-        by_count.append(len(on_salient) / int(pair.maskable.sum()))
+        told, alpha = salient_tokens(pair, caption), saliency.alpha(pair)
+        by_saliency.append(sum(alpha[i] for i in told))
+        by_count.append(len(told) / int(pair.maskable.sum()))
     found = salient_mass(tiny.name, tiny.epic, (), tiny.truth, 5, seed=3)
     assert found == pytest.approx(sum(by_saliency) / 5, abs=1e-5)
     uniform = salient_mass(tiny.name, tiny.epic, ("epic.masking=uniform",), tiny.truth, 5, seed=3)
@@ -201,19 +201,58 @@ def test_every_generator_has_its_false_negatives(tiny: Tiny, variant: str) -> No
     if variant == "vlm_sas":
         with pytest.raises(WeightsError, match="lacks the state of its run, and so the snapshot"):
             false_negatives(tiny.name, checkpoint, (), tiny.truth, 4, 0)
-        content = torch.load(checkpoint, weights_only=True)
-        content["epic"] = run_state()
-        torch.save(content, checkpoint)
+        with_state(checkpoint, snapshot={"refreshed_at": 0, "weights": None})
     found = false_negatives(tiny.name, checkpoint, (), tiny.truth, 4, 0)
     assert found["pairs"] == 4 and found["replaced"] > 5
 
 
-def run_state() -> dict[str, Any]:
-    """What EPIC leaves of a run's state, before the first refresh of its snapshot."""
-    return {
-        **{"rng": [torch.empty(0, dtype=torch.uint8)], "metrics": [EpicMetrics().state_dict()], "logged_step": 0},
-        **{"snapshot": {"refreshed_at": 0, "weights": None}, "teacher_sha256": ""},
+@pytest.mark.slow
+def test_maskings_without_a_teacher_have_their_mass(tiny: Tiny) -> None:
+    surprise = tiny.with_epic("epic.masking=surprise")
+    assert 0 < salient_mass(tiny.name, surprise, (), tiny.truth, 5, 0) < 1
+
+    frequency = tiny.with_epic("epic.masking=frequency")
+    size = len(tiny.reader().tokenizer)
+    counts = torch.arange(size) % 7
+    with_state(frequency, token_counts=counts)
+    masses = list[float]()
+    for record, caption in held_out_captions(read_truth(tiny.truth), tiny.truth, 5):
+        pair = tiny.reader()(image_file(tiny.truth.parent, record).read_bytes(), caption["raw"])
+        weights = [float(real) / (1 + int(counts[i])) for i, real in zip(pair.ids[0], pair.maskable, strict=True)]
+        masses.append(sum(weights[i] for i in salient_tokens(pair, caption)) / sum(weights))
+    found = salient_mass(tiny.name, frequency, (), tiny.truth, 5, 0)
+    assert found == pytest.approx(sum(masses) / 5, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_the_average_of_a_run_masks_as_the_checkpoint_has_it(tiny: Tiny) -> None:
+    if tiny.name == "albef":
+        pytest.skip("its momentum model is among its weights")
+    student = tiny.with_epic("epic.teacher=momentum")
+    vanilla = torch.load(tiny.vanilla, weights_only=True)["state_dict"]
+    with_state(student, average={"step": 160, "weights": of_teacher(tiny, vanilla)})
+    # The vanilla model as the average masks as it does as the teacher.
+    by_average, by_teacher = (salient_mass(tiny.name, each, (), tiny.truth, 5, 0) for each in (student, tiny.epic))
+    assert by_average == pytest.approx(by_teacher, abs=1e-6)
+
+
+def of_teacher(tiny: Tiny, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights of a checkpoint that a teacher has, too."""
+    config = config_of(tiny.baseline, tiny.epic, None, ("epic.teacher=momentum",), trains=False)
+    settings = settings_of(config, parts_of(tiny.baseline).settings)
+    average = new_average(tiny.baseline, config, settings)
+    return {name: state[name] for name in average.module.state_dict()}
+
+
+def with_state(checkpoint: Path, **state: Any) -> None:
+    """Leave what a run with EPIC leaves beside its weights; ``state`` are its keys."""
+    content = torch.load(checkpoint, weights_only=True)
+    metrics = EpicMetrics().state_dict()
+    content["epic"] = {
+        **{"rng": [torch.empty(0, dtype=torch.uint8)], "metrics": [metrics], "logged_step": 0},
+        **{"snapshot": None, "teacher_sha256": "", **state},
     }
+    torch.save(content, checkpoint)
 
 
 def test_a_checkpoint_without_epic_corrupts_nothing(tiny: Tiny) -> None:
