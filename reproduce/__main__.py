@@ -28,6 +28,7 @@ COMMANDS = {
     "record": ("reproduce.recording", "note how a job began or ended: the scripts of --launcher slurm call it"),
     "report": ("reproduce.report.command", "write Tables 1-5, printed and measured, as Markdown, HTML and LaTeX"),
     "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
+    "foils": ("reproduce.foils.command", "find wrong words in captions by any checkpoint's ITC and ITM heads"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }
 

@@ -16,6 +16,7 @@ from scenes.draw import pixel_box
 from scenes.expressions import expressions
 from scenes.layout_files import TRAINING, Record, copy, image_file, write_text
 from scenes.model import Box, Scene, Thing
+from scenes.readings import scene_of
 from scenes.statistics import KINDS
 
 EXPRESSIONS = 3  # of an object
@@ -40,7 +41,7 @@ def write_refcoco(scenes: Path, records: list[Record], root: Path) -> None:
         with Image.open(source) as image:
             side = image.width
         images.append({"id": image_id, "file_name": name, "width": side, "height": side})
-        scene, rng = _scene(record), random.Random(f"expressions/{image_id}")
+        scene, rng = scene_of(record), random.Random(f"expressions/{image_id}")
         boxes = []
         for thing in scene.things:
             for box in thing.boxes:
@@ -76,13 +77,6 @@ def _distractors(boxes: list[Pixels], side: int, rng: random.Random) -> list[Pix
         if all(overlap(box, other) < OVERLAP for other in boxes):
             found.append(box)
     return found
-
-
-def _scene(record: Record) -> Scene:
-    """Read the scene of a truth record."""
-    scene = record["scene"]
-    things = (Thing(**{**thing, "boxes": tuple(Box(*box) for box in thing["boxes"])}) for thing in scene["things"])
-    return Scene(**{**scene, "things": tuple(things)})
 
 
 def _ref(scene: Scene, thing: Thing, rng: random.Random) -> Record:

@@ -17,6 +17,7 @@ from PIL import Image
 from scenes.caption_layouts import write_cc12m, write_f30k, write_gcc, write_sbu, write_vg
 from scenes.coco_layout import TRUTH_FILE, new_directory
 from scenes.layout_files import Record, copy, image_file, json_lines, write_text
+from scenes.readings import read_truth
 from scenes.refcoco_layout import write_refcoco
 from scenes.region_layouts import write_coco_objects, write_objects365, write_openimages
 
@@ -35,12 +36,9 @@ def write_tasks(scenes: Path, root: Path, layouts: Sequence[str] = TASKS) -> Non
         FileNotFoundError: ``scenes`` is no folder of drawn scenes.
         FileExistsError: ``root`` exists.
     """
-    truth = scenes / TRUTH_FILE
-    if not truth.is_file():
-        raise FileNotFoundError(f"{truth} is missing: make the scenes first (python -m scenes)")
+    records = read_truth(scenes / TRUTH_FILE)
     if root.exists():
         raise FileExistsError(f"{root} is already there; remove it or choose another --output")
-    records = [json.loads(line) for line in truth.read_text(encoding="utf-8").splitlines()]
     with new_directory(root) as fresh:
         for layout in layouts:
             LAYOUTS[layout](scenes, records, fresh / layout)

@@ -10,12 +10,10 @@ from typing import Any
 
 import transformers
 
-from reproduce.figures.configuration import config_of
+from reproduce.figures.configuration import add_model, asked_model
 from reproduce.figures.given_pairs import add_pairs, given_pairs
 from vlp.arguments import whole
-from vlp.baseline import REGISTRY, get_baseline
-from vlp.checkpoint.recognition import refuse_other
-from vlp.checkpoint.weights import WeightsError, read_state_dict
+from vlp.checkpoint.weights import WeightsError
 from vlp.data.errors import DataError
 
 OUTPUT = Path("runs/reproduce/figures")
@@ -43,18 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser, checkpoint_needed: bool) -> None:
-    says = "the model" if checkpoint_needed else "whose configuration is trained anew, or of 2b the model"
-    parser.add_argument("--baseline", required=True, choices=list(REGISTRY))
-    parser.add_argument("--checkpoint", type=Path, required=checkpoint_needed, metavar="FILE", help=says)
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of ALBEF's and X-VLM's command line")
-    parser.add_argument(
-        "--with",
-        dest="items",
-        nargs="+",
-        default=[],
-        metavar="ITEM",
-        help="named configs and key=value of the official command line; on top of the checkpoint's configuration",
-    )
+    if checkpoint_needed:
+        add_model(parser)
+    else:
+        add_model(parser, "whose configuration is trained anew, or of 2b the model", needed=False)
     parser.add_argument("--output", type=Path, help=f"default {OUTPUT}/<baseline>")
 
 
@@ -69,9 +59,7 @@ def _add_repeats(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw a figure, return 0; or 1 after a line for each thing that does not serve."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quieten()
     try:
         written = draw(arguments)
     except (ValueError, DataError, WeightsError, OSError) as error:
@@ -82,19 +70,23 @@ def main(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def quieten() -> None:
+    """Warnings alone, as plain lines; of transformers errors alone."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+
+
 def draw(arguments: argparse.Namespace) -> list[Path]:
     """Draw the figure; the files that were written.
 
     Raises:
         ValueError, DataError, WeightsError, OSError: naming the flag or the file that does not serve.
     """
-    baseline = get_baseline(arguments.baseline)
-    output = arguments.output or OUTPUT / baseline.name
+    output = arguments.output or OUTPUT / arguments.baseline
     trains = arguments.figure in ("2a", "2b")
     pairs = [] if trains else given_pairs(arguments)
-    if arguments.checkpoint is not None:
-        refuse_other(arguments.checkpoint, read_state_dict(arguments.checkpoint, mmap=True), baseline.layout)
-    config = config_of(baseline, arguments.checkpoint, arguments.config, arguments.items, trains)
+    baseline, config = asked_model(arguments, trains)
     if arguments.figure == "4":
         from reproduce.figures.saliency import figure_4
 

@@ -1,13 +1,17 @@
-"""The configuration of a figure's model: the one that its checkpoint holds, or that of an official command line."""
+"""The model that a command is asked about: its configuration is the one that its checkpoint holds, or that of an
+official command line.
+"""
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlp.baseline import Config
-from vlp.checkpoint.weights import saved_config
+from vlp.baseline import REGISTRY, Config, get_baseline
+from vlp.checkpoint.recognition import refuse_other
+from vlp.checkpoint.weights import read_state_dict, saved_config
 from vlp.config.schema import check
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.command_line import configured as of_items
@@ -20,6 +24,33 @@ from vlp.yaml_dialect.keys import YamlKeys, json_keys
 PRETRAIN = "Pretrain"  # the script whose model the figures look into
 # What a command line of METER and ViLT must give, and a model that is only asked never reads.
 _OF_A_RUN = ("data_root=.", "per_gpu_batchsize=1")
+
+
+def add_model(parser: argparse.ArgumentParser, says: str = "the model", needed: bool = True) -> None:
+    """The flags that :func:`asked_model` reads; ``says`` is what the checkpoint is for."""
+    parser.add_argument("--baseline", required=True, choices=list(REGISTRY))
+    parser.add_argument("--checkpoint", type=Path, required=needed, metavar="FILE", help=says)
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of ALBEF's and X-VLM's command line")
+    parser.add_argument(
+        "--with",
+        dest="items",
+        nargs="+",
+        default=[],
+        metavar="ITEM",
+        help="named configs and key=value of the official command line; on top of the checkpoint's configuration",
+    )
+
+
+def asked_model(arguments: argparse.Namespace, trains: bool = False) -> tuple[Any, Config]:
+    """The baseline and the configuration of a command line.
+
+    Raises:
+        ValueError, WeightsError: as :func:`config_of`; or the checkpoint is another baseline's.
+    """
+    baseline = get_baseline(arguments.baseline)
+    if arguments.checkpoint is not None:
+        refuse_other(arguments.checkpoint, read_state_dict(arguments.checkpoint, mmap=True), baseline.layout)
+    return baseline, config_of(baseline, arguments.checkpoint, arguments.config, arguments.items, trains)
 
 
 def config_of(

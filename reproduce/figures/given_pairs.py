@@ -72,13 +72,22 @@ def given_pairs(arguments: argparse.Namespace) -> list[Given]:
     return given
 
 
-def _of_list(path: Path) -> list[Given]:
+def read_json(path: Path) -> Any:
+    """The content of ``--pairs``.
+
+    Raises:
+        DataError: there is no such file, or it holds no JSON.
+    """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"--pairs {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"--pairs {path}: no JSON text ({error})") from error
+
+
+def _of_list(path: Path) -> list[Given]:
+    rows = read_json(path)
     if not isinstance(rows, list):
         raise DataError(f"--pairs {path}: expected a list of objects with image and caption")
     return [_of_row(path, number, row) for number, row in enumerate(rows)]

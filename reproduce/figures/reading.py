@@ -1,10 +1,10 @@
-"""One image and one caption as each baseline's evaluation reads them, and which characters each token stands for."""
+"""Images and captions as each baseline's evaluation reads them, and which characters each token stands for."""
 
 from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,9 @@ from xvlm.dataset.tokenizers import plain_tokenizer
 
 _KEY = SampleKey(0, 0, "figure", 0)  # nothing is drawn in an evaluation
 
+Spans = list[tuple[int, int]]
+Sample = dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -50,7 +53,7 @@ class Pair:
     batch: Mapping[str, Any]
     view: Image.Image
     maskable: Tensor
-    spans: list[tuple[int, int]]
+    spans: Spans
 
     @property
     def ids(self) -> Tensor:
@@ -58,12 +61,27 @@ class Pair:
         return self.batch["text_ids"]
 
     def tokens_of(self, start: int, end: int) -> list[int]:
-        """The tokens that stand for a character from ``start`` to ``end``, ``end`` left out."""
-        return [i for i, (a, b) in enumerate(self.spans) if a < end and start < b]
+        """:func:`tokens_of`."""
+        return tokens_of(self.spans, start, end)
+
+
+def tokens_of(spans: Spans, start: int, end: int) -> list[int]:
+    """The tokens that stand for a character from ``start`` to ``end``, ``end`` left out; ``spans`` are all tokens'."""
+    return [i for i, (a, b) in enumerate(spans) if a < end and start < b]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """B pairs as one batch; the attributes are those of :class:`Pair`, maskable is (B, n)."""
+
+    texts: list[str]
+    batch: dict[str, Any]
+    maskable: Tensor
+    spans: list[Spans]
 
 
 class PairReader(ABC):
-    """How a baseline reads a pair; a subclass says what becomes of image and caption."""
+    """How a baseline reads pairs; a subclass says what becomes of image and caption."""
 
     tokenizer: PreTrainedTokenizerBase
     mode: str | None = "RGB"  # that an image is decoded to; None: RGBA where it has transparency
@@ -75,30 +93,65 @@ class PairReader(ABC):
             ImageError: no readable image.
             ValueError: the caption has no word.
         """
-        text, image = self.cleaned(caption), decode_image(data, self.mode)
+        image = self.decoded(data)
+        pairs = self.together([({**self.shown(image), **self.read(caption)}, caption)])
+        return Pair(pairs.texts[0], pairs.batch, self.view(image), pairs.maskable[0], pairs.spans[0])
+
+    def decoded(self, data: bytes) -> Image.Image:
+        """The image of a file's bytes.
+
+        Raises:
+            ImageError: no readable image.
+        """
+        return decode_image(data, self.mode)
+
+    def together(self, samples: Sequence[tuple[Sample, str]]) -> Pairs:
+        """Several samples, of :meth:`shown` and :meth:`read`, each with its caption.
+
+        Raises:
+            ValueError: a caption has no token that the model knows.
+        """
+        batch = self.collated([sample for sample, _ in samples])
+        ids, special = batch["text_ids"], torch.tensor(Vocabulary.from_tokenizer(self.tokenizer).special_ids)
+        maskable = maskable_positions(ids, batch["text_masks"], special)
+        for (_, caption), any_token in zip(samples, maskable.any(dim=1).tolist(), strict=True):
+            if not any_token:
+                raise ValueError(f"the caption {caption!r} has no token that the model knows")
+        texts = [self.cleaned(caption) for _, caption in samples]
+        return Pairs(texts, batch, maskable, [self._spans(text, ids.shape[1]) for text in texts])
+
+    def read(self, caption: str) -> Sample:
+        """The text of a sample.
+
+        Raises:
+            ValueError: the caption has no word.
+        """
+        text = self.cleaned(caption)
         if not text.strip():
             raise ValueError(f"the caption {caption!r} has no word: give one that describes the image")
-        batch = self.batch(image, text)
-        (ids,), (mask,) = batch["text_ids"], batch["text_masks"]
-        special = torch.tensor(Vocabulary.from_tokenizer(self.tokenizer).special_ids)
-        maskable = maskable_positions(ids[None], mask[None], special)[0]
-        if not bool(maskable.any()):
-            raise ValueError(f"the caption {caption!r} has no token that the model knows")
-        return Pair(text, batch, self.view(image), maskable, self._spans(text, len(ids)))
+        return {"text": self.encoded(text), "_key": _KEY}
 
     def cleaned(self, caption: str) -> str:
         """The caption as its tokens are made from it."""
         return pre_caption(caption)
 
+    def encoded(self, text: str) -> Any:
+        """A cleaned caption as the collation takes it."""
+        return text
+
     @abstractmethod
-    def batch(self, image: Image.Image, text: str) -> dict[str, Any]:
-        """The collated batch of one pair."""
+    def shown(self, image: Image.Image) -> Sample:
+        """The image of a sample."""
+
+    @abstractmethod
+    def collated(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        """The batch of several samples."""
 
     def view(self, image: Image.Image) -> Image.Image:
         """What the model sees of an image."""
         return image
 
-    def _spans(self, text: str, n: int) -> list[tuple[int, int]]:
+    def _spans(self, text: str, n: int) -> Spans:
         """Every text begins with one special token; behind it come the pieces, and at most a closing one."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True)
         spans = [(0, 0), *map(tuple, encoded["offset_mapping"])][:n]
@@ -118,13 +171,16 @@ class ArrowPairReader(PairReader):
     def cleaned(self, caption: str) -> str:
         return caption
 
-    def batch(self, image: Image.Image, text: str) -> dict[str, Any]:
-        return trimmed(self.collate([{"image": [self.transform(image)], "text": text, "_key": _KEY}]))
+    def shown(self, image: Image.Image) -> Sample:
+        return {"image": [self.transform(image)]}
+
+    def collated(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return trimmed(self.collate(samples))
 
     def view(self, image: Image.Image) -> Image.Image:
         return self.transform.framed(image)
 
-    def _spans(self, text: str, n: int) -> list[tuple[int, int]]:
+    def _spans(self, text: str, n: int) -> Spans:
         return [*super()._spans(text, n - 1), (0, 0)]  # a closing token, also of a text that is cut
 
 
@@ -137,9 +193,11 @@ class AlbefPairReader(PairReader):
         self.transform = EvalTransform(config["image_res"])
         self.collate = JsonCollator(self.tokenizer, min(PretrainData.longest, positions), positions)
 
-    def batch(self, image: Image.Image, text: str) -> dict[str, Any]:
-        seen = self.transform(image, random.Random(0))
-        return self.collate([{"images": [seen], "text": text, "_key": _KEY}])
+    def shown(self, image: Image.Image) -> Sample:
+        return {"images": [self.transform(image, random.Random(0))]}
+
+    def collated(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return self.collate(samples)
 
 
 class XvlmPairReader(PairReader):
@@ -154,9 +212,14 @@ class XvlmPairReader(PairReader):
     def cleaned(self, caption: str) -> str:
         return pre_caption(caption, self.words)
 
-    def batch(self, image: Image.Image, text: str) -> dict[str, Any]:
-        seen = self.transform(image, random.Random(0))
-        return self.collate([{"image": seen, "text": self.texts(text, _KEY), "_key": _KEY}])
+    def encoded(self, text: str) -> Any:
+        return self.texts(text, _KEY)
+
+    def shown(self, image: Image.Image) -> Sample:
+        return {"image": self.transform(image, random.Random(0))}
+
+    def collated(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        return self.collate(samples)
 
 
 READERS: dict[str, Callable[[Config], PairReader]] = {

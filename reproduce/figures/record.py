@@ -17,9 +17,13 @@ def file_record(path: Path) -> dict[str, str]:
     return {"file": str(path), "sha256": sha256_of_file(path)}
 
 
-def write_record(path: Path, figure: str, baseline: str, **numbers: Any) -> Path:
-    """Write ``path``: the command and the versions it ran with, then the numbers."""
+def run_record(baseline: str) -> dict[str, Any]:
+    """The command, and the versions it ran with."""
     command = shlex.join(["python", "-m", "reproduce", *sys.argv[1:]])
-    head = {"figure": figure, "baseline": baseline, "command": command, "versions": package_versions()}
-    write_json(path, {**head, **numbers})
+    return {"baseline": baseline, "command": command, "versions": package_versions()}
+
+
+def write_record(path: Path, figure: str, baseline: str, **numbers: Any) -> Path:
+    """Write ``path``: :func:`run_record`, then the numbers."""
+    write_json(path, {"figure": figure, **run_record(baseline), **numbers})
     return path
