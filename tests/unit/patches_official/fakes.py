@@ -27,12 +27,16 @@ from tests.unit.vilt import small as vilt_small
 from vilt.modules.vilt_module import ViLTransformerSS
 
 
-def text_encoder(folder: Path, family: str, specials: dict[str, str]) -> str:
-    """A folder with a masked LM of ``family`` and a tokenizer of 40 words, whose first ones are the special ones."""
-    words = [*specials.values(), *(f"w{i}" for i in range(len(specials), 40))]
+def text_encoder(
+    folder: Path, family: str, specials: dict[str, str], places: dict[str, int] | None = None, size: int = 40
+) -> str:
+    """A folder with a masked LM of ``family`` and a tokenizer of ``size`` words; the special ones are the first."""
+    words = [f"w{i}" for i in range(size)]
+    for place, (name, word) in enumerate(specials.items()):
+        words[places[name] if places else place] = word
     model = WordLevel({word: i for i, word in enumerate(words)}, unk_token=specials["unk_token"])
     PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **specials).save_pretrained(folder)
-    language_model(family).save_pretrained(folder)
+    language_model(family, size=size).save_pretrained(folder)
     return str(folder)
 
 
