@@ -11,7 +11,7 @@ from torch import Tensor
 
 from albef.models.model_pretrain import ALBEF
 from tests.unit.albef.small import VOCAB
-from tests.unit.patches_official.fakes import BERT, text_encoder
+from tests.unit.patches_official.text_encoders import BERT, text_encoder
 from vlp.nn.cross_attention import CrossAttentionProjections, Seen
 from vlp.nn.fusion_bert import FusionEncoder
 from vlp.nn.padding import PaddedLayout

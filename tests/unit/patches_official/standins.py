@@ -38,7 +38,7 @@ def patch_of(baseline: str, root: Path) -> OfficialPatch:
 
 
 def patched(baseline: str, root: Path) -> Path:
-    """The stand-in with EPIC, as `apply` makes it."""
-    patch = patch_of(baseline, standin(baseline, root))
+    """The stand-in at ``root`` with EPIC, as `apply` makes it."""
+    patch = patch_of(baseline, root)
     change_files(root, plan_apply(root, baseline, patch, files_beside(baseline), None).contents)
     return root

@@ -63,7 +63,10 @@ def with_epic(checkout: Path, **keys: str) -> str:
 
 def checkouts(baseline: str, root: Path) -> tuple[Path, Path]:
     """The stand-in without and with EPIC's lines, both with a text encoder and a pre-trained model."""
-    plain, with_lines = standin(baseline, root / "plain" / baseline), patched(baseline, root / "patched" / baseline)
+    plain, with_lines = (
+        standin(baseline, root / "plain" / baseline),
+        patched(baseline, standin(baseline, root / "patched" / baseline)),
+    )
     for each in (plain, with_lines):
         bert_folder(each / "data" / "bert-base-uncased")
     model = albef(seed=5, **ALBEF_SIZES) if baseline == "albef" else xvlm(seed=5, **XVLM_SIZES)

@@ -15,8 +15,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from albef.models.checkpoints import load_checkpoint as load_albef
 from epic_common.config import PRESETS, EpicConfig, RegionEpicConfig
 from epic_common.saliency import saliency_scores
+from tests.parity.fixture import FIXTURES, PLAIN, Fixture
+from tests.parity.replays import albef_models, xvlm_models
 from tests.unit.albef import epic as albef_epic
 from tests.unit.albef import small as albef_small
 from tests.unit.fusion_epic import planned
@@ -24,6 +27,7 @@ from tests.unit.patches_official.fusion_fakes import OfficialAlbef, OfficialXvlm
 from tests.unit.small_parts import Batch, gradients
 from tests.unit.xvlm import epic as xvlm_epic
 from tests.unit.xvlm import small as xvlm_small
+from xvlm.models.checkpoints import load_checkpoint as load_xvlm
 
 
 def variants(names: list[tuple[str, dict[str, Any]]], fast: set[str]) -> Any:
@@ -156,6 +160,22 @@ def test_albefs_hooks_find_what_our_own_teacher_gives(albef: Any, layer: int) ->
 @pytest.mark.parametrize("batch_of", [xvlm_small.pretraining_batch, xvlm_small.region_batch])
 def test_xvlms_hooks_find_what_our_own_teacher_gives(xvlm: Any, layer: int, batch_of: Any) -> None:
     same_scores(xvlm().epic.teacher.model, xvlm_epic.teacher(), xvlm_epic.student(), batch_of(), layer)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["albef", "xvlm"])
+def test_hooks_find_the_golden_scores(name: str) -> None:
+    """Numbers of the official code (docs/official/<baseline>.md §10), before any mask."""
+    fixture = Fixture(FIXTURES / name / "golden_tiny_pretrain.json")
+    if name == "albef":
+        model: Any = albef_models.model_of(OfficialAlbef, fixture, PLAIN)
+        support, array, batch = epic_albef, "step0.saliency_score", albef_models.pretraining_batch(fixture)
+    else:
+        model = xvlm_models.model_of(fixture, PLAIN, OfficialXvlm)
+        support, array, batch = epic_xvlm, "sal_raw", xvlm_models.pretraining_batch(fixture)
+        batch |= {"images": None, "image_atts": torch.ones(3, 10, dtype=torch.long)}
+    frozen = epic_fusion.frozen_encoders(model, support.Questions, support.ENCODERS)
+    assert fixture.compare(array, saliency_scores(*frozen.query_key(batch, -2))).passed
 
 
 def test_a_frozen_model_is_of_the_checkouts_class_and_has_its_two_encoders_alone(albef: Any, xvlm: Any) -> None:
@@ -405,6 +425,20 @@ def test_a_file_without_epic_leaves_its_parts_alone_and_one_with_others_is_refus
     assert all(torch.equal(value, model.epic.state_dict()[name]) for name, value in before.items())
     with pytest.raises(RuntimeError, match=r"Missing key.*epic\.generator"):
         model.load_state_dict(albef("itc_rand").state_dict())
+
+
+def test_a_checkpoint_of_a_checkout_is_one_of_the_baselines_here(albef: Any, xvlm: Any, tmp_path: Path) -> None:
+    trained = albef()
+    stepped(trained, launched(trained))
+    epic_albef.end_epoch()
+    for model, ours, load in (
+        (trained, albef_epic.student(), load_albef),
+        (xvlm(), xvlm_epic.student(), load_xvlm),
+    ):
+        torch.save({"model": model.state_dict(), "config": {}}, tmp_path / "checkout.pth")
+        load(ours, tmp_path / "checkout.pth", "pretrain")
+        theirs = model.state_dict()
+        assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
 
 def test_a_snapshot_of_xvlm_is_renewed_after_the_batches_of_an_epoch(xvlm: Any) -> None:

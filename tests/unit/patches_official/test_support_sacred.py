@@ -25,7 +25,8 @@ from meter.modules.epic_meter import MeterTeacher
 from tests.unit.epic_vlp.kits import METER_KIT, VILT_KIT, Kit
 from tests.unit.meter import small as meter_small
 from tests.unit.patches_official.conftest import SUPPORT
-from tests.unit.patches_official.fakes import BERT, ROBERTA, FakeMeter, FakeVilt, steps, text_encoder
+from tests.unit.patches_official.fakes import FakeMeter, FakeVilt, steps
+from tests.unit.patches_official.text_encoders import BERT, ROBERTA, text_encoder
 from tests.unit.small_parts import Batch, same_tensors, stirred
 from tests.unit.vilt import small as vilt_small
 from vilt.modules.epic_vilt import ViltTeacher
