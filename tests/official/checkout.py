@@ -56,7 +56,7 @@ class Official:
     folder: Path
     python: str = sys.executable
     environment: Mapping[str, str] = field(default_factory=dict)
-    patch: Callable[[str, Path], None] = apply
+    patch: Callable[[str, Path], object] = apply
 
     def __post_init__(self) -> None:
         self.launch: Launch = LAUNCHES[self.baseline]

@@ -59,12 +59,10 @@ def saliency_is_that_of_the_fixture(official: Official, fixture: str = "golden_p
     assert weights is not None
     tied = _tied(golden_arrays, weights)
     request, result = official.folder / "request.npz", official.folder / "result.npz"
-    np.savez(
-        request,
-        **{"image": inputs["image"], "text_ids": inputs[ids], "text_masks": inputs[mask]},
-        **{"tied": np.array(list(tied), dtype=str), "tied_to": np.array(list(tied.values()), dtype=str)},
-        skip=np.array(weights["skip"], dtype=str),
-    )
+    arrays: dict[str, Any] = {"image": inputs["image"], "text_ids": inputs[ids], "text_masks": inputs[mask]}
+    names = {"tied": list(tied), "tied_to": list(tied.values()), "skip": weights["skip"]}
+    arrays |= {key: np.array(value, dtype=str) for key, value in names.items()}
+    np.savez(request, **arrays)
     command = official.launch.command(Run(official.patched, official.data, official.output("probed")))
     launcher = next(i for i, part in enumerate(command) if part.endswith(".py"))
     probe = [str(PROBE), official.baseline, golden.__file__, str(request), str(result)]

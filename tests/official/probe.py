@@ -12,12 +12,13 @@ import importlib.util
 import os
 import runpy
 import sys
+from typing import Any
 
 import numpy as np
 import torch
 
 
-def fill(model, golden, request):
+def fill(model: Any, golden: Any, request: Any) -> None:
     """Every float tensor by its name; of tied names all take the value of the one beside them."""
     tied = dict(zip(request["tied"].tolist(), request["tied_to"].tolist(), strict=True))
     skipped = request["skip"].tolist()
@@ -28,10 +29,10 @@ def fill(model, golden, request):
     model.load_state_dict(state)
 
 
-def scores(baseline, model, config, request):
+def scores(baseline: str, model: Any, config: Any, request: Any) -> torch.Tensor:
     """(B, n), before any mask."""
     support = importlib.import_module(f"epic_{baseline}")
-    batch = {name: torch.from_numpy(request[name]) for name in ("text_ids", "text_masks")}
+    batch: dict[str, Any] = {name: torch.from_numpy(request[name]) for name in ("text_ids", "text_masks")}
     image = torch.from_numpy(request["image"])
     if baseline in ("meter", "vilt"):
         batch.update(image=[image], text_labels=torch.full_like(batch["text_ids"], -100))
@@ -46,19 +47,20 @@ def scores(baseline, model, config, request):
         batch["image_atts"] = torch.ones(states.shape[:2], dtype=torch.long)
     with torch.no_grad():
         query, key = model.eval().query_key(batch, -2)
-    return (query[:, :, None] * key).sum(dim=-1).mean(dim=1)
+    products: torch.Tensor = query[:, :, None] * key
+    return products.sum(dim=-1).mean(dim=1)
 
 
-def main():
+def main() -> None:
     baseline, golden_path, request_path, result, launcher = sys.argv[1:6]
-    spec = importlib.util.spec_from_file_location("golden", golden_path)
+    spec: Any = importlib.util.spec_from_file_location("golden", golden_path)
     golden = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(golden)
     request = np.load(request_path)
     sys.path[0] = os.getcwd()
-    support = importlib.import_module(f"epic_{baseline}")
+    support: Any = importlib.import_module(f"epic_{baseline}")
 
-    def attach(model, config):
+    def attach(model: Any, config: Any) -> None:
         fill(model, golden, request)
         np.savez(result, scores=scores(baseline, model, config, request).numpy())
         os._exit(0)

@@ -44,15 +44,17 @@ class Bert(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.words, self.encoder = nn.Embedding(SIZE, WIDTH), nn.Module()
-        self.encoder.layer = nn.ModuleList(nn.Module() for _ in range(4))
-        for i, layer in enumerate(self.encoder.layer):
+        layers: Any = nn.ModuleList(nn.Module() for _ in range(4))
+        self.encoder.layer = layers
+        for i, layer in enumerate(layers):
             layer.dense = nn.Linear(WIDTH, WIDTH)
             if i >= 2:
                 layer.crossattention = Cross()
 
     def forward(self, ids: Tensor, **given: Any) -> Any:
         states = self.words(ids)
-        for layer in self.encoder.layer:
+        layers: Any = self.encoder.layer
+        for layer in layers:
             states = layer.dense(states).tanh()
             if hasattr(layer, "crossattention"):
                 states = layer.crossattention(states, given["encoder_hidden_states"])
@@ -71,6 +73,11 @@ class TextEncoder(nn.Module):
 
 class Plain(nn.Module):
     """A model with ALBEF's and X-VLM's official names and verbs."""
+
+    text_encoder: Any
+    visual_encoder: Any
+    vision_encoder: Any
+    epic: Any
 
     def __init__(self, name: str, vision: str) -> None:
         super().__init__()
@@ -142,10 +149,11 @@ def launch(model: nn.Module, support: Any, steps: int, state: dict[str, Any] | N
     return optimizer
 
 
-@pytest.mark.parametrize("preset", ["epic", "vlm_sas"])
+@pytest.mark.parametrize("preset", ["epic", pytest.param("vlm_sas", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", ["albef", "xvlm"])
 def test_a_plain_model_trains_saves_and_goes_on(name: str, preset: str, tmp_path: Path) -> None:
-    model_class, support = (PlainAlbef, epic_albef) if name == "albef" else (PlainXvlm, epic_xvlm)
+    model_class: Any = PlainAlbef if name == "albef" else PlainXvlm
+    support: Any = epic_albef if name == "albef" else epic_xvlm
     settings = (EpicConfig if name == "albef" else RegionEpicConfig)().to_dict()
     text = text_encoder(tmp_path / "text", "bert", BERT)
     sizes = {"train_dataset_size": 6, "images": {"batch_size": 3}, "optimizer": {"lr": 1e-3, "lr_mult": 2}}

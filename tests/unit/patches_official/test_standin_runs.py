@@ -83,7 +83,7 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@EVERY
+@pytest.mark.parametrize("baseline", ["albef", pytest.param("xvlm", marks=pytest.mark.slow)])
 def test_off_is_the_unpatched_run_to_the_bit_and_remove_gives_back_the_bytes(
     baseline: str, launch: Any, tmp_path: Path
 ) -> None:

@@ -32,7 +32,7 @@ from xvlm.models.checkpoints import load_checkpoint as load_xvlm
 
 def variants(names: list[tuple[str, dict[str, Any]]], fast: set[str]) -> Any:
     """Every variant; in the fast suite those that take ways of their own through the support files."""
-    marks = {True: (), False: pytest.mark.slow}
+    marks: dict[bool, Any] = {True: (), False: pytest.mark.slow}
     every = [
         pytest.param(name, keys, id="-".join([name, *keys]), marks=marks["-".join([name, *keys]) in fast])
         for name, keys in names
@@ -40,10 +40,10 @@ def variants(names: list[tuple[str, dict[str, Any]]], fast: set[str]) -> Any:
     return pytest.mark.parametrize(("preset", "epic"), every)
 
 
-ALBEF_VARIANTS = variants(albef_epic.VARIANTS, {"epic-teacher", "lm_cond", "vlm_sas"})
+ALBEF_VARIANTS = variants(albef_epic.VARIANTS, {"epic-teacher", "vlm_sas"})
 XVLM_VARIANTS = variants(
     [*((name, {}) for name in xvlm_epic.VARIANTS), ("epic", {"on_regions": True}), ("vlm_sas", {"on_regions": True})],
-    {"lm_cond", "vlm_sas-on_regions"},
+    {"vlm_sas-on_regions"},
 )
 LAYERS = pytest.mark.parametrize(
     "layer", [-2, pytest.param(-3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.slow)]
@@ -150,6 +150,7 @@ def same_scores(frozen: Any, mine: Any, student: Any, batch: Batch, layer: int) 
     assert float(got[real].std()) > 0.01 and torch.allclose(got[real], wanted[real], atol=1e-5)
 
 
+@pytest.mark.slow
 @LAYERS
 def test_albefs_hooks_find_what_our_own_teacher_gives(albef: Any, layer: int) -> None:
     batch = albef_epic.batch_of()
@@ -372,7 +373,8 @@ def stepped(model: Any, optimizer: torch.optim.Optimizer) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in made[-1].items()}
 
 
-@pytest.mark.parametrize(("preset", "refreshed"), [pytest.param("epic", 0, marks=pytest.mark.slow), ("vlm_sas", 2)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("preset", "refreshed"), [("epic", 0), ("vlm_sas", 2)])
 def test_a_resumed_albef_goes_on_as_if_it_had_not_stopped(
     albef: Any, preset: str, refreshed: int, tmp_path: Path
 ) -> None:
@@ -403,6 +405,7 @@ def test_a_resumed_albef_goes_on_as_if_it_had_not_stopped(
     assert started(resume=False)["epic_itc_loss"] != expected["epic_itc_loss"], "draws from the beginning"
 
 
+@pytest.mark.slow
 def test_a_resumed_albef_needs_its_own_teacher(albef: Any, folder: Path) -> None:
     model = albef()
     optimizer = launched(model)
@@ -417,6 +420,7 @@ def test_a_resumed_albef_needs_its_own_teacher(albef: Any, folder: Path) -> None
         stepped(again, other)
 
 
+@pytest.mark.slow
 def test_a_file_without_epic_leaves_its_parts_alone_and_one_with_others_is_refused(albef: Any) -> None:
     model = albef()
     before = copy.deepcopy(model.epic.state_dict())
@@ -427,6 +431,7 @@ def test_a_file_without_epic_leaves_its_parts_alone_and_one_with_others_is_refus
         model.load_state_dict(albef("itc_rand").state_dict())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_checkout_is_one_of_the_baselines_here(albef: Any, xvlm: Any, tmp_path: Path) -> None:
     trained = albef()
     stepped(trained, launched(trained))
@@ -441,6 +446,7 @@ def test_a_checkpoint_of_a_checkout_is_one_of_the_baselines_here(albef: Any, xvl
         assert all(torch.equal(value, theirs[name]) for name, value in ours.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_xvlm_is_renewed_after_the_batches_of_an_epoch(xvlm: Any) -> None:
     model = xvlm("vlm_sas")
     epic_xvlm.add_groups({"model": model, "optimizer": torch.optim.AdamW(groups_of(model))})
@@ -450,6 +456,7 @@ def test_a_snapshot_of_xvlm_is_renewed_after_the_batches_of_an_epoch(xvlm: Any) 
     assert model.epic.steps == 3 and model.epic.snapshot.refreshed_at == 2
 
 
+@pytest.mark.slow
 def test_metrics_are_printed_as_training_goes_on(albef: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epic_fusion, "LOG_EVERY", 2)
     model = albef()

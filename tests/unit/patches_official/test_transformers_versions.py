@@ -63,5 +63,6 @@ def test_the_method_and_the_support_files_run_with_an_old_python() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     files = [f"tests/unit/epic/test_{name}.py" for name in OWN_TESTS]
     files += [f"tests/unit/patches_official/test_{name}.py" for name in ("old_libraries", "python_3_10")]
-    command = [old, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-k", "not under_autocast", *files]
+    command = [old, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    command += ["-k", "not under_autocast", *files]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
