@@ -3,7 +3,7 @@ BASELINE ?= meter
 VENV   := .venv
 BIN    := $(CURDIR)/$(VENV)/bin
 
-.PHONY: setup setup-test demo lint test test-slow test-gpu known-good clean
+.PHONY: setup setup-test demo lint test test-slow test-gpu test-official known-good clean
 
 setup: $(VENV)/.installed
 $(VENV)/.installed: setup.py
@@ -34,6 +34,10 @@ test-slow: setup-test
 
 test-gpu: setup-test
 	$(BIN)/python -m pytest -m gpu tests/gpu
+
+# EPIC_OFFICIAL_METER=CHECKOUT, or _VILT, _ALBEF, _XVLM: docs/official_checkouts.md
+test-official: setup-test
+	$(BIN)/python -m pytest -m official tests/official
 
 known-good: setup-test
 	$(BIN)/python -m vlp.constraints constraints/known-good.txt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -25,7 +26,7 @@ def check_generator(config: EpicConfig) -> None:
         )
     if config.generator:
         try:
-            with torch.device("meta"):  # built without weights
+            with _no_weights():
                 vocabulary_head(AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(config.generator)))
         except (OSError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
@@ -33,6 +34,12 @@ def check_generator(config: EpicConfig) -> None:
                 f"epic.generator={config.generator!r}: no masked language model in a folder or on the Hugging Face hub "
                 f"under this name ({reason})"
             ) from error
+
+
+def _no_weights() -> AbstractContextManager[Any]:
+    """Within it modules are built without values; with a torch before 2.0, which cannot do so, as ever."""
+    meta: Any = torch.device("meta")
+    return meta if hasattr(meta, "__enter__") else nullcontext()
 
 
 def load_language_model(

@@ -53,6 +53,38 @@ SHIMS = {
     "albef": _shims("albef", "Pretrain.py", "8dd794d4bbc1c87e85181e307451bce1a723d300"),
     "xvlm": _shims("xvlm", "Pretrain.py", "f32e09cc7504b97e6568f171ab6cc6ecf75bc71c"),
 }
+# All fields of epic_common.config.EpicConfig, which says what each means, as YAML; the language model was trained with
+# the [SEP] that the sentences of ALBEF and X-VLM lack.
+_YAML_KEYS = """\
+# EPIC: epic_common/config.py says what each key means
+teacher_path: ''
+epic:
+  enabled: False
+  masking: saliency
+  mask_ratio: 0.35
+  teacher: checkpoint
+  saliency_layer: -2
+  saliency_temperature: 1.0
+  mask_special_tokens: False
+  replacement: lm
+  generator: ''
+  generator_training: finetune
+  image_conditioned: False
+  generator_dropout: True
+  sampling_temperature: 1.0
+  draw_special_tokens: False
+  append_sep: True
+  sas_refresh_steps: 0
+  itc_weight: 8.0
+  itc_reduction: mean_tokens
+  itc_head: linear
+  itc_head_bias: True
+  itc_special_tokens: False
+  generator_weight: 1.0
+  generator_reduction: mean_tokens
+  itc_head_lr_mult: 0.0
+  generator_lr_mult: 1.0""".splitlines()
+_XVLM_KEYS = [*_YAML_KEYS, "  on_regions: False"]
 CODE_BASES = {
     "meter": _epic(
         "meter",
@@ -118,6 +150,59 @@ CODE_BASES = {
                 _at(10, 0, "import epic_vilt"),
                 _at(232, 4, "epic_vilt.add_groups(pl_module, optimizer_grouped_parameters)"),
             ),
+        ),
+    ),
+    "albef": _epic(
+        "albef",
+        FilePatch(
+            "models/model_pretrain.py",
+            "e170c94511b68f9c715dab858b034c1ed652a516",
+            (
+                _at(17, 0, "import epic_albef"),
+                _at(85, 8, "epic_albef.attach(self, config)"),
+                _at(
+                    213,
+                    8,
+                    "loss_mlm = epic_albef.add_losses(loss_mlm, self, image, text, image_embeds, image_embeds_m)",
+                ),
+            ),
+        ),
+        FilePatch(
+            "Pretrain.py",
+            "8dd794d4bbc1c87e85181e307451bce1a723d300",
+            (
+                _at(32, 0, "import epic_albef"),
+                _at(125, 4, "epic_albef.add_groups(locals())"),
+                _at(158, 8, "epic_albef.end_epoch()"),
+            ),
+        ),
+        FilePatch("configs/Pretrain.yaml", "0e22d2d9e1a9ab9e54b4df2bab2b28b9fad385ae", (_at(22, 0, *_YAML_KEYS),)),
+    ),
+    "xvlm": _epic(
+        "xvlm",
+        FilePatch(
+            "models/model_pretrain.py",
+            "78180ed7fcdc3cd5596ac0a9a7592cc053c39ae7",
+            (
+                _at(0, 0, "import epic_xvlm"),
+                _at(8, 8, "epic_xvlm.attach(self, config)"),
+                _at(28, 8, "epic_xvlm.keep_losses(self, locals())"),
+            ),
+        ),
+        FilePatch(
+            "Pretrain.py",
+            "f32e09cc7504b97e6568f171ab6cc6ecf75bc71c",
+            (_at(240, 4, "import epic_xvlm", "epic_xvlm.add_groups(locals())"),),
+        ),
+        FilePatch(
+            "configs/Pretrain_XVLM_base_4m.yaml",
+            "45be204c1b3ff5ef32039e9cc96bdb32d728745b",
+            (_at(0, 0, *_XVLM_KEYS),),
+        ),
+        FilePatch(
+            "configs/Pretrain_XVLM_base_16m.yaml",
+            "ddc40bcdd9098ccc5ff06a4294c382b8b576f0e3",
+            (_at(0, 0, *_XVLM_KEYS),),
         ),
     ),
 }

@@ -1,4 +1,4 @@
-"""EPIC for a checkout of the official METER or ViLT, or for a fork of it.
+"""EPIC for a checkout of the official METER, ViLT, ALBEF or X-VLM, or for a fork of it.
 
 python -m patches official check  BASELINE CHECKOUT [--fuzzy]   # the files' states; changes nothing
 python -m patches official apply  BASELINE CHECKOUT [--fuzzy] [--shims]

@@ -13,6 +13,7 @@ from patches.official.patch_file import FilePatch, OfficialPatch, loads
 from patches.tree import ROOT
 
 FOLDER = "patches/official"
+SCRIPTS = ("albef", "xvlm")  # fused alike, launched by plain scripts
 
 
 def patch_path(baseline: str, root: Path = ROOT, shims: bool = False) -> Path:
@@ -40,7 +41,8 @@ def files_beside(baseline: str, root: Path = ROOT, shims: bool = False) -> dict[
     """Our own files in a patched checkout: the method, its licence and the support files."""
     files = {path.relative_to(root).as_posix(): path for path in sorted((root / "epic_common").rglob("*.py"))}
     files["epic_common/LICENSE"] = root / "LICENSE"
-    for name in ["epic_support.py", f"epic_{baseline}.py"] + ["epic_shims.py"] * shims:
+    shared = ["epic_support.py"] + ["epic_fusion.py"] * (baseline in SCRIPTS)
+    for name in [*shared, f"epic_{baseline}.py"] + ["epic_shims.py"] * shims:
         files[name] = root / FOLDER / "support" / name
     return {name: path.read_bytes() for name, path in files.items()}
 

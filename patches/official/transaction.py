@@ -62,6 +62,8 @@ def _put_back(path: Path, data: bytes | None) -> None:
 
 
 def _remove_empty_folders(folder: Path, root: Path) -> None:
-    while folder != root and not any(folder.iterdir()):
-        folder.rmdir()
+    """From ``folder`` up; one that is gone already was removed on behalf of another of its files."""
+    while folder != root and not (folder.is_dir() and any(folder.iterdir())):
+        if folder.is_dir():
+            folder.rmdir()
         folder = folder.parent

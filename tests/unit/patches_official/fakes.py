@@ -6,50 +6,20 @@ What EPIC is given of a step is computed as officially, pass by pass; our own st
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import epic_meter
 import epic_vilt
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
 
 from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
-from tests.unit.epic.tiny import language_model
 from tests.unit.meter import small as meter_small
 from tests.unit.small_parts import Batch
 from tests.unit.vilt import small as vilt_small
 from vilt.modules.vilt_module import ViLTransformerSS
-
-
-def text_encoder(folder: Path, family: str, specials: dict[str, str]) -> str:
-    """A folder with a masked LM of ``family`` and a tokenizer of 40 words, whose first ones are the special ones."""
-    words = [*specials.values(), *(f"w{i}" for i in range(len(specials), 40))]
-    model = WordLevel({word: i for i, word in enumerate(words)}, unk_token=specials["unk_token"])
-    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(model), **specials).save_pretrained(folder)
-    language_model(family).save_pretrained(folder)
-    return str(folder)
-
-
-ROBERTA = {
-    "cls_token": "<s>",
-    "pad_token": "<pad>",
-    "sep_token": "</s>",
-    "unk_token": "<unk>",
-    "mask_token": "<mask>",
-}
-BERT = {
-    "pad_token": "[PAD]",
-    "cls_token": "[CLS]",
-    "sep_token": "[SEP]",
-    "mask_token": "[MASK]",
-    "unk_token": "[UNK]",
-}
 
 
 def steps(model: Any, batch: Batch) -> dict[str, Any]:

@@ -25,7 +25,8 @@ from meter.modules.epic_meter import MeterTeacher
 from tests.unit.epic_vlp.kits import METER_KIT, VILT_KIT, Kit
 from tests.unit.meter import small as meter_small
 from tests.unit.patches_official.conftest import SUPPORT
-from tests.unit.patches_official.fakes import BERT, ROBERTA, FakeMeter, FakeVilt, steps, text_encoder
+from tests.unit.patches_official.fakes import FakeMeter, FakeVilt, steps
+from tests.unit.patches_official.text_encoders import BERT, ROBERTA, text_encoder
 from tests.unit.small_parts import Batch, same_tensors, stirred
 from tests.unit.vilt import small as vilt_small
 from vilt.modules.epic_vilt import ViltTeacher
@@ -258,11 +259,14 @@ def test_off_is_what_it_was_to_the_bit(files: Any, name: str, absent: bool) -> N
 
 def test_off_imports_nothing_of_epic() -> None:
     code = """
-import sys, epic_meter, epic_vilt
-for support in (epic_meter, epic_vilt):
-    support.attach(object(), {"epic": support.default_keys()})
+import sys, epic_albef, epic_meter, epic_vilt, epic_xvlm
+for support in (epic_albef, epic_meter, epic_vilt, epic_xvlm):
+    support.attach(object(), {"epic": epic_meter.default_keys()})
     support.attach(object(), {})
+for support in (epic_meter, epic_vilt):
     support.add_losses(object(), {}, {})
+for support in (epic_albef, epic_xvlm):
+    support.add_groups({})
 assert "epic_common" not in sys.modules and "transformers" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], cwd=SUPPORT, check=True)

@@ -27,6 +27,15 @@ def test_all_changes_happen(folder: Path) -> None:
     assert not (folder / "sub").exists(), "an empty folder is gone"
 
 
+def test_folders_go_with_the_last_of_their_files(tmp_path: Path) -> None:
+    names = ("package/part/one", "package/part/two", "package/three")
+    (tmp_path / "package" / "part").mkdir(parents=True)
+    for name in names:
+        (tmp_path / name).touch()
+    change_files(tmp_path, dict.fromkeys(names))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("at", range(3))
 def test_a_failure_midway_brings_everything_back(

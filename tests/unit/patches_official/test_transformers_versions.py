@@ -1,4 +1,4 @@
-"""epic_common in the environments that official checkouts have: transformers from 4.30 on, without rich."""
+"""epic_common in the environments that official checkouts have: old transformers, an old torch and Python, no rich."""
 
 from __future__ import annotations
 
@@ -46,3 +46,23 @@ def test_the_method_runs_with_old_and_new_transformers(release: str, tmp_path: P
     assert found.stdout.strip() == release or not release
     files = [f"tests/unit/epic/test_{name}.py" for name in OWN_TESTS]
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files], **options)
+
+
+@pytest.mark.slow
+def test_the_method_and_the_support_files_run_with_an_old_python() -> None:
+    """EPIC_OLD_PYTHON: the Python of an environment with torch 1.13.1 and what this message names.
+
+    Without the tests under autocast: that torch's own LayerNorm knows no bfloat16 on a CPU.
+    """
+    old = os.environ.get("EPIC_OLD_PYTHON")
+    if not old:
+        pytest.skip(
+            "EPIC_OLD_PYTHON is not set: python3.10 of a venv with torch==1.13.1 transformers==4.30.2 numpy<2 "
+            "scipy<1.12 pydantic>=2.9 pytest hypothesis"
+        )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    files = [f"tests/unit/epic/test_{name}.py" for name in OWN_TESTS]
+    files += [f"tests/unit/patches_official/test_{name}.py" for name in ("old_libraries", "python_3_10")]
+    command = [old, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-m", "slow or not slow"]
+    command += ["-k", "not under_autocast", *files]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True)
