@@ -151,6 +151,7 @@ def build_checkout_epic(
     teacher_path: str,
     new_teacher: Callable[[], nn.Module],
     tokenizer: Any = None,
+    momentum_model: bool = False,
 ) -> CheckoutEpic:
     """EPIC's parts for an already built student; the random state is left as it was.
 
@@ -158,16 +159,19 @@ def build_checkout_epic(
         text_encoder: name or folder of the baseline's text encoder, which f_L and the tokenizer are by default.
         new_teacher: builds the frozen model and loads ``teacher_path``; called only where one is needed.
         tokenizer: the baseline's own, where it is at hand.
+        momentum_model: whether it keeps a running average of itself, whose scores :meth:`CheckoutEpic.corruption_of` takes.
 
     Raises:
         ValueError: a teacher is needed and ``teacher_path`` is empty; the language model does not fit; or masking wants
             what such a training loop does not keep, a running average of the student or counts of its captions.
     """
-    for key, value, lacking in (
-        ("teacher", "momentum", "no running average of its weights: give teacher_path"),
-        ("masking", "frequency", "no counts of its captions' tokens: choose 'saliency', 'surprise' or 'uniform'"),
+    no_average = not momentum_model and settings.scores_from_momentum
+    no_counts = settings.masking == "frequency"
+    for refused, key, value, lacking in (
+        (no_average, "teacher", "momentum", "no running average of its weights: give teacher_path"),
+        (no_counts, "masking", "frequency", "no counts of its captions' tokens: choose another masking"),
     ):
-        if getattr(settings, key) == value:
+        if refused:
             raise ValueError(f"epic.{key}={value!r} is not possible in an official checkout, which keeps {lacking}")
     if settings.needs_teacher and not teacher_path:
         raise ValueError("epic.enabled needs teacher_path=CHECKPOINT, a model pre-trained without EPIC")

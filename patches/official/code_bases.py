@@ -63,8 +63,10 @@ epic:
   masking: saliency
   mask_ratio: 0.35
   teacher: checkpoint
+  teacher_decay: 0.995
   saliency_layer: -2
   saliency_temperature: 1.0
+  surprise_passes: 3
   mask_special_tokens: False
   replacement: lm
   generator: ''

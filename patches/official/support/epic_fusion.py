@@ -45,13 +45,21 @@ def mlm_logits(text_encoder: Any, states: Tensor, places: Tensor) -> Tensor:
     return text_encoder.cls.predictions(states.flatten(0, 1)[places])
 
 
-def build(model: Any, config: Mapping[str, Any], settings: Any, questions: type, encoders: tuple[str, ...]) -> None:
+def build(
+    model: Any,
+    config: Mapping[str, Any],
+    settings: Any,
+    questions: type,
+    encoders: tuple[str, ...],
+    momentum_model: bool = False,
+) -> None:
     """Give a model of ALBEF or X-VLM its ``epic``.
 
     Args:
         settings: an EpicConfig.
         questions: what EPIC asks of the frozen model, for :func:`frozen_encoders`.
         encoders: names of the image and of the text encoder.
+        momentum_model: whether it keeps a running average of itself.
 
     Raises:
         ValueError: a key that EPIC cannot run with, or a teacher or language model that does not fit.
@@ -72,7 +80,7 @@ def build(model: Any, config: Mapping[str, Any], settings: Any, questions: type,
 
     seed = torch.initial_seed()  # the launcher's own, of --seed
     widths = cross.query.out_features, cross.key.in_features
-    epic: Any = build_checkout_epic(settings, name, *widths, seed, path, new_teacher)
+    epic: Any = build_checkout_epic(settings, name, *widths, seed, path, new_teacher, momentum_model=momentum_model)
     epic.run_config, epic.steps, epic.optimizer = config, 0, None
     epic._register_load_state_dict_pre_hook(_keep_own_weights, with_module=True)
     model.epic = epic

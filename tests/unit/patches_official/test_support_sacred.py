@@ -350,7 +350,9 @@ def test_the_state_of_a_checkpoint_is_that_of_our_own(new: Any, name: str) -> No
     patched.train()(FAKES[name].batch_of([7, 4, 6]))
     mine.epic.load_run_state(patched.epic.run_state(), rank=0)
     assert torch.equal(mine.epic.rng_state(), patched.epic.rng_state())
-    assert mine.epic.run_state().keys() == patched.epic.run_state().keys()
+    state = mine.epic.run_state()
+    without_teacher = state.pop("average"), state.pop("token_counts")  # of maskings that checkouts do not have
+    assert state.keys() == patched.epic.run_state().keys() and without_teacher == (None, None)
 
 
 def test_frozen_models_move_with_the_student_and_are_no_part_of_it(new: Any) -> None:
