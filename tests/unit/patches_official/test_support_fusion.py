@@ -166,7 +166,7 @@ def test_xvlms_hooks_find_what_our_own_teacher_gives(xvlm: Any, layer: int, batc
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["albef", "xvlm"])
 def test_hooks_find_the_golden_scores(name: str) -> None:
-    """Numbers of the official code (docs/official/<baseline>.md §10), before any mask."""
+    """Numbers of the official code (docs/official/albef.md §10, docs/official/xvlm.md §10), before any mask."""
     fixture = Fixture(FIXTURES / name / "golden_tiny_pretrain.json")
     if name == "albef":
         model: Any = albef_models.model_of(OfficialAlbef, fixture, PLAIN)
