@@ -159,7 +159,7 @@ def build_checkout_epic(
         text_encoder: name or folder of the baseline's text encoder, which f_L and the tokenizer are by default.
         new_teacher: builds the frozen model and loads ``teacher_path``; called only where one is needed.
         tokenizer: the baseline's own, where it is at hand.
-        momentum_model: whether it keeps a running average of itself, whose scores :meth:`CheckoutEpic.corruption_of` takes.
+        momentum_model: whether it keeps a running average of itself, for :meth:`CheckoutEpic.corruption_of`.
 
     Raises:
         ValueError: a teacher is needed and ``teacher_path`` is empty; the language model does not fit; or masking wants

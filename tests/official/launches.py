@@ -1,6 +1,7 @@
 """How each official launcher pre-trains a few steps on scenes: its data, its command line, what it saves.
 
-The command lines are those of each baseline's page in docs/official. Every launcher needs one GPU, X-VLM's NVIDIA Apex besides.
+The command lines are those of each baseline's page in docs/official. Every launcher needs one GPU, X-VLM's NVIDIA
+Apex besides.
 """
 
 from __future__ import annotations
