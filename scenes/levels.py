@@ -15,6 +15,7 @@ class Level:
     Attributes:
         things: kinds of objects in a scene, 1 to 3.
         looks: variants of each backdrop.
+        scale: of the size of objects.
         kinds: that occur; none: all.
         said: how often a caption says what it could leave out.
     """
@@ -23,12 +24,12 @@ class Level:
     grounds: str = "grass 5 sand 4 snow 4 water 5 road 4 table 4"
     times: str = "day 5 sunset 2 night 2"
     looks: int = 6
+    scale: float = 1.0
     kinds: tuple[str, ...] = ()
     said: Mapping[str, float] = field(default_factory=lambda: SAID)
 
 
 FULL = Level()
-# Fewer backdrops, by day, and captions that say all that they can: what a small model learns in a few minutes.
-PAIRED = Level("2 1", "grass 5 sand 4 water 5", "day 1", looks=2, said=dict.fromkeys(SAID, 1.0))
-SINGLE = Level("1 1", looks=2, said=dict.fromkeys(SAID, 1.0))
-LEVELS = {"full": FULL, "paired": PAIRED, "single": SINGLE}
+# One large thing in each picture, and captions that say all that they can: what a small model learns in minutes.
+SINGLE = Level("1 1", looks=1, scale=1.6, said=dict.fromkeys(SAID, 1.0))
+LEVELS = {"full": FULL, "single": SINGLE}

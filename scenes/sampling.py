@@ -24,16 +24,16 @@ _PATIENCE = 5000
 SPLITS = ("test", "val", "train")  # in the order in which they are drawn
 
 
-def _extent(thing: Thing) -> tuple[float, float]:
+def _extent(thing: Thing, scale: float) -> tuple[float, float]:
     """Return the width and height of one object of the thing."""
-    side = SIDE[thing.size] if thing.count == 1 else GROUP_SIDE
+    side = scale * (SIDE[thing.size] if thing.count == 1 else GROUP_SIDE)
     width, height = ASPECT[thing.kind]
     return side * width, side * height
 
 
-def _boxes(thing: Thing, centre: float, bottom: float) -> tuple[Box, ...]:
+def _boxes(thing: Thing, centre: float, bottom: float, scale: float) -> tuple[Box, ...]:
     """Place the objects of a thing around `centre`, the lowest one standing on `bottom`; the hindmost comes first."""
-    width, height = _extent(thing)
+    width, height = _extent(thing, scale)
     if thing.count == 1:
         offsets = [(0.0, 0.0)]
     elif thing.count == 2:
@@ -45,16 +45,16 @@ def _boxes(thing: Thing, centre: float, bottom: float) -> tuple[Box, ...]:
     )
 
 
-def _put(thing: Thing, centre: float, bottom: float) -> Thing:
+def _put(thing: Thing, centre: float, bottom: float, scale: float) -> Thing:
     """Place a thing and push it inside the image's margins."""
-    box = union(_boxes(thing, centre, bottom))
+    box = union(_boxes(thing, centre, bottom, scale))
     dx = max(0.02 - box.x0, 0.0) + min(0.98 - box.x1, 0.0)
     dy = max(0.02 - box.y0, 0.0) + min(0.97 - box.y1, 0.0)
-    boxes = _boxes(thing, centre + dx, bottom + dy)
+    boxes = _boxes(thing, centre + dx, bottom + dy, scale)
     return replace(thing, boxes=tuple(Box(*(round(value, 4) for value in box)) for box in boxes))
 
 
-def _arrange(things: list[Thing], rng: random.Random) -> list[Thing]:
+def _arrange(things: list[Thing], rng: random.Random, scale: float) -> list[Thing]:
     """Give every thing its boxes, from its place; things in the sky come last."""
     sky_taken = len(things) > 1 and any(thing.in_sky for thing in things)
     standing = rng.uniform(0.93, 0.96) if sky_taken else rng.uniform(0.84, 0.95)
@@ -63,14 +63,14 @@ def _arrange(things: list[Thing], rng: random.Random) -> list[Thing]:
         x = {"left": 0.26, "right": 0.74}.get(thing.place.removeprefix("sky "), 0.5)
         if thing.place == "top":
             base = placed[0].box
-            placed.append(_put(thing, base.centre + rng.uniform(-0.06, 0.06), base.y0 + 0.02))
+            placed.append(_put(thing, base.centre + rng.uniform(-0.06, 0.06), base.y0 + 0.02, scale))
         elif thing.in_sky:
             roof = min((other.box.y0 for other in placed if not other.in_sky), default=0.55)
             centre = x + rng.uniform(-0.1, 0.1) * (x == 0.5)
-            placed.append(_put(thing, centre, min(roof - 0.06, rng.uniform(0.40, 0.48))))
+            placed.append(_put(thing, centre, min(roof - 0.06, rng.uniform(0.40, 0.48)), scale))
         else:
             spread = 0.12 if x == 0.5 else 0.02
-            placed.append(_put(thing, x + rng.uniform(-spread, spread), standing + rng.uniform(-0.01, 0.01)))
+            placed.append(_put(thing, x + rng.uniform(-spread, spread), standing + rng.uniform(-0.01, 0.01), scale))
     return placed
 
 
@@ -127,7 +127,8 @@ def sample_scene(rng: random.Random, statistics: Statistics) -> Scene:
         if places[:2] == ["left", "right"] or places[:2] == ["sky left", "sky right"]:
             things = _swap_sides(things, rng)
         if len({(thing.kind, thing.colour) for thing in things}) == len(things):
-            return Scene(ground, time, tuple(_arrange(things, rng)), rng.randrange(statistics.level.looks))
+            placed = _arrange(things, rng, statistics.level.scale)
+            return Scene(ground, time, tuple(placed), rng.randrange(statistics.level.looks))
 
 
 def _swap_sides(things: list[Thing], rng: random.Random) -> list[Thing]:
