@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from annotated_types import Ge, MinLen
 from pydantic import Field
 
-from epic_common.config import PRESETS
+from epic_common.config import PRESETS, WITHOUT_TEACHER
 from reproduce.experiments import FOLDER
 from scenes.levels import LEVELS
 from vlp.baseline import REGISTRY
@@ -25,13 +25,7 @@ RESULTS = FOLDER / "results" / "miniature"
 COMPUTE = "vanilla_compute"  # vanilla with EPIC's additional FLOPs as additional steps
 TEACHER = "teacher"  # vanilla to the end, one for all runs of a baseline
 # Variant -> the keys of EPIC that make it.
-VARIANTS: dict[str, dict[str, Any]] = {
-    **PRESETS,
-    COMPUTE: {"enabled": False},
-    "momentum": {"enabled": True, "teacher": "momentum"},
-    "surprise": {"enabled": True, "masking": "surprise"},
-    "frequency": {"enabled": True, "masking": "frequency"},
-}
+VARIANTS: dict[str, dict[str, Any]] = {**PRESETS, COMPUTE: {"enabled": False}, **WITHOUT_TEACHER}
 Items = list[Name]
 
 
@@ -55,9 +49,8 @@ class LanguageModelSettings(Schema):
 
 
 class FineTuning(Schema):
-    """The task that the last checkpoint is fine-tuned on."""
+    """How the last checkpoint is fine-tuned: METER and ViLT on NLVR2, ALBEF and X-VLM on VQA."""
 
-    task: Literal["nlvr2", "vqa"] = Field(description="its data set")
     epochs: Positive = Field(description="passes over it")
     rate: PositiveAmount = Field(description="learning rate")
     items: Items = Field(description="further keys of the official command")
