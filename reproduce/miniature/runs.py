@@ -114,6 +114,8 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
     steps = [planned.steps] if only_last else curve_steps(planned.steps, bench.miniature.points)
     if lacking := [step for step in steps if step not in checkpoints]:
         raise ConfigError(f"{folder}: no checkpoint was left at step {lacking[0]}: remove the folder and start again")
+    for path in {*(folder / "points").iterdir()} - {checkpoints[step] for step in steps}:
+        path.unlink()
     last = checkpoints[planned.steps]
     points, false_negatives = [], []
     for step in steps:
