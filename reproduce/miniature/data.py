@@ -23,6 +23,7 @@ from scenes.sampling import sample_scene
 from scenes.statements import statements
 from scenes.statistics import Statistics
 from scenes.task_layouts import write_tasks
+from vlp.baseline import get_baseline
 
 ASKED_SHARE = 0.25  # of the language model's lines are questions or statements
 
@@ -90,11 +91,15 @@ def _fit(bench: Bench, about: TaskRecipes) -> None:
     random.Random(chosen.grammar_seed).shuffle(lines)
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     width = bench.settings.width
-    sizes = {"layers": about.text_layers, "width": width, "heads": width // 32}
-    family = tasks.language_model.name.removesuffix("-tiny")
-    fit_language_model(
-        path, tasks.language_model, FitSettings(family=family, steps=chosen.steps, max_length=POSITIONS, **sizes)
+    sizes = FitSettings(
+        family=get_baseline(bench.name).text_family,
+        steps=chosen.steps,
+        max_length=POSITIONS,
+        layers=about.text_layers,
+        width=width,
+        heads=width // 32,
     )
+    fit_language_model(path, tasks.language_model, sizes)
 
 
 def _asked(statistics: Statistics, number: int, task: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,5 +42,5 @@ def flops_per_step(
     def loss(batch: dict[str, Any]) -> Any:
         return total_loss(demo.outputs(model, batch) if isinstance(demo, YamlDemo) else model(batch))
 
-    batches = islice(training_batches(datamodule), BATCHES)
-    return sum(sum(count_flops(lambda b=batch: loss(b), {}).values()) for batch in batches) / BATCHES
+    counted = [count_flops(partial(loss, batch), {}) for batch in islice(training_batches(datamodule), BATCHES)]
+    return sum(sum(parts.values()) for parts in counted) / BATCHES
