@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,15 +49,22 @@ def run_stages(stages: Sequence[Stage]) -> None:
         finished += stage.seconds
 
 
-def run_command(command: Sequence[str], folder: Path, log: Path, shows: Sequence[str]) -> None:
+def run_command(
+    command: Sequence[str], folder: Path, log: Path, shows: Sequence[str], env: Mapping[str, str] | None = None
+) -> None:
     """Run ``command`` in ``folder``, its output in ``log``; lines that start with one of ``shows`` are printed too.
+
+    Args:
+        env: its environment; None: this process's.
 
     Raises:
         StageError: a non-zero exit; the last lines of the log are printed.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w") as handle:
-        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        process = subprocess.Popen(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert process.stdout is not None
         for line in process.stdout:
             handle.write(line)

@@ -106,9 +106,15 @@ class TaskRecipes(ABC):
     def seconds(self, settings: TaskSettings) -> Mapping[str, float]:
         """Of a core, by run; what is not there takes a usual time."""
 
-    @abstractmethod
     def arguments(self, settings: TaskSettings, name: str) -> list[str]:
         """The official command of a run with the baseline's small model, after Python."""
+        recipe = self.recipes(settings)[name]
+        return self.command(recipe, self.overrides(settings, recipe), settings.output / name)
+
+    @abstractmethod
+    def command(self, recipe: Recipe, items: Sequence[str], output: Path) -> list[str]:
+        """The official command of a recipe, after Python: ``items`` are all of its arguments but those that the recipe
+        names, ``output`` is the run's folder."""
 
     @abstractmethod
     def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:

@@ -22,7 +22,7 @@ class AlbefTasks(YamlTasks):
 
     def convert(self, settings: TaskSettings) -> None:
         tasks = settings.data / "tasks"
-        for name, root in (("coco", settings.data / "coco"), *((name, tasks / name) for name in LAYOUTS)):
+        for name, root in (("coco", settings.data / "coco"), *((name, tasks / name) for name in self.layouts)):
             convert(name, root, lists(settings), image_root=settings.data, quiet=True)
 
     def learning(self, recipe: Recipe) -> list[str]:

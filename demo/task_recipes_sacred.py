@@ -86,11 +86,9 @@ class SacredTasks(TaskRecipes):
     def seconds(self, settings: TaskSettings) -> Mapping[str, float]:
         return {**self.run_seconds, "Pretrain": self.run_seconds["Pretrain"] * settings.pretrain_epochs}
 
-    def arguments(self, settings: TaskSettings, name: str) -> list[str]:
-        recipe = self.recipes(settings)[name]
+    def command(self, recipe: Recipe, items: Sequence[str], output: Path) -> list[str]:
         start = [f"load_path={recipe.checkpoint}"] if recipe.checkpoint else []
-        own = [*self.overrides(settings, recipe), *start, f"log_dir={settings.output / name}"]
-        return [f"{recipe.script}.py", "with", recipe.config, *own]
+        return [f"{recipe.script}.py", "with", recipe.config, *items, *start, f"log_dir={output}"]
 
     def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:
         size = json.loads((settings.language_model / "config.json").read_text())["vocab_size"]

@@ -28,12 +28,19 @@ class XvlmTasks(YamlTasks):
 
     def convert(self, settings: TaskSettings) -> None:
         data, coco, tasks = settings.data, settings.data / "coco", settings.data / "tasks"
-        listed = (("coco", coco), ("coco_karpathy", coco), *((name, tasks / name) for name in LAYOUTS if name != "vg"))
+        listed = (
+            ("coco", coco),
+            ("coco_karpathy", coco),
+            *((name, tasks / name) for name in self.layouts if name != "vg"),
+        )
         for name, root in listed:
             convert(name, root, lists(settings), image_root=data, quiet=True)
         options = Options(image_root=str(data), shards=1)
-        for name, root in (("coco", coco), ("vg_regions", tasks / "vg"), ("refcoco_rm_leak", tasks / "refcoco+")):
-            convert_lines(name, root, lines(settings), options, quiet=True)
+        streamed = {"vg": "vg_regions", "refcoco+": "refcoco_rm_leak"}
+        convert_lines("coco", coco, lines(settings), options, quiet=True)
+        for layout, name in streamed.items():
+            if layout in self.layouts:
+                convert_lines(name, tasks / layout, lines(settings), options, quiet=True)
 
     def learning(self, recipe: Recipe) -> list[str]:
         return at_rate(recipe)
@@ -49,7 +56,8 @@ class XvlmTasks(YamlTasks):
         root = f"image_root={settings.data}"
         one, two = f"batch_size={BATCH}", (f"batch_size_train={BATCH}", f"batch_size_test={BATCH}")
         pretrained = output / "Pretrain" / f"model_state_epoch_{settings.pretrain_epochs - 1}.th"
-        pairs, regions, referred = streams(settings)
+        pairs, regions = streams(settings)
+        referred = region_stream(settings) if "refcoco+" in self.layouts else []
         start = ["init.vision=random", "init.text=pretrained", f"ckpt_frequent={settings.pretrain_epochs}"]
         ranked = [*files(settings, train="coco_train", val="coco_val", test="coco_test"), root, *two]
         ranked.append(f"k_test={min(20, settings.val_images, settings.test_images)}")
@@ -85,20 +93,24 @@ def lines(settings: TaskSettings) -> Path:
     return settings.data / "lines"
 
 
-def streams(settings: TaskSettings) -> tuple[list[str], list[str], list[str]]:
-    """Items of the stream of captions, of that of regions, and of that of RefCOCO's regions."""
+def streams(settings: TaskSettings) -> tuple[list[str], list[str]]:
+    """Items of the stream of captions, and of that of regions."""
+    pairs = [*_stream(settings, "images", "coco"), f"image_root={settings.data}"]
+    pairs.append(f"train_dataset_size={counted(settings, 'coco', 'rows')}")
+    return pairs, [*_stream(settings, "regions", "vg_regions"), f"regions.max_images={BATCH // 2}"]
 
-    def stream(block: str, name: str) -> list[str]:
-        key = "train_file_regions" if block == "regions" else "train_file"
-        named = [f"{block}.image_key=image_rpath", f"{block}.is_image_rpath=True", f"{block}.batch_size={BATCH}"]
-        return [f"{key}={lines(settings) / name}", *named]
 
-    root, images_of_regions = f"image_root={settings.data}", f"regions.max_images={BATCH // 2}"
-    pairs = [*stream("images", "coco"), root, f"train_dataset_size={counted(settings, 'coco', 'rows')}"]
-    regions = [*stream("regions", "vg_regions"), images_of_regions]
-    referred = [*stream("regions", "refcoco_rm_leak"), root, images_of_regions]
-    referred += [f"train_dataset_size={counted(settings, 'refcoco_rm_leak', 'captions')}"]
-    return pairs, regions, referred
+def region_stream(settings: TaskSettings) -> list[str]:
+    """Items of the stream of RefCOCO's regions."""
+    referred = [*_stream(settings, "regions", "refcoco_rm_leak"), f"image_root={settings.data}"]
+    referred.append(f"regions.max_images={BATCH // 2}")
+    return [*referred, f"train_dataset_size={counted(settings, 'refcoco_rm_leak', 'captions')}"]
+
+
+def _stream(settings: TaskSettings, block: str, name: str) -> list[str]:
+    key = "train_file_regions" if block == "regions" else "train_file"
+    named = [f"{block}.image_key=image_rpath", f"{block}.is_image_rpath=True", f"{block}.batch_size={BATCH}"]
+    return [f"{key}={lines(settings) / name}", *named]
 
 
 def counted(settings: TaskSettings, name: str, what: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -44,12 +45,10 @@ class YamlTasks(TaskRecipes):
                 found += [said] if isinstance(said, str) else said
         return list(dict.fromkeys(found))
 
-    def arguments(self, settings: TaskSettings, name: str) -> list[str]:
-        recipe = self.recipes(settings)[name]
+    def command(self, recipe: Recipe, items: Sequence[str], output: Path) -> list[str]:
         config = f"./configs/tiny/{recipe.config or recipe.script}.yaml"
         start = ["--checkpoint", str(recipe.checkpoint)] if recipe.checkpoint else []
-        output = ["--output_dir", str(settings.output / name)]
-        return [f"{recipe.script}.py", "--config", config, *output, *start, *self.overrides(settings, recipe)]
+        return [f"{recipe.script}.py", "--config", config, "--output_dir", str(output), *start, *items]
 
     def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:
         size = json.loads((settings.language_model / "config.json").read_text())["vocab_size"]

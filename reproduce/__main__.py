@@ -29,6 +29,7 @@ COMMANDS = {
     "report": ("reproduce.report.command", "write Tables 1-5, printed and measured, as Markdown, HTML and LaTeX"),
     "figure": ("reproduce.figures.command", "draw Figure 2, 4 or 5 for any checkpoint"),
     "foils": ("reproduce.foils.command", "find wrong words in captions by any checkpoint's ITC and ITM heads"),
+    "miniature": ("reproduce.miniature.command", "measure the paper's claims with small models on scenes"),
     "scripts": ("reproduce.scripts", "write the shell scripts of the baselines: <baseline>/scripts/*.sh"),
 }
 

@@ -106,6 +106,10 @@ def _version(path: Path) -> int:
     return int(numbers[-1]) if numbers and numbers[-1].isdecimal() else -1
 
 
+class LockedError(ConfigError):
+    """Another process runs it."""
+
+
 # Who runs it ------------------------------------------------------------------------------------------------------
 
 
@@ -114,7 +118,7 @@ def locked(folder: Path) -> Iterator[int]:
     """The folder's lock, as a file descriptor that children may inherit: it is theirs, too, until they end.
 
     Raises:
-        ConfigError: another process has it.
+        LockedError: another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -122,7 +126,7 @@ def locked(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(
+            raise LockedError(
                 f"{folder}: runs already: wait for it, or stop it (kill -TERM {_holder(folder)}) and start again"
             ) from None
         yield descriptor

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
+from scenes.levels import LEVELS
 from scenes.task_layouts import LAYOUTS, TASKS, write_tasks
 
 
@@ -26,6 +27,7 @@ def _images_parser() -> argparse.ArgumentParser:
     parser.add_argument("--captions", type=int, default=default.captions, help="captions per image")
     parser.add_argument("--image-size", type=int, default=default.image_size, help="side in pixels")
     parser.add_argument("--seed", type=int, default=default.seed)
+    parser.add_argument("--level", choices=LEVELS, default="full", help="how difficult scenes are, default full")
     parser.add_argument("--workers", type=int, default=1, help="processes; they do not change the result")
     return parser
 
@@ -37,6 +39,7 @@ def _corpus_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=7, help="grammar seed; 0 gives the statistics of the images' captions"
     )
+    parser.add_argument("--level", choices=LEVELS, default="full", help="how difficult scenes are, default full")
     return parser
 
 
@@ -56,14 +59,15 @@ def main(argv: Sequence[str]) -> None:
     """Run the command line `argv` (without the program's name)."""
     if argv[:1] == ["corpus"]:
         options = _corpus_parser().parse_args(argv[1:])
-        write_corpus(options.output, options.lines, options.seed)
+        write_corpus(options.output, options.lines, options.seed, LEVELS[options.level])
         return
     if argv[:1] == ["tasks"]:
         options = _tasks_parser().parse_args(argv[1:])
         write_tasks(options.scenes, options.output, options.layouts)
         return
     options = _images_parser().parse_args(argv)
-    request = Request(options.train, options.val, options.test, options.captions, options.image_size, options.seed)
+    sizes = (options.train, options.val, options.test, options.captions, options.image_size)
+    request = Request(*sizes, options.seed, options.level)
     written = write_coco(options.output, request, options.workers)
     print(f"{options.output}: {'written' if written else 'already there'}")
 

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from scenes.draw import render
 from scenes.grammar import Grammar
+from scenes.levels import LEVELS
 from scenes.model import Scene
 from scenes.sampling import sample_splits
 from scenes.statistics import Statistics
@@ -36,7 +37,7 @@ _Made = tuple[dict[str, Any], dict[str, Any]]  # Karpathy entry and truth record
 
 @dataclass(frozen=True)
 class Request:
-    """What to write: numbers of images per split, captions per image, side in pixels, seed."""
+    """What to write: numbers of images per split, captions per image, side in pixels, seed, level of difficulty."""
 
     train: int = 3000
     val: int = 100
@@ -44,6 +45,7 @@ class Request:
     captions: int = 2
     image_size: int = 112
     seed: int = 0
+    level: str = "full"
 
     def __post_init__(self) -> None:
         """Raises ValueError on a number that makes no data set."""
@@ -56,6 +58,13 @@ class Request:
             raise ValueError(f"captions must be 1 to 8, got {self.captions}")
         if not 32 <= self.image_size <= 1024:
             raise ValueError(f"image_size must be 32 to 1024 pixels, got {self.image_size}")
+        if self.level not in LEVELS:
+            raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {self.level!r}")
+
+    def described(self) -> dict[str, Any]:
+        """What is written beside the data; the level where it is not the usual one."""
+        values = asdict(self)
+        return values if self.level != "full" else {k: v for k, v in values.items() if k != "level"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,7 @@ def write_coco(root: Path, request: Request, workers: int = 1) -> bool:
                 truth.write(json.dumps(record) + "\n")
         karpathy = json.dumps({"images": images, "dataset": "coco"})
         (fresh / "karpathy" / "dataset_coco.json").write_text(karpathy, encoding="utf-8")
-        (fresh / REQUEST_FILE).write_text(json.dumps(asdict(request), indent=2) + "\n", encoding="utf-8")
+        (fresh / REQUEST_FILE).write_text(json.dumps(request.described(), indent=2) + "\n", encoding="utf-8")
     return True
 
 
@@ -110,7 +119,7 @@ def _already_there(root: Path, request: Request) -> bool:
         return False
     request_file = root / REQUEST_FILE
     found = json.loads(request_file.read_text(encoding="utf-8")) if request_file.is_file() else None
-    if found == asdict(request):
+    if found == request.described():
         return True
     what = "other data" if found is None else f"scenes made for another request: {found}"
     raise FileExistsError(f"{root} already holds {what}; remove it or choose another --output")
@@ -130,7 +139,8 @@ def new_directory(root: Path) -> Iterator[Path]:
 
 def _jobs(request: Request) -> list[_Job]:
     """List the images, test first, so that test and val stay the same whatever the size of train."""
-    splits = sample_splits({"train": request.train, "val": request.val, "test": request.test}, request.seed)
+    sizes = {"train": request.train, "val": request.val, "test": request.test}
+    splits = sample_splits(sizes, request.seed, LEVELS[request.level])
     jobs: list[_Job] = []
     for split, scenes in splits.items():
         first = len(jobs)
@@ -160,7 +170,7 @@ def _make_all(jobs: list[_Job], request: Request, folder: Path, workers: int) ->
 
 def _make_chunk(chunk: tuple[list[_Job], Request, Path]) -> list[_Made]:
     jobs, request, folder = chunk
-    grammar = Grammar(Statistics())
+    grammar = Grammar(Statistics(level=LEVELS[request.level]))
     return [_make(job, request, folder, grammar) for job in jobs]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scenes.model import Caption, Scene, Slot, Span
-from scenes.statistics import GROUNDS, Statistics, pairs
+from scenes.statistics import Statistics, pairs
 from scenes.words import COLOURS, NUMBERS, PATTERNS, SIZES, TIME_WORDS, words_for
 
 _CONTRARY = {
@@ -64,5 +64,10 @@ def _alternatives(
         return [(name, 1.0) for name in _CONTRARY[str(slot.value)]]
     if slot.field == "count":
         return [(number, 1.0) for number in NUMBERS]
-    values = {"size": [*SIZES], "pattern": [*PATTERNS], "ground": [*pairs(GROUNDS)], "time": [*TIME_WORDS]}
+    values = {
+        "size": [*SIZES],
+        "pattern": [*PATTERNS],
+        "ground": [*pairs(statistics.level.grounds)],
+        "time": [*TIME_WORDS],
+    }
     return [(value, 1.0) for value in values[slot.field]]

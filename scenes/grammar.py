@@ -22,7 +22,6 @@ from scenes.words import (
 )
 
 GUESSABLE = 0.6  # a word whose probability given the rest of the sentence reaches this is not salient
-SAY = {"colour": 0.92, "size": 0.6, "pattern": 0.9, "time": 0.85, "place": 0.85, "relation": 0.8}
 
 
 @dataclass
@@ -128,11 +127,11 @@ class _Writer:
         """Say everything after the subject; `joined` allows `A and B`."""
         if self.told:
             self._second(joined)
-        if place and (not self.told or self._often("place", SAY["place"])):
+        if place and (not self.told or self._says("place")):
             self._place(min(self.named, key=lambda thing: thing.in_sky))
         if len(self.told) > 1:
             self._third()
-        elif self.scene.time != "day" and self._often("time", SAY["time"]):
+        elif self.scene.time != "day" and self._says("time"):
             self._time()
 
     def _second(self, joined: bool) -> None:
@@ -140,7 +139,7 @@ class _Writer:
         names = [
             name for name in ("left", "right", "on", "above", "below") if related(name, self.subject.box, other.box)
         ]
-        if names and (not joined or self._often("relation", SAY["relation"])):
+        if names and (not joined or self._says("relation")):
             name = names[0]
             if name in ("left", "right") and self._often("beside", 0.2):
                 self.sentence.say(self._choose("beside words", BESIDE))
@@ -195,9 +194,9 @@ class _Writer:
         twins = sum(other.kind == thing.kind for other in self.scene.things) > 1
         brief = len(self.named) == 2
         return {
-            "colour": twins or brief or self._often("colour", SAY["colour"]),
-            "size": not brief and thing.size != "medium" and self._often("size", SAY["size"]),
-            "pattern": not brief and thing.pattern != "plain" and self._often("pattern", SAY["pattern"]),
+            "colour": twins or brief or self._says("colour"),
+            "size": not brief and thing.size != "medium" and self._says("size"),
+            "pattern": not brief and thing.pattern != "plain" and self._says("pattern"),
         }
 
     def _relation(self, name: str, other: Thing) -> None:
@@ -236,6 +235,10 @@ class _Writer:
 
     def _index(self, name: str, number: int) -> int:
         return int(self._choose(name, tuple(str(i) for i in range(number))))
+
+    def _says(self, name: str) -> bool:
+        """Whether something that could be left unsaid is said."""
+        return self._often(name, self.statistics.level.said[name])
 
     def _often(self, name: str, probability: float) -> bool:
         yes = self.statistics.distribution(name, f"yes {probability} no {1 - probability}")["yes"]

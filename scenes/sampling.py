@@ -6,10 +6,10 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 
+from scenes.levels import FULL, Level
 from scenes.model import Box, Scene, Thing, union
-from scenes.statistics import BASES, GROUNDS, HABITS, RIDERS, RIDING, THINGS_PER_SCENE, TIMES, Statistics
+from scenes.statistics import BASES, HABITS, RIDERS, RIDING, Statistics
 
-LOOKS = 6  # variants of each backdrop
 SIDE = {"small": 0.27, "medium": 0.36, "big": 0.46}  # longer side of a single thing
 GROUP_SIDE = 0.25  # longer side of each member of a group
 # width and height of each kind, the longer one being 1
@@ -20,19 +20,20 @@ ASPECT = {
     "pear": (0.72, 1.0), "banana": (1.0, 0.72), "cup": (1.0, 0.86), "star": (1.0, 0.96), "bird": (1.0, 0.8),
     "snowman": (0.66, 1.0),
 }  # fmt: skip
+_PATIENCE = 5000
 SPLITS = ("test", "val", "train")  # in the order in which they are drawn
 
 
-def _extent(thing: Thing) -> tuple[float, float]:
+def _extent(thing: Thing, scale: float) -> tuple[float, float]:
     """Return the width and height of one object of the thing."""
-    side = SIDE[thing.size] if thing.count == 1 else GROUP_SIDE
+    side = scale * (SIDE[thing.size] if thing.count == 1 else GROUP_SIDE)
     width, height = ASPECT[thing.kind]
     return side * width, side * height
 
 
-def _boxes(thing: Thing, centre: float, bottom: float) -> tuple[Box, ...]:
+def _boxes(thing: Thing, centre: float, bottom: float, scale: float) -> tuple[Box, ...]:
     """Place the objects of a thing around `centre`, the lowest one standing on `bottom`; the hindmost comes first."""
-    width, height = _extent(thing)
+    width, height = _extent(thing, scale)
     if thing.count == 1:
         offsets = [(0.0, 0.0)]
     elif thing.count == 2:
@@ -44,16 +45,16 @@ def _boxes(thing: Thing, centre: float, bottom: float) -> tuple[Box, ...]:
     )
 
 
-def _put(thing: Thing, centre: float, bottom: float) -> Thing:
+def _put(thing: Thing, centre: float, bottom: float, scale: float) -> Thing:
     """Place a thing and push it inside the image's margins."""
-    box = union(_boxes(thing, centre, bottom))
+    box = union(_boxes(thing, centre, bottom, scale))
     dx = max(0.02 - box.x0, 0.0) + min(0.98 - box.x1, 0.0)
     dy = max(0.02 - box.y0, 0.0) + min(0.97 - box.y1, 0.0)
-    boxes = _boxes(thing, centre + dx, bottom + dy)
+    boxes = _boxes(thing, centre + dx, bottom + dy, scale)
     return replace(thing, boxes=tuple(Box(*(round(value, 4) for value in box)) for box in boxes))
 
 
-def _arrange(things: list[Thing], rng: random.Random) -> list[Thing]:
+def _arrange(things: list[Thing], rng: random.Random, scale: float) -> list[Thing]:
     """Give every thing its boxes, from its place; things in the sky come last."""
     sky_taken = len(things) > 1 and any(thing.in_sky for thing in things)
     standing = rng.uniform(0.93, 0.96) if sky_taken else rng.uniform(0.84, 0.95)
@@ -62,14 +63,14 @@ def _arrange(things: list[Thing], rng: random.Random) -> list[Thing]:
         x = {"left": 0.26, "right": 0.74}.get(thing.place.removeprefix("sky "), 0.5)
         if thing.place == "top":
             base = placed[0].box
-            placed.append(_put(thing, base.centre + rng.uniform(-0.06, 0.06), base.y0 + 0.02))
+            placed.append(_put(thing, base.centre + rng.uniform(-0.06, 0.06), base.y0 + 0.02, scale))
         elif thing.in_sky:
             roof = min((other.box.y0 for other in placed if not other.in_sky), default=0.55)
             centre = x + rng.uniform(-0.1, 0.1) * (x == 0.5)
-            placed.append(_put(thing, centre, min(roof - 0.06, rng.uniform(0.40, 0.48))))
+            placed.append(_put(thing, centre, min(roof - 0.06, rng.uniform(0.40, 0.48)), scale))
         else:
             spread = 0.12 if x == 0.5 else 0.02
-            placed.append(_put(thing, x + rng.uniform(-spread, spread), standing + rng.uniform(-0.01, 0.01)))
+            placed.append(_put(thing, x + rng.uniform(-spread, spread), standing + rng.uniform(-0.01, 0.01), scale))
     return placed
 
 
@@ -92,7 +93,7 @@ def _places(kinds: list[str], rng: random.Random) -> list[str]:
 def _kinds(ground: str, rng: random.Random, statistics: Statistics) -> list[str]:
     """Draw the kinds; what can fly or sit on the other comes after it."""
     on_ground = statistics.kinds_on[ground]
-    number = int(statistics.draw(rng, "things", THINGS_PER_SCENE))
+    number = int(statistics.draw(rng, "things", statistics.level.things))
     if number == 3:
         flying = {kind: p for kind, p in on_ground.items() if HABITS[kind].sky}
         standing = {kind: p for kind, p in on_ground.items() if HABITS[kind].sky < 0.6}
@@ -118,15 +119,16 @@ def _thing(kind: str, place: str, company: bool, rng: random.Random, statistics:
 def sample_scene(rng: random.Random, statistics: Statistics) -> Scene:
     """Draw one scene; things of the same kind in it differ in colour."""
     while True:
-        ground = statistics.draw(rng, "ground", GROUNDS)
-        time = "day" if ground == "table" else statistics.draw(rng, "time", TIMES)
+        ground = statistics.draw(rng, "ground", statistics.level.grounds)
+        time = "day" if ground == "table" else statistics.draw(rng, "time", statistics.level.times)
         kinds = _kinds(ground, rng, statistics)
         places = _places(kinds, rng)
         things = [_thing(k, p, len(kinds) > 1, rng, statistics) for k, p in zip(kinds, places, strict=True)]
         if places[:2] == ["left", "right"] or places[:2] == ["sky left", "sky right"]:
             things = _swap_sides(things, rng)
         if len({(thing.kind, thing.colour) for thing in things}) == len(things):
-            return Scene(ground, time, tuple(_arrange(things, rng)), rng.randrange(LOOKS))
+            placed = _arrange(things, rng, statistics.level.scale)
+            return Scene(ground, time, tuple(placed), rng.randrange(statistics.level.looks))
 
 
 def _swap_sides(things: list[Thing], rng: random.Random) -> list[Thing]:
@@ -137,22 +139,29 @@ def _swap_sides(things: list[Thing], rng: random.Random) -> list[Thing]:
     return [replace(second, place=first.place), replace(first, place=second.place), *rest]
 
 
-def sample_splits(sizes: dict[str, int], seed: int) -> dict[str, list[Scene]]:
+def sample_splits(sizes: dict[str, int], seed: int, level: Level = FULL) -> dict[str, list[Scene]]:
     """Draw the scenes of every split; no specification (`Scene.key`) occurs twice, in one split or in two.
 
     `sizes` maps train, val and test to their numbers of images. Test and val do not depend on the size of train.
+
+    Raises:
+        ValueError: the level has fewer different scenes.
     """
     seen: set[tuple[object, ...]] = set()
     splits: dict[str, list[Scene]] = {}
     for split in SPLITS:
-        fresh = _unseen(random.Random(f"scenes/{seed}/{split}"), Statistics(), seen)
+        fresh = _unseen(random.Random(f"scenes/{seed}/{split}"), Statistics(level=level), seen)
         splits[split] = [next(fresh) for _ in range(sizes[split])]
     return splits
 
 
 def _unseen(rng: random.Random, statistics: Statistics, seen: set[tuple[object, ...]]) -> Iterator[Scene]:
-    while True:
+    known = 0  # draws since the last new one
+    while known < _PATIENCE:
+        known += 1
         scene = sample_scene(rng, statistics)
         if scene.key not in seen:
             seen.add(scene.key)
+            known = 0
             yield scene
+    raise ValueError(f"no new scene in {_PATIENCE} draws after {len(seen)}: ask for fewer images, or another level")

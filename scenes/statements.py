@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from scenes.levels import FULL
 from scenes.model import Claim, Phrase, Scene
 from scenes.regions import full_phrase
-from scenes.statistics import KINDS, TIMES, pairs
+from scenes.statistics import KINDS, pairs
 from scenes.words import COLOURS, NUMBERS, noun, noun_phrase
 
 _NUMBER_WORDS = {1: "one", **NUMBERS, 4: "four", 5: "five", 6: "six"}
@@ -98,7 +99,7 @@ def _time(left: Scene, right: Scene, rng: random.Random) -> Statement:
     outdoors = "table" not in (left.ground, right.ground)
     if not outdoors:  # the hour cannot be seen indoors
         return _one_side(left, right, rng)
-    time = rng.choice(tuple(pairs(TIMES)))
+    time = rng.choice(tuple(pairs(FULL.times)))
     words = {"day": "by day", "sunset": "at sunset", "night": "at night"}[time]
     return Statement(f"Both images were taken {words}.", left.time == right.time == time)
 

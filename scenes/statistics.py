@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from scenes.levels import FULL, Level
+
 SPREAD = 0.8  # standard deviation of the log factor for seeds other than 0
-GROUNDS = "grass 5 sand 4 snow 4 water 5 road 4 table 4"
-TIMES = "day 5 sunset 2 night 2"
-THINGS_PER_SCENE = "1 1 2 7 3 2"
 ANY_COLOUR = "red 1 yellow 1 green 1 blue 1 purple 1 pink 1 white 1 black 1 brown 1"
 TOY_COLOUR = "red 2 yellow 2 green 2 blue 2 purple 2 pink 2 white 1 black 1"
 MIXED = "plain 4 striped 3 dotted 3"
@@ -76,8 +75,8 @@ def pairs(text: str) -> dict[str, float]:
 class Statistics:
     """The weights of one seed, with draws from them and the probabilities behind the draws."""
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, seed: int = 0, level: Level = FULL) -> None:
+        self.seed, self.level = seed, level
         self._distributions: dict[tuple[str, str], dict[str, float]] = {}
         self._factors: dict[tuple[str, str], float] = {}
 
@@ -114,14 +113,19 @@ class Statistics:
         """Return P(attribute | kind); attribute is colours, sizes, patterns or counts."""
         return self.distribution(f"{kind}.{attribute}", getattr(HABITS[kind], attribute))
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Those that occur, in the order of HABITS."""
+        return self.level.kinds or KINDS
+
     @cached_property
     def kinds_on(self) -> dict[str, dict[str, float]]:
         """P(kind | ground) for every ground."""
         table: dict[str, dict[str, float]] = {}
-        for ground in pairs(GROUNDS):
+        for ground in pairs(self.level.grounds):
             weights = {}
-            for kind, habit in HABITS.items():
-                weight = pairs(habit.grounds).get(ground, 0.0)
+            for kind in self.kinds:
+                weight = pairs(HABITS[kind].grounds).get(ground, 0.0)
                 weights[kind] = weight * self.factor(f"{kind}.grounds", ground)
             total = sum(weights.values())
             table[ground] = {kind: weight / total for kind, weight in weights.items() if weight}
@@ -129,7 +133,7 @@ class Statistics:
 
     def ground_given(self, kinds: Iterable[str]) -> dict[str, float]:
         """Return P(ground | kinds) by Bayes' rule."""
-        posterior = dict(self.distribution("ground", GROUNDS))
+        posterior = dict(self.distribution("ground", self.level.grounds))
         for kind in kinds:
             for ground in posterior:
                 posterior[ground] *= self.kinds_on[ground].get(kind, 0.0)

@@ -90,9 +90,14 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def write_run(folder: Path, run: Run) -> Path:
-    """Write the run's file, whole or not at all."""
+    """Write the run's file below the folder of the results, whole or not at all."""
     path = folder / RUNS / f"{run.name}.json"
-    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in dataclasses.asdict(run).items())
-    with atomic_open(path) as handle:  # a line for each field: a curve is no screenful
-        handle.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
+    write_file(path, run)
     return path
+
+
+def write_file(path: Path, run: Run) -> None:
+    """Write a run, whole or not at all, a line for each field."""
+    lines = (f"  {json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in dataclasses.asdict(run).items())
+    with atomic_open(path) as handle:
+        handle.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
