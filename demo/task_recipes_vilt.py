@@ -7,7 +7,7 @@ from vlp.baseline import get_baseline
 
 TRAINING = {
     "Retrieval": Training(1, 3e-4, FEWER_TEXTS),
-    "VQA": Training(1, 5e-4, ("lr_mult=4",)),
+    "VQA": Training(4, 5e-4, ("lr_mult=4",)),
     "NLVR": Training(5, 5e-4),
 }
 

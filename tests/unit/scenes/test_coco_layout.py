@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -140,7 +141,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
         ({"image_size": 8}, "image_size must be 32 to 1024"),
     ],
 )
-def test_a_request_that_makes_no_data_set_is_refused(changes: dict[str, int], message: str) -> None:
+def test_a_request_that_makes_no_data_set_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Request(**changes)
 
