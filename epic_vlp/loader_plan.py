@@ -9,6 +9,7 @@ from epic_common.saliency_cache.reader import CachedTeacher
 from epic_common.separator import mask_with_sep
 from epic_vlp.lightning_epic import MASKED_COUNT, SCORES, WITH_SEP, LightningEpic
 from epic_vlp.parts import Config, TeacherPlan
+from epic_vlp.running_average import RunningAverage
 from vlp.nn.packed_text import TextPlan
 
 Batch = dict[str, Any]
@@ -20,7 +21,8 @@ class EpicPlan:
     def __init__(self, epic: LightningEpic, config: Config, of_teacher: TeacherPlan | None) -> None:
         self.count = MaskCount(epic.config, epic.vocabulary)
         self.cached = epic.teacher if isinstance(epic.teacher, CachedTeacher) else None
-        loads_teacher = self.cached is None and (epic.teacher is not None or epic.snapshot is not None)
+        average = isinstance(epic.teacher, RunningAverage)
+        loads_teacher = self.cached is None and (average or epic.config.needs_teacher)
         self.config, self.of_teacher = config, of_teacher if loads_teacher else None
 
     def __call__(self, batch: Batch) -> Batch:

@@ -38,7 +38,11 @@ OTHERS_SLOW = pytest.mark.parametrize(
 VILT_ALONE = pytest.mark.parametrize("launcher", ["vilt"], indirect=True)
 IMPORTED_LATER = ("vlp.sacred_dialect.run", "torch.utils.tensorboard")  # by every run
 # One thread: such small models gain nothing from a second one, and the numbers are the same on every machine.
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+# Unbuffered: what is printed and what is an error stand in the log in their order.
+ENVIRONMENT = {
+    **os.environ,
+    **{"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+}
 
 
 @dataclass(frozen=True)
