@@ -84,10 +84,12 @@ def test_a_row_by_slurm(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["vilt/4m/vanilla/pretrain", "albef/4m/vanilla/pretrain"])
-def test_a_signal_saves_and_the_same_command_goes_on(stage: str, tmp_path: Path) -> None:
-    """METER's and ViLT's own status, and that which torchrun hides."""
-    command = [sys.executable, "-m", "reproduce", "run", stage, "--scale", "smoke", "--output", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("stage", "scale"), [("vilt/4m/vanilla/pretrain", "smoke"), ("albef/4m/vanilla/pretrain", "scenes")]
+)
+def test_a_signal_saves_and_the_same_command_goes_on(stage: str, scale: str, tmp_path: Path) -> None:
+    """METER's and ViLT's own status, and that which torchrun hides; a run that says a step before its last one."""
+    command = [sys.executable, "-m", "reproduce", "run", stage, "--scale", scale, "--output", str(tmp_path)]
     log = tmp_path / stage / state.LOG
     pipeline = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT)
     while not log.exists() or "\nstep " not in log.read_text():
