@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Do it; the status: of calibrate 1 where vanilla is too weak or too strong."""
     if arguments.action == "report":
-        report = importlib.import_module("reproduce.miniature.report")  # not above: another command needs no drawing
-        for path in report.write_report(arguments.results, arguments.output):
+        from reproduce.miniature.report import write_report  # not above: another command needs no drawing
+
+        for path in write_report(arguments.results, arguments.output):
             print(f"written: {path}")
         return 0
     settings = read_settings(arguments.settings)

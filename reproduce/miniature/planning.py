@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reproduce import state
 from reproduce.miniature import data
+from reproduce.miniature.claims import CLAIMS
 from reproduce.miniature.places import Bench
 from reproduce.miniature.results import RUNS, read_run, write_run
 from reproduce.miniature.runs import Planned, clear, make_run
@@ -22,8 +23,6 @@ def wanted_runs(settings: Miniature, names: Sequence[str]) -> list[tuple[str, st
     Raises:
         ConfigError: there is no such claim.
     """
-    from reproduce.miniature.claims import CLAIMS
-
     known = {claim.name: claim for claim in CLAIMS}
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(f"{unknown[0]!r} is no claim{did_you_mean(unknown[0], known)}; there are {', '.join(known)}")

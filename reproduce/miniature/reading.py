@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections import Counter
@@ -16,6 +15,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 
 from reproduce.miniature.claims import BASELINES, TEXT_ONLY, VARIANTS, WITH_IMAGE
 from reproduce.miniature.results import CALIBRATION, RUNS, Run, read_runs
+from reproduce.miniature.settings import digest
 from vlp.config.schema import ConfigError, Schema
 
 S = TypeVar("S", bound=Schema)
@@ -121,7 +121,7 @@ def shared_settings(run: Run) -> dict[str, Any]:
 
 def setting(run: Run) -> str:
     """A short hash of what all variants of a baseline share; a run's own hash has its variant and seed in it."""
-    return hashlib.sha256(json.dumps(shared_settings(run), sort_keys=True).encode()).hexdigest()[:16]
+    return digest(shared_settings(run))
 
 
 def _own(run: Run) -> str:

@@ -25,11 +25,14 @@ from epic_common.config import EpicConfig
 from reproduce.experiments import REPOSITORY
 from reproduce.local import environment
 from reproduce.miniature import commands
+from reproduce.miniature.data import truth_file
+from reproduce.miniature.false_negatives import false_negatives
 from reproduce.miniature.fine_tuned import fine_tuned_score
 from reproduce.miniature.flops import flops_per_step
 from reproduce.miniature.places import Bench
 from reproduce.miniature.points import KeptCheckpoints
 from reproduce.miniature.results import Run, run_name
+from reproduce.miniature.salient_mass import salient_mass
 from reproduce.miniature.settings import TEACHER, VARIANTS, digest
 from vlp.config.schema import ConfigError
 
@@ -117,12 +120,12 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
     for path in {*(folder / "points").iterdir()} - {checkpoints[step] for step in steps}:
         path.unlink()
     last = checkpoints[planned.steps]
-    points, false_negatives = [], []
+    points, wrong = [], []
     for step in steps:
         with clock.measures("evaluation"):
             points.append({"step": step, **_score(planned, checkpoints[step])})
             if replaces(variant) and not only_last:
-                false_negatives.append({"step": step, **_false_negatives(planned, checkpoints[step])})
+                wrong.append({"step": step, **false_negatives(*_asked(planned, checkpoints[step]))})
         if step != planned.steps:
             checkpoints[step].unlink()
     fine_tuned = None
@@ -142,8 +145,8 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
         points=points,
         fine_tuned=fine_tuned,
         curves=_curves(folder / "pretraining"),
-        false_negatives=false_negatives or None,
-        salient_mass=_salient_mass(planned, last) if replaces(variant) and not only_last else None,
+        false_negatives=wrong or None,
+        salient_mass=salient_mass(*_asked(planned, last)) if replaces(variant) and not only_last else None,
         flops_per_step=flops_per_step(bench.name, last),
         seconds=clock.seconds,
         machine={"cpu": _cpu(), "torch": torch.__version__, "python": platform.python_version()},
@@ -197,21 +200,8 @@ def _score(planned: Planned, checkpoint: Path) -> dict[str, float]:
     return {f"{way}_r{k}": round(demo.recall(found, way, k), 4) for way in ("tr", "ir") for k in (1, 5, 10)}
 
 
-def _false_negatives(planned: Planned, checkpoint: Path) -> dict[str, Any]:
-    from reproduce.miniature.false_negatives import false_negatives
-
-    return false_negatives(*_asked(planned, checkpoint))
-
-
-def _salient_mass(planned: Planned, checkpoint: Path) -> float:
-    from reproduce.miniature.salient_mass import salient_mass
-
-    return salient_mass(*_asked(planned, checkpoint))
-
-
 def _asked(planned: Planned, checkpoint: Path) -> tuple[Any, ...]:
-    from reproduce.miniature.data import truth_file
-
+    """Whose corruptions of which captions :func:`false_negatives` and :func:`salient_mass` are asked about."""
     pairs = planned.bench.miniature.scenes.tested
     return planned.bench.name, checkpoint, [], truth_file(planned.bench), pairs, planned.seed
 

@@ -111,8 +111,8 @@ def recalls(run: Run) -> Curve:
 
 
 def false_negatives(run: Run) -> Curve:
-    """Their share."""
-    return [[point["step"], point["share"]] for point in run.false_negatives or ()]
+    """Their share, where tokens were replaced."""
+    return [[point["step"], point["share"]] for point in run.false_negatives or () if point["replaced"]]
 
 
 def _picture(name: str, caption: str, panels: Mapping[str, Mapping[str, Over]], label: str) -> list[Block]:

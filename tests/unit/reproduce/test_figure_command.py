@@ -215,7 +215,7 @@ def test_the_printed_commands_are_accepted() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("baseline", BASELINES)
 def test_all_figures_of_a_baseline_on_scenes(baseline: str, tmp_path: Path) -> None:
-    made = run_demo(baseline, tmp_path)
+    made = run_demo(baseline, tmp_path, **{"lm-steps": 200})  # a language model that finds some words
     assert made.returncode == 0, made.stdout + made.stderr
     about = BASELINES[baseline]
     settings = parse(["--baseline", baseline, "--output", str(tmp_path)])

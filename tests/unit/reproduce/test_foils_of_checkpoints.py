@@ -186,7 +186,16 @@ def test_corruptions_are_drawn_by_the_seed(tiny: Tiny) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["itc_rand", "itc_lm", "lm_fixed", "lm_cond", "vlm_sas"])
+@pytest.mark.parametrize(
+    ("tiny", "variant"),
+    [
+        (name, variant)
+        for name in BASELINES
+        for variant in ("itc_rand", "itc_lm", "lm_fixed", "lm_cond", "vlm_sas")
+        if (name, variant) != ("vilt", "lm_cond")  # ViLT encodes no image before the fusion
+    ],
+    indirect=["tiny"],
+)
 def test_every_generator_has_its_false_negatives(tiny: Tiny, variant: str) -> None:
     items = {
         "itc_rand": ["epic.masking=uniform", "epic.replacement=uniform"],
@@ -195,8 +204,6 @@ def test_every_generator_has_its_false_negatives(tiny: Tiny, variant: str) -> No
         "lm_cond": ["epic.image_conditioned=True"],
         "vlm_sas": ["epic.replacement=vlm"],
     }[variant]
-    if (tiny.name, variant) == ("vilt", "lm_cond"):
-        pytest.skip("ViLT encodes no image before the fusion")
     checkpoint = tiny.with_epic(*items)
     if variant == "vlm_sas":
         with pytest.raises(WeightsError, match="lacks the state of its run, and so the snapshot"):
@@ -225,9 +232,8 @@ def test_maskings_without_a_teacher_have_their_mass(tiny: Tiny) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tiny", ["meter", "vilt", "xvlm"], indirect=True)  # ALBEF's is among its weights
 def test_the_average_of_a_run_masks_as_the_checkpoint_has_it(tiny: Tiny) -> None:
-    if tiny.name == "albef":
-        pytest.skip("its momentum model is among its weights")
     student = tiny.with_epic("epic.teacher=momentum")
     vanilla = torch.load(tiny.vanilla, weights_only=True)["state_dict"]
     with_state(student, average={"step": 160, "weights": of_teacher(tiny, vanilla)})
