@@ -16,7 +16,6 @@ class Level:
         things: kinds of objects in a scene, 1 to 3.
         looks: variants of each backdrop.
         scale: of the size of objects.
-        kinds: that occur; none: all.
         said: how often a caption says what it could leave out.
     """
 
@@ -25,7 +24,6 @@ class Level:
     times: str = "day 5 sunset 2 night 2"
     looks: int = 6
     scale: float = 1.0
-    kinds: tuple[str, ...] = ()
     said: Mapping[str, float] = field(default_factory=lambda: SAID)
 
 

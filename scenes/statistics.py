@@ -113,19 +113,14 @@ class Statistics:
         """Return P(attribute | kind); attribute is colours, sizes, patterns or counts."""
         return self.distribution(f"{kind}.{attribute}", getattr(HABITS[kind], attribute))
 
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Those that occur, in the order of HABITS."""
-        return self.level.kinds or KINDS
-
     @cached_property
     def kinds_on(self) -> dict[str, dict[str, float]]:
         """P(kind | ground) for every ground."""
         table: dict[str, dict[str, float]] = {}
         for ground in pairs(self.level.grounds):
             weights = {}
-            for kind in self.kinds:
-                weight = pairs(HABITS[kind].grounds).get(ground, 0.0)
+            for kind, habit in HABITS.items():
+                weight = pairs(habit.grounds).get(ground, 0.0)
                 weights[kind] = weight * self.factor(f"{kind}.grounds", ground)
             total = sum(weights.values())
             table[ground] = {kind: weight / total for kind, weight in weights.items() if weight}
