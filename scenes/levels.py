@@ -28,6 +28,7 @@ class Level:
 
 
 FULL = Level()
-# One large thing in each picture, and captions that say all that they can: what a small model learns in minutes.
+# Large things and captions that say all that they can: what a small model learns in minutes.
 SINGLE = Level("1 1", looks=1, scale=1.6, said=dict.fromkeys(SAID, 1.0))
-LEVELS = {"full": FULL, "single": SINGLE}
+PAIR = Level("2 1", looks=1, scale=1.4, said=dict.fromkeys(SAID, 1.0))  # of which there are many more
+LEVELS = {"full": FULL, "single": SINGLE, "pair": PAIR}

@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
 }
 SETTINGS: dict[str, Any] = {
     **{"seeds": [1, 2], "teacher_seed": 100, "calibration_seed": 200, "points": 2, "threads": 1},
-    "scenes": {"level": "single", "images": 64, "tested": 24, "task_images": 32, "seed": 0},
+    "scenes": {"level": "pair", "images": 64, "tested": 24, "task_images": 32, "seed": 0},
     "language_model": {"grammar_seed": 7, "lines": 400, "steps": 5, "fitted_steps": 3},
     "baselines": {"meter": SMALL, "albef": {**SMALL, "scoring": ["k_test=16"]}},
 }

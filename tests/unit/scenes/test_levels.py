@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scenes.coco_layout import REQUEST_FILE, Request, write_coco
 from scenes.foils import foils
 from scenes.grammar import Grammar
-from scenes.levels import FULL, LEVELS, SAID, SINGLE, Level
+from scenes.levels import FULL, LEVELS, PAIR, SAID, SINGLE, Level
 from scenes.sampling import sample_scene, sample_splits
 from scenes.statistics import Statistics, pairs
 
@@ -71,6 +71,18 @@ def test_single_scenes_have_one_large_thing_of_which_all_is_said(seed: int) -> N
     assert phrase.pattern == (None if thing.pattern == "plain" else thing.pattern)
     assert said.claim.ground == scene.ground
     assert said.claim.time == (None if scene.time == "day" else scene.time)
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.integers(0, 10**6))
+def test_pair_scenes_have_two_things_that_are_both_named(seed: int) -> None:
+    rng, habits = random.Random(seed), Statistics(level=PAIR)
+    scene = sample_scene(rng, habits)
+    assert len(scene.things) == 2
+    assert all(0.0 <= edge <= 1.0 for thing in scene.things for box in thing.boxes for edge in box)
+    said = Grammar(habits).caption(scene, rng).claim
+    named = sorted((phrase.kind, phrase.colour, phrase.count) for phrase in said.phrases)
+    assert named == sorted((thing.kind, thing.colour, thing.count) for thing in scene.things)
 
 
 def test_scenes_of_a_level_are_all_different_and_splits_do_not_hang_on_the_size_of_train() -> None:
