@@ -11,7 +11,7 @@ from reproduce import state
 from reproduce.miniature import data
 from reproduce.miniature.places import Bench
 from reproduce.miniature.results import CALIBRATION
-from reproduce.miniature.runs import Planned, clear, code, make_run
+from reproduce.miniature.runs import Planned, clear, make_run
 from reproduce.miniature.settings import BaselineSettings, Miniature, changed, digest
 from vlp.config.schema import ConfigError
 from vlp.files import write_json
@@ -24,8 +24,7 @@ def calibrate(settings: Miniature, names: Sequence[str], work: Path, results: Pa
     """Try the settings of each baseline, note all, choose the one nearest to the middle; whether all lie within."""
     fits = True
     for name in names:
-        found = _read(results)
-        tried = [each for each in found["tried"] if each["baseline"] != name]
+        _read(results)  # before runs are made for a file that is none
         mine = []
         for changes in settings.baseline(name).tried:
             bench = Bench(name, changed(settings.baseline(name), changes, name), settings, work, results)
@@ -33,9 +32,16 @@ def calibrate(settings: Miniature, names: Sequence[str], work: Path, results: Pa
             print(f"{name} {changes or 'as they stand'}: {_said(mine[-1])}", flush=True)
         best = min(mine, key=lambda each: abs(_mean(each) - (LEAST + MOST) / 2))
         fits = fits and LEAST <= _mean(best) <= MOST
-        chosen = {**found["chosen"], name: {"changes": best["settings"], "of": asked_of(settings, name)}}
-        write_json(results / CALIBRATION, {"chosen": chosen, "tried": [*tried, *mine], **code()})
+        note(results, name, mine, {"changes": best["settings"], "of": asked_of(settings, name)})
     return fits
+
+
+def note(results: Path, name: str, mine: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any]) -> None:
+    """Put a baseline's outcome beside those of others, as they are now: other processes may have calibrated them."""
+    found = _read(results)
+    tried = [each for each in found["tried"] if each["baseline"] != name]
+    chosen = {**found["chosen"], name: chosen}
+    write_json(results / CALIBRATION, {"chosen": chosen, "tried": [*tried, *mine]})
 
 
 def calibrated(settings: Miniature, name: str, results: Path) -> BaselineSettings:
@@ -69,7 +75,8 @@ def _try(bench: Bench, changes: Mapping[str, Any]) -> dict[str, Any]:
         clear(planned.folder)
     (point,) = run.points
     recalls = {name: point[name] for name in ("tr_r1", "ir_r1")}
-    return {"baseline": bench.name, "settings": dict(changes), **recalls, "seconds": sum(run.seconds.values())}
+    made = {"seconds": sum(run.seconds.values()), "commit": run.commit, "dirty": run.dirty}
+    return {"baseline": bench.name, "settings": dict(changes), **recalls, **made}
 
 
 def _mean(tried: Mapping[str, Any]) -> float:

@@ -37,6 +37,7 @@ class Tried(Schema):
     tr_r1: float
     ir_r1: float
     seconds: float
+    commit: str
 
 
 class Chosen(Schema):
@@ -54,7 +55,6 @@ class Calibration(Schema):
 
     chosen: dict[str, Chosen]
     tried: list[Tried]
-    commit: str
 
 
 @dataclass(frozen=True)

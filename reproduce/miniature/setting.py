@@ -139,15 +139,15 @@ def _calibration(results: Results) -> list[Block]:
     if found is None:
         return [Text(f"Missing: {CALIBRATION}, by which vanilla's settings were chosen.", warns=True)]
     chosen = "; ".join(f"{BASELINES.get(name, name)}: {_words(each.changes)}" for name, each in found.chosen.items())
-    says = f"Calibration (commit {found.commit[:12]}) looked at vanilla runs alone, before a run with EPIC was made."
+    says = "Calibration looked at vanilla runs alone, before a run with EPIC was made."
     lines = [
         [
             *(BASELINES.get(each.baseline, each.baseline), _words(each.settings)),
-            *(f"{each.tr_r1:.1f}", f"{each.ir_r1:.1f}", f"{each.seconds:.0f}"),
+            *(f"{each.tr_r1:.1f}", f"{each.ir_r1:.1f}", f"{each.seconds:.0f}", each.commit[:12]),
         ]
         for each in found.tried
     ]
-    head = ("baseline", "settings", "TR R@1", "IR R@1", "seconds")
+    head = ("baseline", "settings", "TR R@1", "IR R@1", "seconds", "commit")
     return [Text(f"{says} It chose {chosen}. It tried:"), Table(head, lines, names=2)]
 
 

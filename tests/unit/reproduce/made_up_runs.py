@@ -53,10 +53,13 @@ def write_everything(folder: Path, seeds: int = 5) -> Path:
     for place, (baseline, variant) in enumerate(needed):
         write_all(folder, (complete(baseline, variant, seed, 10 + place + seed % 3) for seed in range(1, seeds + 1)))
     write_figures(folder, seeds)
-    tried = {"baseline": "meter", "settings": {"lr": 0.1}, "tr_r1": 11.0, "ir_r1": 12.0, "seconds": 300.0}
+    tried = {"baseline": "meter", "settings": {"lr": 0.1}, "tr_r1": 11.0, "ir_r1": 12.0}
     write_json(
         folder / "calibration.json",
-        {"chosen": {"meter": {"changes": {"lr": 0.1}, "of": ""}}, "tried": [tried], "commit": "abc"},
+        {
+            "chosen": {"meter": {"changes": {"lr": 0.1}, "of": ""}},
+            "tried": [{**tried, "seconds": 300.0, "commit": "abc"}],
+        },
     )
     return folder
 

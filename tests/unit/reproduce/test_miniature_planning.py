@@ -117,9 +117,16 @@ def test_the_hash_is_that_of_settings_variant_and_seed(bench: Bench) -> None:
 
 
 def calibration(results: Path, of: str, tr_r1: float) -> None:
-    tried = {"baseline": "meter", "settings": {"steps": 50}, "tr_r1": tr_r1, "ir_r1": 20.0, "seconds": 1.0}
+    tried = {
+        "baseline": "meter",
+        "settings": {"steps": 50},
+        "tr_r1": tr_r1,
+        "ir_r1": 20.0,
+        "seconds": 1.0,
+        "commit": "",
+    }
     chosen = {"meter": {"changes": {"steps": 50}, "of": of}}
-    write_json(results / CALIBRATION, {"chosen": chosen, "tried": [tried], "commit": ""})
+    write_json(results / CALIBRATION, {"chosen": chosen, "tried": [tried]})
 
 
 def test_nothing_runs_before_its_calibration(tmp_path: Path) -> None:
@@ -136,6 +143,15 @@ def test_nothing_runs_before_its_calibration(tmp_path: Path) -> None:
     (tmp_path / CALIBRATION).write_text("{}")
     with pytest.raises(ConfigError, match="is no calibration"):
         calibrated(SETTINGS, "meter", tmp_path)
+
+
+def test_a_calibration_stands_beside_those_that_others_wrote_meanwhile(tmp_path: Path) -> None:
+    calibration(tmp_path, asked_of(SETTINGS, "meter"), 20.0)
+    mine = {"baseline": "vilt", "settings": {}, "tr_r1": 20.0, "ir_r1": 20.0, "seconds": 1.0, "commit": ""}
+    for _ in range(2):  # the second takes the place of the first
+        calibrate.note(tmp_path, "vilt", [mine], {"changes": {}, "of": asked_of(SETTINGS, "vilt")})
+    assert calibrated(SETTINGS, "meter", tmp_path).steps == 50
+    assert calibrated(SETTINGS, "vilt", tmp_path) == SETTINGS.baseline("vilt")
 
 
 def test_calibrate_looks_at_vanilla_alone_and_chooses_the_middle(
