@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,10 +29,15 @@ Losses = dict[str, Tensor]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("fusion")
+    write_files(folder)
+    return folder
+
+
+def write_files(folder: Path) -> None:
+    """The teachers, and the released language model."""
     bert_folder(folder / "text")
     torch.save({"model": albef_small.pretraining(seed=5, **albef_epic.SIZES).state_dict()}, folder / "albef.pth")
     torch.save({"model": xvlm_small.pretraining(seed=5, **xvlm_epic.SIZES).state_dict()}, folder / "xvlm.th")
-    return folder
 
 
 def keys_of(folder: Path, settings: Any, preset: str, file: str, epic: dict[str, Any]) -> dict[str, Any]:
@@ -43,32 +49,34 @@ def keys_of(folder: Path, settings: Any, preset: str, file: str, epic: dict[str,
 @pytest.fixture
 def albef(folder: Path) -> Callable[..., Any]:
     """(preset, epic.* keys) -> a patched ALBEF with the weights of ours."""
+    return partial(patched_albef, folder)
 
-    def build(preset: str = "epic", file: str = "albef.pth", **epic: Any) -> Any:
-        keys = keys_of(folder, EpicConfig, preset, file, epic)
-        config = {**albef_small.config_of(**albef_epic.SIZES), **keys, "optimizer": {"lr": 1e-4}, "text_encoder": ""}
-        model = OfficialAlbef(config, str(folder / "text"))
-        epic_albef.attach(model, config)
-        model.load_state_dict(albef_small.pretraining(**albef_epic.SIZES).state_dict())
-        return model.eval()
 
-    return build
+def patched_albef(folder: Path, preset: str = "epic", file: str = "albef.pth", **epic: Any) -> Any:
+    """With the files of :func:`write_files`."""
+    keys = keys_of(folder, EpicConfig, preset, file, epic)
+    config = {**albef_small.config_of(**albef_epic.SIZES), **keys, "optimizer": {"lr": 1e-4}, "text_encoder": ""}
+    model = OfficialAlbef(config, str(folder / "text"))
+    epic_albef.attach(model, config)
+    model.load_state_dict(albef_small.pretraining(**albef_epic.SIZES).state_dict())
+    return model.eval()
 
 
 @pytest.fixture
 def xvlm(folder: Path) -> Callable[..., Any]:
     """(preset, epic.* keys) -> a patched X-VLM with the weights of ours."""
+    return partial(patched_xvlm, folder)
 
-    def build(preset: str = "epic", file: str = "xvlm.th", **epic: Any) -> Any:
-        keys = keys_of(folder, RegionEpicConfig, preset, file, epic)
-        sizes = {"train_dataset_size": 6, "images": {"batch_size": 3}, "text_encoder": str(folder / "text")}
-        config = {**xvlm_small.config_of(**xvlm_epic.SIZES), **keys, **sizes}
-        model = OfficialXvlm(config)
-        epic_xvlm.attach(model, config)
-        model.load_state_dict(xvlm_small.pretraining(**xvlm_epic.SIZES).state_dict())
-        return model.eval()
 
-    return build
+def patched_xvlm(folder: Path, preset: str = "epic", file: str = "xvlm.th", **epic: Any) -> Any:
+    """With the files of :func:`write_files`."""
+    keys = keys_of(folder, RegionEpicConfig, preset, file, epic)
+    sizes = {"train_dataset_size": 6, "images": {"batch_size": 3}, "text_encoder": str(folder / "text")}
+    config = {**xvlm_small.config_of(**xvlm_epic.SIZES), **keys, **sizes}
+    model = OfficialXvlm(config)
+    epic_xvlm.attach(model, config)
+    model.load_state_dict(xvlm_small.pretraining(**xvlm_epic.SIZES).state_dict())
+    return model.eval()
 
 
 def watched(model: Any) -> list[Losses]:
