@@ -1,6 +1,6 @@
 """`make test-official` itself, on stand-ins: launchers in processes of their own, as far as no official code is needed.
 
-METER's and ViLT's command lines need the official configuration and are not run here.
+METER's and ViLT's command lines need the official configuration: test_launch_lines.py reads them with that of ours.
 """
 
 from __future__ import annotations
