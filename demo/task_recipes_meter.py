@@ -7,7 +7,7 @@ from vlp.baseline import get_baseline
 
 TRAINING = {
     "Retrieval": Training(1, 1e-4, FEWER_TEXTS),
-    "VQA": Training(1, 2e-4, ("lr_mult_head=10",)),
+    "VQA": Training(2, 1e-3, ("lr_mult_head=1", "lr_mult_cross_modal=1")),
     "VE": Training(3, 2e-4),
     "NLVR": Training(5, 2e-4),
 }
