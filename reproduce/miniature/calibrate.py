@@ -75,7 +75,7 @@ def _try(bench: Bench, changes: Mapping[str, Any]) -> dict[str, Any]:
         clear(planned.folder)
     (point,) = run.points
     recalls = {name: point[name] for name in ("tr_r1", "ir_r1")}
-    made = {"seconds": sum(run.seconds.values()), "commit": run.commit, "dirty": run.dirty}
+    made = {"seconds": round(sum(run.seconds.values()), 1), "commit": run.commit, "dirty": run.dirty}
     return {"baseline": bench.name, "settings": dict(changes), **recalls, **made}
 
 

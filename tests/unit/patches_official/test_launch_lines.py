@@ -1,7 +1,4 @@
-"""METER's and ViLT's command lines of `make test-official`: named configs, keys and values are the official ones.
-
-The experiments here know the official names, and refuse any other.
-"""
+"""METER's and ViLT's lines of `make test-official`, read by the experiments here, which know the official names."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ def resolved(name: str, run: Run) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", sacred_baselines())
-def test_a_run_and_its_continuation_are_official_ones(name: str) -> None:
+def test_a_run_and_its_continuation_are_what_they_should_be(name: str) -> None:
     plain = resolved(name, RUN)
     assert (plain["loss_names"]["mlm"], plain["loss_names"]["itm"]) == (1, 1)
     assert (plain["data_root"], plain["log_dir"], plain["datasets"]) == ("data/arrow", "output", ["coco"])
@@ -39,7 +36,7 @@ def test_a_run_and_its_continuation_are_official_ones(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sacred_baselines())
-def test_a_key_that_is_not_official_is_noticed(name: str) -> None:
+def test_an_unknown_key_is_noticed(name: str) -> None:
     baseline: Any = sacred_baselines()[name]
     with pytest.raises(ConfigError, match="max_step"):
         configured(baseline.experiment, baseline.schema, ["max_step=4"])

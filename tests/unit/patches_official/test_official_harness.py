@@ -1,6 +1,6 @@
 """`make test-official` itself, on stand-ins: launchers in processes of their own, as far as no official code is needed.
 
-METER's and ViLT's command lines need the official configuration: test_launch_lines.py reads them with that of ours.
+METER's and ViLT's need the official configuration: tests/launch/test_official_checks.py starts our launchers with them.
 """
 
 from __future__ import annotations
