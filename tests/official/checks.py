@@ -54,21 +54,25 @@ def epic_trains_and_resumes(official: Official) -> None:
 def saliency_is_that_of_the_fixture(official: Official, fixture: str = "golden_pretrain") -> None:
     """Hooks on the official model, as its launcher builds it, find the golden scores."""
     golden_arrays = Fixture(FIXTURES / official.baseline / f"{fixture}.json")
-    ids, mask, scores = NAMES[official.baseline]
-    inputs, weights = golden_arrays.inputs, golden_arrays.weights
-    assert weights is not None
-    tied = _tied(golden_arrays, weights)
     request, result = official.folder / "request.npz", official.folder / "result.npz"
-    arrays: dict[str, Any] = {"image": inputs["image"], "text_ids": inputs[ids], "text_masks": inputs[mask]}
-    names = {"tied": list(tied), "tied_to": list(tied.values()), "skip": weights["skip"]}
-    arrays |= {key: np.array(value, dtype=str) for key, value in names.items()}
-    np.savez(request, **arrays)
+    np.savez(request, **request_of(golden_arrays, official.baseline))
     command = official.launch.command(Run(official.patched, official.data, official.output("probed")))
     launcher = next(i for i, part in enumerate(command) if part.endswith(".py"))
     probe = [str(PROBE), official.baseline, golden.__file__, str(request), str(result)]
     official.start([*command[:launcher], *probe, *command[launcher:]], official.patched)
-    compared = golden_arrays.compare(scores, np.load(result)["scores"])
+    compared = golden_arrays.compare(NAMES[official.baseline][2], np.load(result)["scores"])
     assert compared.passed, compared
+
+
+def request_of(fixture: Fixture, baseline: str) -> dict[str, Any]:
+    """What probe.py is told: one batch, and how the weights are filled."""
+    ids, mask, _ = NAMES[baseline]
+    inputs, weights = fixture.inputs, fixture.weights
+    assert weights is not None
+    tied = _tied(fixture, weights)
+    names = {"tied": list(tied), "tied_to": list(tied.values()), "skip": weights["skip"]}
+    arrays = {"image": inputs["image"], "text_ids": inputs[ids], "text_masks": inputs[mask]}
+    return arrays | {key: np.array(value, dtype=str) for key, value in names.items()}
 
 
 def _tied(fixture: Fixture, weights: dict[str, Any]) -> dict[str, str]:

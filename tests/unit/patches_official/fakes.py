@@ -20,6 +20,7 @@ from tests.unit.meter import small as meter_small
 from tests.unit.small_parts import Batch
 from tests.unit.vilt import small as vilt_small
 from vilt.modules.vilt_module import ViLTransformerSS
+from vilt.modules.vision_transformer import VisionTransformer
 
 
 def steps(model: Any, batch: Batch) -> dict[str, Any]:
@@ -60,14 +61,12 @@ class FakeMeter(METERTransformerSS):
     on_load_checkpoint = epic_meter.load_state
 
 
-class FakeVilt(ViLTransformerSS):
-    """ViLT likewise; its transformer embeds images by an official verb."""
+class ViltOfVerbs(ViLTransformerSS):
+    """ViLT whose transformer embeds images by an official verb."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        super().__init__(config, vilt_small.transformer_of(config))
+    def __init__(self, config: dict[str, Any], transformer: VisionTransformer) -> None:
+        super().__init__(config, transformer)
         self.transformer.visual_embed = partial(_visual_embed, self)  # type: ignore[assignment]
-        loaded(self, config["load_path"])
-        epic_vilt.attach(self, config)
 
     def infer(self, batch: Batch, mask_text: bool = False, *args: Any, **options: Any) -> dict[str, Any]:
         if options.get("image_embeds") is None:
@@ -77,6 +76,15 @@ class FakeVilt(ViLTransformerSS):
             )
             options |= {"image_embeds": embeds, "image_masks": masks}
         return super().infer(batch, mask_text, *args, **options)
+
+
+class FakeVilt(ViltOfVerbs):
+    """ViLT in a patched checkout likewise."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__(config, vilt_small.transformer_of(config))
+        loaded(self, config["load_path"])
+        epic_vilt.attach(self, config)
 
     def forward(self, batch: Batch) -> dict[str, Any]:  # type: ignore[override]
         ret = steps(self, batch)
