@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--settings", type=Path, default=SETTINGS, help=f"default {SETTINGS.name}")
         each.add_argument("--work", type=Path, default=WORK, help=f"folder of data and checkpoints, default {WORK}")
     report.add_argument("--output", type=Path, default=RESULTS, help="folder of the page, default that of the results")
+    report.add_argument("--readme", type=Path, metavar="FILE", help="a page whose table of verdicts is renewed, too")
     for each in (calibrate, run, report):
         each.add_argument("--results", type=Path, default=RESULTS, help="default reproduce/results/miniature")
 
@@ -32,10 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Do it; the status: of calibrate 1 where vanilla is too weak or too strong."""
     if arguments.action == "report":
-        from reproduce.miniature.report import write_report  # not above: another command needs no drawing
+        from reproduce.miniature.report import renew_verdicts, write_report  # not above: others need no drawing
 
         for path in write_report(arguments.results, arguments.output):
             print(f"written: {path}")
+        if arguments.readme:
+            renew_verdicts(arguments.readme, arguments.results)
+            print(f"written: {arguments.readme}")
         return 0
     settings = read_settings(arguments.settings)
     names = chosen_baselines(settings, arguments.baselines)

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from scipy.special import stdtrit  # the inverse of Student's t distribution function
 
@@ -14,6 +14,7 @@ CONFIDENCE = 0.95
 FEWEST_PAIRS = 5
 
 Verdict = Literal["supported", "contradicted", "undecided", "not run enough"]
+NOT_ENOUGH: Final = "not run enough"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def verdict(interval: Interval | None, alike_within: float | None = None) -> Ver
     contradicted by one outside.
     """
     if interval is None or interval.pairs < FEWEST_PAIRS:
-        return "not run enough"
+        return NOT_ENOUGH
     if alike_within is None:
         supported, contradicted = interval.low > 0, interval.high < 0
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from reproduce.figures.drawing import save
 from reproduce.miniature.claims import DROP_ALIKE
 from reproduce.miniature.evidence import answers
-from reproduce.miniature.intervals import FEWEST_PAIRS
+from reproduce.miniature.intervals import FEWEST_PAIRS, NOT_ENOUGH
 from reproduce.miniature.page import Bullets, Page, Section, Text, html, markdown, markdown_table
 from reproduce.miniature.reading import Results, read_results
 from reproduce.miniature.sections import claim_section
@@ -19,6 +19,7 @@ from reproduce.miniature.training import (
     salient_section,
 )
 from reproduce.miniature.verdicts import verdicts
+from vlp.config.schema import ConfigError
 from vlp.files import atomic_open
 
 TITLE = "The paper's claims in miniature"
@@ -77,12 +78,31 @@ def page_of(results: Results) -> Page:
 
 
 def verdict_table(results_folder: Path) -> str:
-    """The verdicts as Markdown, for the README.
+    """The verdicts as Markdown, and the claims that have comparisons without one, for the README.
 
     Raises:
         ConfigError: as :func:`write_report`.
     """
-    return "\n".join(markdown_table(verdicts(answers(read_results(results_folder)))))
+    given = answers(read_results(results_folder))
+    judged = [(claim, [each for each in of_claim if each.verdict != NOT_ENOUGH]) for claim, of_claim in given]
+    lacking = [claim.name for claim, of_claim in given if any(each.verdict == NOT_ENOUGH for each in of_claim)]
+    missing = ["", f"Not run enough: comparisons of {', '.join(lacking)}."] if lacking else []
+    return "\n".join([*markdown_table(verdicts(judged)), *missing])
+
+
+def renew_verdicts(path: Path, results_folder: Path) -> None:
+    """Write the verdicts into a page that has the markers.
+
+    Raises:
+        ConfigError: as :func:`write_report`; or the page lacks a marker.
+        OSError: it cannot be read or written.
+    """
+    try:
+        page = with_verdicts(path.read_text(encoding="utf-8"), verdict_table(results_folder))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    with atomic_open(path) as handle:
+        handle.write(page.encode())
 
 
 def with_verdicts(page: str, table: str) -> str:

@@ -11,13 +11,23 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from reproduce.__main__ import main
 from reproduce.miniature.claims import CLAIMS
 from reproduce.miniature.page import Page, Table, Text
 from reproduce.miniature.reading import read_results, setting
-from reproduce.miniature.report import README_BEGIN, README_END, page_of, verdict_table, with_verdicts, write_report
+from reproduce.miniature.report import (
+    README_BEGIN,
+    README_END,
+    page_of,
+    renew_verdicts,
+    verdict_table,
+    with_verdicts,
+    write_report,
+)
 from reproduce.miniature.results import RUNS
 from reproduce.miniature.verdicts import HEAD
 from tests.unit.reproduce.made_up_runs import complete, made_up_run, write_all, write_everything
+from vlp.config.schema import ConfigError
 from vlp.files import write_json
 
 ROOT = Path(__file__).parents[3]
@@ -183,13 +193,28 @@ def test_an_empty_folder_gives_a_report_without_verdicts(tmp_path: Path) -> None
 
 def test_the_readme_takes_the_verdicts(two_variants: Path) -> None:
     table = verdict_table(two_variants)
-    assert table.splitlines()[4 + 1].startswith("| C3 | ITC (rand.) beats vanilla | supported | +0.65 |")
+    lines = table.splitlines()
+    assert len(lines) == 2 + 1 + 2 and lines[2].startswith("| C3 | ITC (rand.) beats vanilla | supported | +0.65 |")
+    assert lines[-1].startswith("Not run enough: comparisons of C1, C2, C4, ") and "C3" not in lines[-1]
     readme = f"# Title\n\n{README_BEGIN}\nold\n{README_END}\n\nThe rest. {README_END}\n"
     written = with_verdicts(readme, table)
     assert written == f"# Title\n\n{README_BEGIN}\n{table}\n{README_END}\n\nThe rest. {README_END}\n"
     assert with_verdicts(written, table) == written
     with pytest.raises(ValueError, match="miniature verdicts"):
         with_verdicts("# Title\n", table)
+
+
+def test_the_command_renews_a_page(two_variants: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n{README_BEGIN}\n{README_END}\n")
+    command = ["miniature", "report", "--results", str(two_variants), "--output", str(tmp_path / "report")]
+    assert main([*command, "--readme", str(page)]) == 0
+    assert page.read_text() == f"# Title\n{README_BEGIN}\n{verdict_table(two_variants)}\n{README_END}\n"
+    assert capsys.readouterr().out.endswith(f"written: {page}\n")
+    page.write_text("# Title\n")
+    with pytest.raises(ConfigError, match=r"page\.md: the page has no <!-- miniature verdicts -->"):
+        renew_verdicts(page, two_variants)
+    assert page.read_text() == "# Title\n"
 
 
 def test_the_readme_shows_the_committed_results() -> None:
