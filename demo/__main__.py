@@ -20,10 +20,12 @@ from demo.comparison import compare, print_table, write_results
 from demo.page import build_report
 from demo.report import write_report
 from demo.settings import REPOSITORY, Settings, parse
+from demo.sizes import CAPTIONS_PER_IMAGE, DRAWN
 from demo.stages import Stage, run_command, run_stages
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
+from scenes.levels import LEVELS
 from vlp.files import write_json
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
@@ -71,15 +73,16 @@ def claim_output(settings: Settings) -> None:
 def stages(settings: Settings) -> list[Stage]:
     """The demo in order; the seconds are those of a two-core machine."""
     raw, about = settings.path("data", "raw"), settings.about
-    request = Request(settings.train_images, settings.val_images, settings.test_images, 2, 80, settings.seed)
+    counts = (settings.train_images, settings.val_images, settings.test_images)
+    request = Request(*counts, CAPTIONS_PER_IMAGE, DRAWN, settings.seed, about.level)
     step = about.step_seconds * settings.steps
     name = settings.description.title
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
         Stage(f"convert them to {about.form}", 2, about.converted(settings), lambda: about.convert(settings)),
-        Stage("fit the small language model", 40, settings.language_model / "config.json", lambda: fit(settings)),
+        Stage("fit the small language model", 16, settings.language_model / "config.json", lambda: fit(settings)),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
-        train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.9 * step),
+        train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.3 * step),
         evaluate_stage(settings, "vanilla"),
         evaluate_stage(settings, "epic"),
     ]
@@ -97,8 +100,10 @@ def evaluate_stage(settings: Settings, name: str) -> Stage:
 
 def render(raw: Path, request: Request, settings: Settings) -> None:
     """Images and captions in COCO's raw layout, and the captions of the language model."""
-    write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED)
-    write_coco(raw, request, settings.processes)
+    write_corpus(
+        settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED, LEVELS[settings.about.level]
+    )
+    write_coco(raw, request, workers=2)
 
 
 def fit(settings: Settings) -> None:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from demo.baseline import Curve, Held
-from demo.sizes import Sizes
-from demo.yaml_demo import CAPTIONS_PER_IMAGE, Captions, YamlDemo, lists
+from demo.sizes import CAPTIONS_PER_IMAGE, Sizes
+from demo.yaml_demo import Captions, YamlDemo, lists
 from vlp.data.json.convert import make_lists
 from vlp.data.json.dataset import Roots
 from vlp.data.json.datasets import PretrainDataset
 from vlp.data.json.transforms import EvalTransform
 
-IMAGE_RES = 80  # the images are drawn in this size
-QUEUED_BATCHES = 16
+IMAGE_RES = 48
+QUEUED_BATCHES = 8
 
 
 class AlbefDemo(YamlDemo):
@@ -41,7 +41,7 @@ class AlbefDemo(YamlDemo):
             f"train_file={lists(sizes, 'coco.json')}",
             f"image_root={sizes.path('data', 'raw')}",
             f"batch_size={sizes.batch}",
-            "mlm_probability=0.4",
+            "mlm_probability=0.3",
             f"schedular.epochs={math.ceil(sizes.steps / batches)}",
         ]
 

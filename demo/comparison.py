@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from demo.chance import recall_by_chance
 from demo.report import Score
 from demo.settings import Settings
+from demo.sizes import CAPTIONS_PER_IMAGE
 from vlp.files import write_json
-
-CAPTIONS_PER_IMAGE = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +39,10 @@ def compare(settings: Settings) -> Comparison:
 def _recall(runs: dict[str, Any], settings: Settings, way: str, k: int) -> Score:
     images = settings.test_images
     # A random order finds one of an image's captions among k of all captions, or a caption's image among k images.
-    chance = min(k, images) / images
-    if way == "tr":
-        captions = images * CAPTIONS_PER_IMAGE
-        misses = math.comb(max(captions - k, 0), CAPTIONS_PER_IMAGE)
-        chance = 1 - misses / math.comb(captions, CAPTIONS_PER_IMAGE)
+    relevant, candidates = (CAPTIONS_PER_IMAGE, images * CAPTIONS_PER_IMAGE) if way == "tr" else (1, images)
+    chance = recall_by_chance(relevant, candidates, k)
     values = {name: settings.about.recall(run, way, k) for name, run in runs.items()}
-    return Score(f"{way.upper()} R@{k}", values["vanilla"], values["epic"], chance=100 * chance)
+    return Score(f"{way.upper()} R@{k}", values["vanilla"], values["epic"], chance=chance)
 
 
 def _remark(scores: Sequence[Score], settings: Settings) -> str:

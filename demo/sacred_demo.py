@@ -25,10 +25,12 @@ class SacredDemo(DemoBaseline):
 
     Attributes:
         learning: items that say how fast so small a model learns in so few steps.
+        smaller: items that make the baseline's small model still smaller.
     """
 
     description: SacredBaseline
     learning: Sequence[str]
+    smaller: Sequence[str]
 
     form: ClassVar = "Arrow tables"
     objectives: ClassVar = "masked language modelling and image-text matching"
@@ -51,7 +53,6 @@ class SacredDemo(DemoBaseline):
             *self._shared(sizes, vocab_size),
             f"max_steps={sizes.steps}",
             *self.learning,
-            "mlm_prob=0.4",
             f"log_dir={sizes.path(name)}",
             *self._epic(sizes, name),
         ]
@@ -81,6 +82,7 @@ class SacredDemo(DemoBaseline):
         """What every launcher call of the demo shares, after the task's named config."""
         return [
             *self.description.small,
+            *self.smaller,
             f"data_root={sizes.path('data', 'arrow')}",
             "datasets=['coco']",
             f"tokenizer={sizes.language_model}",

@@ -7,13 +7,13 @@ import shlex
 import sys
 
 from demo.settings import REPOSITORY
+from demo.sizes import CAPTIONS_PER_IMAGE
 from demo.stages import Stage, run_command
 from demo.task_recipes import POSITIONS, TaskRecipes, TaskSettings
 from demo.task_recipes_albef import ALBEF
 from demo.task_recipes_meter import METER
 from demo.task_recipes_vilt import VILT
 from demo.task_recipes_xvlm import XVLM
-from demo.task_scores import CAPTIONS_PER_IMAGE
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import write_tasks

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from demo.chance import Blind, recall_by_chance
-
-CAPTIONS_PER_IMAGE = 2
+from demo.sizes import CAPTIONS_PER_IMAGE
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from demo.baseline import Curve, Held
-from demo.sizes import Sizes
-from demo.yaml_demo import CAPTIONS_PER_IMAGE, Captions, YamlDemo, lists
+from demo.sizes import CAPTIONS_PER_IMAGE, DRAWN, Sizes
+from demo.yaml_demo import Captions, YamlDemo, lists
 from scenes.task_layouts import write_tasks
 from vlp.data.draws import SampleKey
 from vlp.data.json.convert import make_lists
@@ -65,7 +65,6 @@ class XvlmDemo(YamlDemo):
             *(f"{stream}.{item}" for stream in ("images", "regions") for item in self._stream(sizes)),
             f"regions.iter_perc={REGION_SHARE}",
             f"regions.max_images={max(1, round(IMAGES_PER_TEXT * sizes.batch))}",
-            "mask_prob=0.4",
             f"schedular.epochs={math.ceil(sizes.steps / steps)}",
         ]
 
@@ -74,7 +73,8 @@ class XvlmDemo(YamlDemo):
         return ["image_key=image_rpath", "is_image_rpath=True", f"batch_size={sizes.batch}"]
 
     def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
-        return [f"text_encoder={sizes.language_model}", f"text_config.vocab_size={vocab_size}"]
+        resolution = (f"image_res={DRAWN}", f"vision_config.image_res={DRAWN}")
+        return [*resolution, f"text_encoder={sizes.language_model}", f"text_config.vocab_size={vocab_size}"]
 
     def captions(self, sizes: Sizes, held: Held, name: str) -> Captions:
         reader: PairReader = held.datamodule.sources["images"].read

@@ -94,7 +94,7 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
         albef.checkpoint(name).touch()
     vanilla, epic = (read(albef, name) for name in ("vanilla", "epic"))
     for config in (*vanilla.values(), *epic.values()):
-        assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 16 * 18)
+        assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 8 * 18)
         assert config["text_encoder"] == str(albef.language_model) and config["bert_config"]["hidden_size"] < 768
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
@@ -124,7 +124,7 @@ def test_commands_of_x_vlm_are_read_by_its_scripts(xvlm: Settings, monkeypatch: 
         xvlm.checkpoint(name).touch()
     vanilla, epic = (read(xvlm, name) for name in ("vanilla", "epic"))
     for config in (*vanilla.values(), *epic.values()):
-        assert (config["seed"], config["text_config"]["vocab_size"], config["image_res"]) == (5, 99, 128)
+        assert (config["seed"], config["text_config"]["vocab_size"], config["image_res"]) == (5, 99, 64)
         assert config["text_encoder"] == str(xvlm.language_model) and config["text_config"]["hidden_size"] < 768
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["train_dataset_size"]) == (
