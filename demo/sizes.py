@@ -16,7 +16,7 @@ CAPTIONS_PER_IMAGE = 2
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the demo; the defaults fit eight minutes on two CPU cores."""
+    """Sizes of the demo; the defaults fit ten minutes on two CPU cores."""
 
     baseline: str
     output: Path
