@@ -15,11 +15,11 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from demo.baseline import DemoBaseline, Held, Metrics
-from demo.sizes import CAPTIONS_PER_IMAGE, Sizes
+from demo.sizes import Sizes
 from vlp.data.json.text import pre_caption
 from vlp.yaml_dialect.baseline import YamlBaseline
 
-RERANKED = 256 / 25_000  # k_test of COCO's test captions, officially
+RERANKED = 256 / 5000  # k_test of COCO's test images, officially
 OF_RETRIEVAL = {"tr": "txt", "ir": "img"}
 
 
@@ -87,7 +87,7 @@ class YamlDemo(DemoBaseline):
             *(f"{split}_file={lists(sizes, f'coco_{split}.json')}" for split in ("val", "test")),
             f"image_root={sizes.path('data', 'raw')}",
             *(f"batch_size_{part}={sizes.batch}" for part in ("train", "test")),
-            f"k_test={max(1, round(RERANKED * CAPTIONS_PER_IMAGE * min(sizes.test_images, sizes.val_images)))}",
+            f"k_test={max(1, round(RERANKED * min(sizes.test_images, sizes.val_images)))}",
         ]
         return {"retrieval": _torchrun(sizes, "Retrieval", sizes.path(name, "retrieval"), items)}
 
