@@ -100,9 +100,8 @@ def evaluate_stage(settings: Settings, name: str) -> Stage:
 
 def render(raw: Path, request: Request, settings: Settings) -> None:
     """Images and captions in COCO's raw layout, and the captions of the language model."""
-    write_corpus(
-        settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED, LEVELS[settings.about.level]
-    )
+    level = LEVELS[settings.about.level]
+    write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED, level)
     write_coco(raw, request, workers=2)
 
 

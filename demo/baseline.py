@@ -43,7 +43,7 @@ class DemoBaseline(ABC):
         description: its own words.
         output: the demo's folder below ``runs``.
         steps, step_seconds: for ten minutes on two CPU cores, and how long one takes there without EPIC.
-        level: of the scenes.
+        level: of the scenes, a key of ``scenes.levels.LEVELS``.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.
         form: what its converter makes of the raw data.
         objectives: what it is pre-trained with, in words, and their losses.

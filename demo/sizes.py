@@ -11,7 +11,7 @@ import torch
 from vlp.baseline import get_baseline
 
 DRAWN = 64  # pixels of a picture's side
-CAPTIONS_PER_IMAGE = 2
+CAPTIONS_PER_IMAGE = 2  # also of demo.tasks
 
 
 @dataclass(frozen=True)

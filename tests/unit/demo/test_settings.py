@@ -99,6 +99,7 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
     assert retrieval["evaluate"] and retrieval["checkpoint"] == str(albef.checkpoint("epic"))
+    assert retrieval["k_test"] == 10  # of 200 images; officially 256 of 5000
     assert retrieval["test_file"] == str(albef.path("data", "lists", "coco_test.json"))
     assert epic["pretraining"]["epic"]["enabled"] and not vanilla["pretraining"]["epic"]["enabled"]
     differing = [key for key, value in pretraining.items() if vanilla["pretraining"][key] != value]
