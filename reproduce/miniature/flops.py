@@ -11,6 +11,7 @@ from benchmarks.counting import count_flops
 from demo.baselines import BASELINES
 from demo.yaml_demo import YamlDemo
 from epic_vlp.attach import attach_epic
+from epic_vlp.token_counts import count_tokens
 from reproduce.figures.masked_data import training_batches
 from vlp.baseline import get_baseline
 from vlp.checkpoint.weights import saved_config
@@ -32,10 +33,13 @@ def flops_per_step(
     config = {**saved_config(checkpoint), "load_path": "", "checkpoint": "", "resume_from": None}
     if epic is not None:
         config |= {"epic": {**config["epic"], **epic}, "teacher_path": "" if teacher is None else str(teacher)}
+    if config["epic"]["replacement"] == "vlm" and not config["epic"]["sas_refresh_steps"]:
+        config["epic"] = {**config["epic"], "sas_refresh_steps": 1}  # an epoch's steps are known to a trainer alone
     datamodule = description.datamodule(config)
     model: Any = description.model(config)
     if config["epic"]["enabled"]:
         attach_epic(description, model, datamodule, rank=0)
+        count_tokens(model.epic, datamodule, model.device, rank=0, processes=1)
     model.train()
     demo = BASELINES[baseline]
 

@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from reproduce.experiments import REPOSITORY
+from reproduce.miniature.planning import wanted_runs
 from reproduce.miniature.results import CALIBRATION, Run, read_run, read_runs
+from reproduce.miniature.settings import read_settings
 from vlp.yaml_dialect.yaml_file import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -98,6 +100,18 @@ def test_runs_by_the_official_launchers(folder: Path) -> None:
     assert {path.parent.name for path in left} == {"teachers"}
     again = miniature(folder, "run", "C9", "--seeds", "1")
     assert again.stdout.count("there already") == 4
+
+
+def test_what_else_is_compared_on_the_ablated_baseline(folder: Path) -> None:
+    claims = ["C6", "C7", "C8", "compute", "momentum", "surprise", "frequency"]
+    ended = miniature(folder, "run", *claims, "--seeds", "2", "--baselines", "meter")
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
+    runs = {run.variant: run for run in read_runs(folder / "results") if run.seed == 2}
+    wanted = wanted_runs(read_settings(folder / "mini.yaml"), claims)
+    assert {*runs} == {variant for baseline, variant in wanted if baseline == "meter"}
+    for run in runs.values():
+        check(run)
+    assert runs["vanilla_compute"].steps > STEPS
 
 
 def test_the_same_seed_gives_the_same_numbers(folder: Path) -> None:
