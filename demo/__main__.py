@@ -20,7 +20,7 @@ from demo.comparison import compare, print_table, write_results
 from demo.page import build_report
 from demo.report import write_report
 from demo.settings import REPOSITORY, Settings, parse
-from demo.sizes import CAPTIONS_PER_IMAGE, DRAWN
+from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS
 from demo.stages import Stage, run_command, run_stages
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
@@ -74,7 +74,7 @@ def stages(settings: Settings) -> list[Stage]:
     """The demo in order; the seconds are those of a two-core machine."""
     raw, about = settings.path("data", "raw"), settings.about
     counts = (settings.train_images, settings.val_images, settings.test_images)
-    request = Request(*counts, CAPTIONS_PER_IMAGE, DRAWN, settings.seed, about.level)
+    request = Request(*counts, CAPTIONS_PER_IMAGE, about.pixels, settings.seed, about.level)
     step = about.step_seconds * settings.steps
     name = settings.description.title
     return [
@@ -108,7 +108,8 @@ def render(raw: Path, request: Request, settings: Settings) -> None:
 def fit(settings: Settings) -> None:
     """The masked LM that stands in for a released one."""
     family = settings.description.text_family
-    sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=40, seed=settings.seed)
+    layers = settings.about.text_layers
+    sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=POSITIONS, layers=layers, seed=settings.seed)
     fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
 
 

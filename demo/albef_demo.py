@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from demo.baseline import Curve, Held
-from demo.sizes import CAPTIONS_PER_IMAGE, Sizes
+from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS, Sizes
 from demo.yaml_demo import Captions, YamlDemo, lists
 from vlp.data.json.convert import make_lists
 from vlp.data.json.dataset import Roots
 from vlp.data.json.datasets import PretrainDataset
 from vlp.data.json.transforms import EvalTransform
 
-IMAGE_RES = 48
 QUEUED_BATCHES = 8
 
 
@@ -48,8 +47,9 @@ class AlbefDemo(YamlDemo):
     def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
         return [
             *("--text_encoder", str(sizes.language_model)),
-            f"image_res={IMAGE_RES}",
+            f"image_res={self.pixels}",
             f"bert_config.vocab_size={vocab_size}",
+            f"bert_config.max_position_embeddings={POSITIONS}",
             f"queue_size={QUEUED_BATCHES * sizes.batch * sizes.processes}",
         ]
 

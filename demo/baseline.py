@@ -42,11 +42,14 @@ class DemoBaseline(ABC):
     Attributes:
         description: its own words.
         output: the demo's folder below ``runs``.
-        steps, step_seconds: for ten minutes on two CPU cores, and how long one takes there without EPIC.
+        steps, step_seconds: for eight minutes on two CPU cores, and how long one takes there without EPIC.
         level: of the scenes, a key of ``scenes.levels.LEVELS``.
+        pixels: of the side of a picture, as it is drawn and read.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.
         form: what its converter makes of the raw data.
         objectives: what it is pre-trained with, in words, and their losses.
+        processes: on two CPU cores.
+        text_layers: of the small language model; those of its text encoder, where it has one.
     """
 
     description: Any
@@ -54,10 +57,13 @@ class DemoBaseline(ABC):
     steps: int
     step_seconds: float
     level: str
+    pixels: int
     judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
 
     form: ClassVar[str]
     objectives: ClassVar[str]
+    processes: ClassVar[int]
+    text_layers: ClassVar[int]
     curves: ClassVar[tuple[Curve, ...]]
 
     # Data and runs ---------------------------------------------------------------------------------------

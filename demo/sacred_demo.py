@@ -33,6 +33,8 @@ class SacredDemo(DemoBaseline):
     smaller: Sequence[str]
 
     form: ClassVar = "Arrow tables"
+    processes: ClassVar = 2
+    text_layers: ClassVar = 2
     objectives: ClassVar = "masked language modelling and image-text matching"
     curves: ClassVar = (
         Curve("MLM loss", "mlm/train/loss", "Masked tokens, from the sentence and the image."),
@@ -83,6 +85,7 @@ class SacredDemo(DemoBaseline):
         return [
             *self.description.small,
             *self.smaller,
+            f"image_size={self.pixels}",
             f"data_root={sizes.path('data', 'arrow')}",
             "datasets=['coco']",
             f"tokenizer={sizes.language_model}",

@@ -7,12 +7,15 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from demo.baseline import DemoBaseline
 from demo.baselines import BASELINES
 from demo.sizes import Sizes
 from vlp.arguments import whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PAIRS = 64  # of a step
 
 
 class Settings(Sizes):
@@ -32,10 +35,6 @@ class Settings(Sizes):
         return self.about.checkpoint(self, name)
 
 
-# The least that a number may be, where it is not 1.
-LEAST = {"seed": 0, "batch": 2}  # matching needs a pair with its image and one with another
-
-
 def parse(argv: Sequence[str]) -> Settings:
     """Settings from flags: every field is ``--field-name``."""
     parser = argparse.ArgumentParser("python -m demo", description="Pre-train a baseline without and with EPIC.")
@@ -43,10 +42,12 @@ def parse(argv: Sequence[str]) -> Settings:
     folders, steps = (" or ".join(f"{getattr(b, key)}" for b in BASELINES.values()) for key in ("output", "steps"))
     parser.add_argument("--output", type=Path, help=f"default runs/{folders}, by baseline")
     parser.add_argument("--steps", type=whole(1), help=f"default {steps}, by baseline")
-    for field in dataclasses.fields(Settings)[3:]:
+    parser.add_argument("--processes", type=whole(1), help="default a GPU each, at most two; on CPUs by baseline")
+    parser.add_argument("--batch", type=whole(2), help=f"of a process; default {PAIRS} over all processes")
+    for field in dataclasses.fields(Settings)[5:]:
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
-            type=whole(LEAST.get(field.name, 1)),
+            type=whole(0 if field.name == "seed" else 1),
             default=field.default,
             help=f"default {field.default}",
         )
@@ -55,4 +56,8 @@ def parse(argv: Sequence[str]) -> Settings:
     output = chosen["output"] or REPOSITORY / "runs" / about.output
     if output.exists() and not output.is_dir():
         parser.error(f"--output {output} is no folder")
-    return Settings(**{**chosen, "output": output.resolve(), "steps": chosen["steps"] or about.steps})
+    processes = chosen["processes"] or min(2, torch.cuda.device_count()) or about.processes
+    # Matching needs a pair with its image and one with another.
+    batch = chosen["batch"] or max(2, PAIRS // processes)
+    by_baseline = {"steps": chosen["steps"] or about.steps, "batch": batch, "processes": processes}
+    return Settings(**{**chosen, **by_baseline, "output": output.resolve()})

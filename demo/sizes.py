@@ -6,29 +6,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vlp.baseline import get_baseline
 
-DRAWN = 64  # pixels of a picture's side
 CAPTIONS_PER_IMAGE = 2  # also of demo.tasks
+POSITIONS = 40  # tokens of a text at most, also of demo.tasks, whose statements are longer than captions
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the demo; the defaults fit ten minutes on two CPU cores."""
+    """Sizes of the demo; the defaults fit eight minutes on two CPU cores.
+
+    Attributes:
+        batch: of a process.
+    """
 
     baseline: str
     output: Path
     steps: int
+    batch: int
+    processes: int
     seed: int = 0
     train_images: int = 5000
     val_images: int = 200  # masked-token accuracy and ITC are measured on these
     test_images: int = 200  # retrieval ranks these
     corpus_lines: int = 12000
     lm_steps: int = 300
-    batch: int = 64  # per process
-    processes: int = max(1, min(2, torch.cuda.device_count()))  # on a CPU one, which uses all cores
 
     @property
     def description(self) -> Any:

@@ -11,8 +11,6 @@ from typing import ClassVar, NamedTuple
 from demo.task_scores import Score
 from vlp.baseline import get_baseline
 
-POSITIONS = 40  # tokens of a text at most; statements are longer than captions
-
 
 @dataclass(frozen=True)
 class TaskSettings:

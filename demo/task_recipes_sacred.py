@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from demo.task_recipes import POSITIONS, Recipe, TaskRecipes, TaskSettings
+from demo.sacred_demo import SacredDemo
+from demo.sizes import POSITIONS
+from demo.task_recipes import Recipe, TaskRecipes, TaskSettings
 from demo.task_scores import Score
 from demo.task_scores_sacred import scores
 from scenes.coco_layout import TRUTH_FILE
@@ -51,7 +53,7 @@ class SacredTasks(TaskRecipes):
     pretraining: tuple[float, Sequence[str]]
     training: Mapping[str, Training]
     run_seconds: Mapping[str, float]
-    text_layers: ClassVar = 2
+    text_layers: ClassVar = SacredDemo.text_layers
 
     def convert(self, settings: TaskSettings) -> None:
         for name, root in self._raw(settings).items():

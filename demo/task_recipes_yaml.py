@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from demo.task_recipes import POSITIONS, Recipe, TaskRecipes, TaskSettings
+from demo.sizes import POSITIONS
+from demo.task_recipes import Recipe, TaskRecipes, TaskSettings
 from demo.task_scores import Score
 from demo.task_scores_yaml import scores
+from demo.yaml_demo import YamlDemo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class YamlTasks(TaskRecipes):
 
     listed: tuple[str, ...]
     text_config: ClassVar[str]
-    text_layers: ClassVar = 4  # half of them fuse
+    text_layers: ClassVar = YamlDemo.text_layers
 
     @abstractmethod
     def learning(self, recipe: Recipe) -> list[str]:

@@ -7,9 +7,9 @@ import shlex
 import sys
 
 from demo.settings import REPOSITORY
-from demo.sizes import CAPTIONS_PER_IMAGE
+from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS
 from demo.stages import Stage, run_command
-from demo.task_recipes import POSITIONS, TaskRecipes, TaskSettings
+from demo.task_recipes import TaskRecipes, TaskSettings
 from demo.task_recipes_albef import ALBEF
 from demo.task_recipes_meter import METER
 from demo.task_recipes_vilt import VILT

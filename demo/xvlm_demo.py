@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from demo.baseline import Curve, Held
-from demo.sizes import CAPTIONS_PER_IMAGE, DRAWN, Sizes
+from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS, Sizes
 from demo.yaml_demo import Captions, YamlDemo, lists
 from scenes.task_layouts import write_tasks
 from vlp.data.draws import SampleKey
@@ -73,8 +73,9 @@ class XvlmDemo(YamlDemo):
         return ["image_key=image_rpath", "is_image_rpath=True", f"batch_size={sizes.batch}"]
 
     def shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
-        resolution = (f"image_res={DRAWN}", f"vision_config.image_res={DRAWN}")
-        return [*resolution, f"text_encoder={sizes.language_model}", f"text_config.vocab_size={vocab_size}"]
+        resolution = (f"image_res={self.pixels}", f"vision_config.image_res={self.pixels}")
+        text = (f"vocab_size={vocab_size}", f"max_position_embeddings={POSITIONS}")
+        return [*resolution, f"text_encoder={sizes.language_model}", *(f"text_config.{item}" for item in text)]
 
     def captions(self, sizes: Sizes, held: Held, name: str) -> Captions:
         reader: PairReader = held.datamodule.sources["images"].read

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL import Image
@@ -47,6 +47,9 @@ class YamlDemo(DemoBaseline):
     description: YamlBaseline
     learning: Sequence[str]
 
+    processes: ClassVar = 1  # contrast wants the whole batch in one
+    text_layers: ClassVar = 4  # half of them fuse
+
     # What is the baseline's own --------------------------------------------------------------------------
 
     @abstractmethod
@@ -73,6 +76,7 @@ class YamlDemo(DemoBaseline):
             *self.shared(sizes, vocab_size),
             *self.streams(sizes),
             *self.learning,
+            *("init.vision=random", "init.text=pretrained"),
             f"max_steps={sizes.steps}",
             *(self._epic(sizes) if name == "epic" else []),
         ]

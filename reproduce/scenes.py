@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from demo.task_recipes import POSITIONS, Recipe, TaskSettings
+from demo.sizes import POSITIONS
+from demo.task_recipes import Recipe, TaskSettings
 from demo.task_recipes_xvlm import counted, lines
 from demo.task_recipes_yaml import lists
 from demo.task_runs import BASELINES

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from demo.sizes import POSITIONS
 from demo.stages import Stage, run_stages
-from demo.task_recipes import POSITIONS, TaskRecipes
+from demo.task_recipes import TaskRecipes
 from demo.task_runs import BASELINES
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from reproduce.miniature.places import RESTVAL, Bench, waiting_lock

@@ -96,7 +96,11 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
     for config in (*vanilla.values(), *epic.values()):
         assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 8 * 18)
         assert config["text_encoder"] == str(albef.language_model) and config["bert_config"]["hidden_size"] < 768
+        assert (
+            config["bert_config"]["num_hidden_layers"] == albef.about.text_layers
+        )  # of the language model it starts from
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
+    assert pretraining["init"] == {"vision": "random", "text": "pretrained"}
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
     assert retrieval["evaluate"] and retrieval["checkpoint"] == str(albef.checkpoint("epic"))
     assert retrieval["k_test"] == 10  # of 200 images; officially 256 of 5000
@@ -127,7 +131,9 @@ def test_commands_of_x_vlm_are_read_by_its_scripts(xvlm: Settings, monkeypatch: 
     for config in (*vanilla.values(), *epic.values()):
         assert (config["seed"], config["text_config"]["vocab_size"], config["image_res"]) == (5, 99, 64)
         assert config["text_encoder"] == str(xvlm.language_model) and config["text_config"]["hidden_size"] < 768
+        assert config["text_config"]["num_hidden_layers"] == xvlm.about.text_layers
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
+    assert pretraining["init"] == {"vision": "random", "text": "pretrained"}
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["train_dataset_size"]) == (
         9,
         2,
