@@ -80,9 +80,14 @@ def stages(settings: Settings) -> list[Stage]:
     return [
         Stage("render the scenes", 15, raw / "scenes.json", lambda: render(raw, request, settings)),
         Stage(f"convert them to {about.form}", 2, about.converted(settings), lambda: about.convert(settings)),
-        Stage("fit the small language model", 16, settings.language_model / "config.json", lambda: fit(settings)),
+        Stage(
+            "fit the small language model",
+            8 * about.text_layers,
+            settings.language_model / "config.json",
+            lambda: fit(settings),
+        ),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
-        train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.3 * step),
+        train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.5 * step),
         evaluate_stage(settings, "vanilla"),
         evaluate_stage(settings, "epic"),
     ]

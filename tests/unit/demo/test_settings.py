@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from demo.baselines import BASELINES
-from demo.settings import REPOSITORY, Settings, parse
+from demo.settings import PAIRS, REPOSITORY, Settings, parse
 from vlp.sacred_dialect.baseline import sacred_baselines
 from vlp.yaml_dialect.command_line import resolved
 
@@ -146,6 +147,17 @@ def test_commands_of_x_vlm_are_read_by_its_scripts(xvlm: Settings, monkeypatch: 
     differing = [key for key, value in pretraining.items() if vanilla["pretraining"][key] != value]
     assert sorted(differing) == ["epic", "output_dir", "teacher_path"]
     assert pretraining["teacher_path"] == str(xvlm.checkpoint("vanilla"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="processes are GPUs there")
+@pytest.mark.parametrize(("name", "processes"), [("meter", 2), ("vilt", 2), ("albef", 1), ("xvlm", 1)])
+def test_a_step_has_as_many_pairs_in_one_process_as_in_two(name: str, processes: int) -> None:
+    settings = parse(["--baseline", name])
+    assert settings.processes == processes
+    assert settings.batch * settings.processes == PAIRS
+    assert parse(["--baseline", name, "--processes", "4"]).batch == PAIRS // 4
+    assert parse(["--baseline", name, "--processes", "4", "--batch", "5"]).batch == 5
+    assert parse(["--baseline", name, "--processes", "999"]).batch == 2  # matching needs two
 
 
 def test_an_unknown_baseline_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
