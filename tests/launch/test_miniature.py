@@ -67,7 +67,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def check(run: Run) -> None:
     """Everything that a run is to leave."""
-    assert [point["step"] for point in run.points] == [STEPS // 2, run.steps]
+    assert [point["step"] for point in run.points] == [run.steps // 2, run.steps]
     for point in run.points:
         assert 0 <= point["tr_r1"] <= point["tr_r5"] <= point["tr_r10"] <= 100
         assert 0 <= point["ir_r1"] <= point["ir_r5"] <= point["ir_r10"] <= 100
