@@ -29,13 +29,12 @@ BASELINES: dict[str, DemoBaseline] = {
         get_baseline("vilt"),
         "demo_vilt",
         700,
-        0.23,
+        0.17,
         MATCHED,
         48,
         vilt_judgement,
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=2e-3", "warmup_steps=0.1", "mlm_prob=0.5"),
-        smaller=(),
     ),
     "albef": AlbefDemo(
         get_baseline("albef"),
@@ -52,7 +51,7 @@ BASELINES: dict[str, DemoBaseline] = {
         get_baseline("xvlm"),
         "demo_xvlm",
         460,
-        0.28,
+        0.31,
         CONTRASTED,
         64,
         xvlm_judgement,

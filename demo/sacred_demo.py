@@ -30,7 +30,7 @@ class SacredDemo(DemoBaseline):
 
     description: SacredBaseline
     learning: Sequence[str]
-    smaller: Sequence[str]
+    smaller: Sequence[str] = ()
 
     form: ClassVar = "Arrow tables"
     processes: ClassVar = 2

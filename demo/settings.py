@@ -44,7 +44,9 @@ def parse(argv: Sequence[str]) -> Settings:
     parser.add_argument("--steps", type=whole(1), help=f"default {steps}, by baseline")
     parser.add_argument("--processes", type=whole(1), help="default a GPU each, at most two; on CPUs by baseline")
     parser.add_argument("--batch", type=whole(2), help=f"of a process; default {PAIRS} over all processes")
-    for field in dataclasses.fields(Settings)[5:]:
+    for field in dataclasses.fields(Settings):
+        if field.default is dataclasses.MISSING:  # decided by baseline
+            continue
         parser.add_argument(
             "--" + field.name.replace("_", "-"),
             type=whole(0 if field.name == "seed" else 1),

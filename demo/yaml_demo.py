@@ -47,7 +47,7 @@ class YamlDemo(DemoBaseline):
     description: YamlBaseline
     learning: Sequence[str]
 
-    processes: ClassVar = 1  # contrast wants the whole batch in one
+    processes: ClassVar = 1  # ALBEF's contrast sees a process's own pairs and the queue alone
     text_layers: ClassVar = 4  # half of them fuse
 
     # What is the baseline's own --------------------------------------------------------------------------

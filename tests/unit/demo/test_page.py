@@ -42,9 +42,8 @@ def test_what_the_page_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert report.title == "ViLT without and with EPIC" and report.scores == comparison.scores
     assert report.commands == ["cd vilt && python run.py"] and report.remark == "One run each."
     facts = dict(report.facts)
-    assert facts["steps"] == f"20 of {5 * settings.processes} pairs" and facts["training images"].startswith(
-        f"{settings.train_images:,} "
-    )
+    assert facts["steps"] == f"20 of {5 * settings.processes} pairs"
+    assert facts["training images"].startswith(f"{settings.train_images:,} ")
     assert (facts["vanilla took"], facts["EPIC took"]) == ("12 s", "34 s")
     curves = {chart.title: list(chart.series) for chart in report.losses}
     assert curves == {

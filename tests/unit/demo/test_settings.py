@@ -97,9 +97,7 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
     for config in (*vanilla.values(), *epic.values()):
         assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 8 * 18)
         assert config["text_encoder"] == str(albef.language_model) and config["bert_config"]["hidden_size"] < 768
-        assert (
-            config["bert_config"]["num_hidden_layers"] == albef.about.text_layers
-        )  # of the language model it starts from
+        assert config["bert_config"]["num_hidden_layers"] == albef.about.text_layers
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
     assert pretraining["init"] == {"vision": "random", "text": "pretrained"}
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
