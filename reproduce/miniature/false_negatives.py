@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from reproduce.miniature.corruptions import Corrupted, corruptions
+from reproduce.miniature.corruptions import Corrupted
 from scenes.readings import value_of
 
 FATES = ("kept_true", "made_false", "no_statement", "outside")
 
 
-def false_negatives(
-    baseline: str, checkpoint: Path, changes: Sequence[str], truth: Path, pairs: int, seed: int
-) -> dict[str, Any]:
+def false_negatives(corrupted: Iterable[Corrupted], decode: Callable[[list[int]], Any]) -> dict[str, Any]:
     """What becomes of the replaced tokens (T) of a checkpoint's corruptions of scenes' captions.
 
     Each replaced token is judged by itself, the other words of the caption being what they were:
@@ -29,15 +26,10 @@ def false_negatives(
     ``share`` is ``kept_true`` over all ``replaced`` tokens, those without a statement among them: a lower bound.
     ``share_of_statements`` is ``kept_true`` over ``kept_true + made_false``. None where nothing is counted.
 
-    Args, raises:
-        as :func:`reproduce.miniature.corruptions.corruptions`.
+    Args:
+        corrupted: of :func:`reproduce.miniature.corruptions.corruptions`.
+        decode: makes the text of tokens.
     """
-    reader, corrupted = corruptions(baseline, checkpoint, changes, truth, pairs, seed)
-    return shares(corrupted, reader.tokenizer.decode)
-
-
-def shares(corrupted: Iterator[Corrupted] | Sequence[Corrupted], decode: Callable[[list[int]], Any]) -> dict[str, Any]:
-    """The numbers of :func:`false_negatives`; ``decode`` makes the text of tokens."""
     counts, captions = Counter[str](), 0
     for each in corrupted:
         counts.update(fates(each, decode))

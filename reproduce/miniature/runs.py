@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from epic_common.config import EpicConfig
 from reproduce.experiments import REPOSITORY
 from reproduce.local import environment
 from reproduce.miniature import commands
+from reproduce.miniature.corruptions import Corrupted, corruptions
 from reproduce.miniature.data import truth_file
 from reproduce.miniature.false_negatives import false_negatives
 from reproduce.miniature.fine_tuned import fine_tuned_score
@@ -120,12 +121,13 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
     for path in {*(folder / "points").iterdir()} - {checkpoints[step] for step in steps}:
         path.unlink()
     last = checkpoints[planned.steps]
-    points, wrong = [], []
+    points, wrong, corrupted = [], [], list[Corrupted]()
     for step in steps:
         with clock.measures("evaluation"):
             points.append({"step": step, **_score(planned, checkpoints[step])})
             if replaces(variant) and not only_last:
-                wrong.append({"step": step, **false_negatives(*_asked(planned, checkpoints[step]))})
+                corrupted, decode = _corrupted(planned, checkpoints[step])
+                wrong.append({"step": step, **false_negatives(corrupted, decode)})
         if step != planned.steps:
             checkpoints[step].unlink()
     fine_tuned = None
@@ -146,7 +148,7 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
         fine_tuned=fine_tuned,
         curves=_curves(folder / "pretraining"),
         false_negatives=wrong or None,
-        salient_mass=salient_mass(*_asked(planned, last)) if replaces(variant) and not only_last else None,
+        salient_mass=salient_mass(corrupted) if corrupted else None,  # of the last checkpoint
         flops_per_step=flops_per_step(bench.name, last),
         seconds=clock.seconds,
         machine={"cpu": _cpu(), "torch": torch.__version__, "python": platform.python_version()},
@@ -200,10 +202,12 @@ def _score(planned: Planned, checkpoint: Path) -> dict[str, float]:
     return {f"{way}_r{k}": round(demo.recall(found, way, k), 4) for way in ("tr", "ir") for k in (1, 5, 10)}
 
 
-def _asked(planned: Planned, checkpoint: Path) -> tuple[Any, ...]:
-    """Whose corruptions of which captions :func:`false_negatives` and :func:`salient_mass` are asked about."""
-    pairs = planned.bench.miniature.scenes.tested
-    return planned.bench.name, checkpoint, [], truth_file(planned.bench), pairs, planned.seed
+def _corrupted(planned: Planned, checkpoint: Path) -> tuple[list[Corrupted], Callable[[list[int]], Any]]:
+    """Captions of the held-out scenes as a checkpoint corrupts them, and what makes text of their tokens."""
+    bench = planned.bench
+    pairs = bench.miniature.scenes.tested
+    reader, drawn = corruptions(bench.name, checkpoint, [], truth_file(bench), pairs, planned.seed)
+    return [*drawn], reader.tokenizer.decode
 
 
 def _curves(run: Path) -> dict[str, list[list[float]]]:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from reproduce.miniature.corruptions import Corrupted, corruptions
+from reproduce.miniature.corruptions import Corrupted
 
 
-def salient_mass(baseline: str, checkpoint: Path, changes: Sequence[str], truth: Path, pairs: int, seed: int) -> float:
+def salient_mass(corrupted: Sequence[Corrupted]) -> float:
     """The mean over captions of alpha's sum over the tokens of salient words, 0 to 1.
 
     Alpha is the distribution that the first masked token of a sentence is drawn from, by whichever masking the
     checkpoint's configuration names. A word is salient where the rest of its sentence does not give it away
     (scenes.model.Span).
 
-    Args, raises:
-        as :func:`reproduce.miniature.corruptions.corruptions`.
+    Args:
+        corrupted: of :func:`reproduce.miniature.corruptions.corruptions`, at least one.
     """
-    _, corrupted = corruptions(baseline, checkpoint, changes, truth, pairs, seed)
-    masses = [mass(each) for each in corrupted]
-    return sum(masses) / len(masses)
+    return sum(map(mass, corrupted)) / len(corrupted)
 
 
 def mass(corrupted: Corrupted) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reproduce.miniature.corruptions import Corrupted, held_out_captions, spans_of_tokens
-from reproduce.miniature.false_negatives import fates, shares
+from reproduce.miniature.false_negatives import false_negatives, fates
 from reproduce.miniature.salient_mass import mass
 from scenes.model import Box, Scene, Thing
 from scenes.readings import caption_of
@@ -113,10 +113,10 @@ def test_a_replaced_word_has_the_fate_that_the_picture_gives_it(word: str, other
 
 def test_each_word_is_judged_by_itself_and_tokens_are_counted() -> None:
     many = corrupted({0: "the", 1: "big", 2: "green", 3: "balls", 13: "lawn"})  # together they would be false
-    found = shares([many, corrupted({2: "red2", 13: "snow"}), corrupted({})], WORDS.decode)
+    found = false_negatives([many, corrupted({2: "red2", 13: "snow"}), corrupted({})], WORDS.decode)
     counts = {"kept_true": 3, "made_false": 2, "no_statement": 1, "outside": 1}
     assert found == {"share": 3 / 7, "share_of_statements": 3 / 5, "replaced": 7, **counts, "pairs": 3}
-    nothing = shares([corrupted({})], WORDS.decode)
+    nothing = false_negatives([corrupted({})], WORDS.decode)
     assert nothing["share"] is None and nothing["share_of_statements"] is None and nothing["replaced"] == 0
 
 

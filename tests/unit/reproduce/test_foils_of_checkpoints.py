@@ -23,7 +23,7 @@ from reproduce.figures.configuration import config_of
 from reproduce.figures.models import Saliency
 from reproduce.figures.models import load_judge as load_whole
 from reproduce.figures.reading import READERS, Pair
-from reproduce.miniature.corruptions import held_out_captions
+from reproduce.miniature.corruptions import corruptions, held_out_captions
 from reproduce.miniature.false_negatives import FATES, false_negatives
 from reproduce.miniature.salient_mass import salient_mass
 from scenes.coco_layout import TRUTH_FILE
@@ -58,6 +58,13 @@ class Tiny:
         given = ["--baseline", self.name, "--checkpoint", str(checkpoint), "--output", str(output), *argv]
         assert main(["foils", *given]) == status
         return json.loads((output / "foils.json").read_text()) if status == 0 else {}
+
+    def false_negatives(self, checkpoint: Path, pairs: int, seed: int = 0, *changes: str) -> dict[str, Any]:
+        reader, corrupted = corruptions(self.name, checkpoint, changes, self.truth, pairs, seed)
+        return false_negatives(corrupted, reader.tokenizer.decode)
+
+    def salient_mass(self, checkpoint: Path, pairs: int, *changes: str) -> float:
+        return salient_mass([*corruptions(self.name, checkpoint, changes, self.truth, pairs, seed=0)[1]])
 
     def reader(self) -> Any:
         return READERS[self.name](config_of(self.baseline, self.epic, None, (), trains=False))
@@ -166,14 +173,14 @@ def test_the_mass_on_salient_words_is_that_of_the_teacher(tiny: Tiny) -> None:
         told, alpha = salient_tokens(pair, caption), saliency.alpha(pair)
         by_saliency.append(sum(alpha[i] for i in told))
         by_count.append(len(told) / int(pair.maskable.sum()))
-    found = salient_mass(tiny.name, tiny.epic, (), tiny.truth, 5, seed=3)
+    found = tiny.salient_mass(tiny.epic, 5)
     assert found == pytest.approx(sum(by_saliency) / 5, abs=1e-5)
-    uniform = salient_mass(tiny.name, tiny.epic, ("epic.masking=uniform",), tiny.truth, 5, seed=3)
+    uniform = tiny.salient_mass(tiny.epic, 5, "epic.masking=uniform")
     assert uniform == pytest.approx(sum(by_count) / 5) != found
 
 
 def test_corruptions_are_drawn_by_the_seed(tiny: Tiny) -> None:
-    found = [false_negatives(tiny.name, tiny.epic, (), tiny.truth, 99, seed) for seed in (1, 1, 2)]
+    found = [tiny.false_negatives(tiny.epic, 99, seed) for seed in (1, 1, 2)]
     assert found[0] == found[1] != found[2]
     for each in found:
         assert each["pairs"] == 12 and each["replaced"] == sum(each[fate] for fate in FATES)
@@ -207,16 +214,16 @@ def test_every_generator_has_its_false_negatives(tiny: Tiny, variant: str) -> No
     checkpoint = tiny.with_epic(*items)
     if variant == "vlm_sas":
         with pytest.raises(WeightsError, match="lacks the state of its run, and so the snapshot"):
-            false_negatives(tiny.name, checkpoint, (), tiny.truth, 4, 0)
+            tiny.false_negatives(checkpoint, 4)
         with_state(checkpoint, snapshot={"refreshed_at": 0, "weights": None})
-    found = false_negatives(tiny.name, checkpoint, (), tiny.truth, 4, 0)
+    found = tiny.false_negatives(checkpoint, 4)
     assert found["pairs"] == 4 and found["replaced"] > 5
 
 
 @pytest.mark.slow
 def test_maskings_without_a_teacher_have_their_mass(tiny: Tiny) -> None:
     surprise = tiny.with_epic("epic.masking=surprise")
-    assert 0 < salient_mass(tiny.name, surprise, (), tiny.truth, 5, 0) < 1
+    assert 0 < tiny.salient_mass(surprise, 5) < 1
 
     frequency = tiny.with_epic("epic.masking=frequency")
     size = len(tiny.reader().tokenizer)
@@ -227,7 +234,7 @@ def test_maskings_without_a_teacher_have_their_mass(tiny: Tiny) -> None:
         pair = tiny.reader()(image_file(tiny.truth.parent, record).read_bytes(), caption["raw"])
         weights = [float(real) / (1 + int(counts[i])) for i, real in zip(pair.ids[0], pair.maskable, strict=True)]
         masses.append(sum(weights[i] for i in salient_tokens(pair, caption)) / sum(weights))
-    found = salient_mass(tiny.name, frequency, (), tiny.truth, 5, 0)
+    found = tiny.salient_mass(frequency, 5)
     assert found == pytest.approx(sum(masses) / 5, abs=1e-5)
 
 
@@ -238,7 +245,7 @@ def test_the_average_of_a_run_masks_as_the_checkpoint_has_it(tiny: Tiny) -> None
     vanilla = torch.load(tiny.vanilla, weights_only=True)["state_dict"]
     with_state(student, average={"step": 160, "weights": of_teacher(tiny, vanilla)})
     # The vanilla model as the average masks as it does as the teacher.
-    by_average, by_teacher = (salient_mass(tiny.name, each, (), tiny.truth, 5, 0) for each in (student, tiny.epic))
+    by_average, by_teacher = (tiny.salient_mass(each, 5) for each in (student, tiny.epic))
     assert by_average == pytest.approx(by_teacher, abs=1e-6)
 
 
@@ -263,11 +270,9 @@ def with_state(checkpoint: Path, **state: Any) -> None:
 
 def test_a_checkpoint_without_epic_corrupts_nothing(tiny: Tiny) -> None:
     with pytest.raises(WeightsError, match="was trained without EPIC and corrupts no caption"):
-        false_negatives(tiny.name, tiny.vanilla, (), tiny.truth, 4, 0)
+        tiny.false_negatives(tiny.vanilla, 4)
     with pytest.raises(WeightsError, match="lacks epic"):
-        false_negatives(
-            tiny.name, tiny.vanilla, ("epic.enabled=True", f"teacher_path={tiny.vanilla}"), tiny.truth, 4, 0
-        )
+        tiny.false_negatives(tiny.vanilla, 4, 0, "epic.enabled=True", f"teacher_path={tiny.vanilla}")
 
 
 @pytest.mark.slow
@@ -281,7 +286,10 @@ def test_what_official_commands_left_on_scenes_is_asked(baseline: str, tmp_path:
     assert main([*command, "--limit", "9", "--output", str(tmp_path / "found")]) == 0
     found = json.loads((tmp_path / "found" / "foils.json").read_text())["all"]
     assert found["foils"] == 9 and 0 <= found["itc"]["auroc"] <= 1 and 0 <= found["itm"]["accuracy"] <= 100
-    false = false_negatives(baseline, epic, (), raw / TRUTH_FILE, 9, seed=0)
+    reader, corrupted = corruptions(baseline, epic, (), raw / TRUTH_FILE, 9, seed=0)
+    by_teacher = [*corrupted]
+    false = false_negatives(by_teacher, reader.tokenizer.decode)
     assert false["pairs"] == 9 and false["replaced"] > 5
-    masses = [salient_mass(baseline, epic, items, raw / TRUTH_FILE, 9, 0) for items in ((), ("epic.masking=uniform",))]
+    uniform = [*corruptions(baseline, epic, ["epic.masking=uniform"], raw / TRUTH_FILE, 9, seed=0)[1]]
+    masses = salient_mass(by_teacher), salient_mass(uniform)
     assert 0 < masses[0] < 1 and 0 < masses[1] < 1 and masses[0] != masses[1]
