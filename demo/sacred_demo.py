@@ -52,7 +52,7 @@ class SacredDemo(DemoBaseline):
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
         items = [
             *self.description.pretraining,
-            *self._shared(sizes, vocab_size),
+            *self._shared(sizes, vocab_size, sizes.processes),
             f"max_steps={sizes.steps}",
             *self.learning,
             f"log_dir={sizes.path(name)}",
@@ -62,25 +62,18 @@ class SacredDemo(DemoBaseline):
 
     def evaluations(self, sizes: Sizes, vocab_size: int, name: str) -> dict[str, list[str]]:
         """Masked-token accuracy (and ITC) on val, and zero-shot retrieval on test."""
-        items = [
-            *self._shared(sizes, vocab_size),
-            "test_only=True",
-            f"load_path={self.checkpoint(sizes, name)}",
-            f"log_dir={sizes.path(name)}",
-        ]
+        items = ["test_only=True", f"load_path={self.checkpoint(sizes, name)}", f"log_dir={sizes.path(name)}"]
+        alone = self._shared(sizes, vocab_size, 1)  # so few pairs are read sooner than a second process starts
+        objectives = [*self.description.pretraining, *alone, *items, "eval_split=val", *self._epic(sizes, name)]
         # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
-        retrieval = [self.description.finetuning.format("irtr_coco"), "get_recall_metric=True", "draw_false_text=1"]
-        return {
-            "objectives": _launcher(
-                [*self.description.pretraining, *items, "eval_split=val", *self._epic(sizes, name)]
-            ),
-            "retrieval": _launcher([*retrieval, *items]),
-        }
+        ranking = [self.description.finetuning.format("irtr_coco"), "get_recall_metric=True", "draw_false_text=1"]
+        retrieval = [*ranking, *self._shared(sizes, vocab_size, sizes.processes), *items]
+        return {"objectives": _launcher(objectives), "retrieval": _launcher(retrieval)}
 
     def shown(self, command: list[str]) -> str:
         return f"cd {self.description.name} && " + shlex.join(["python", *command[1:]])
 
-    def _shared(self, sizes: Sizes, vocab_size: int) -> list[str]:
+    def _shared(self, sizes: Sizes, vocab_size: int, processes: int) -> list[str]:
         """What every launcher call of the demo shares, after the task's named config."""
         return [
             *self.description.small,
@@ -90,11 +83,11 @@ class SacredDemo(DemoBaseline):
             "datasets=['coco']",
             f"tokenizer={sizes.language_model}",
             f"vocab_size={vocab_size}",
-            f"num_gpus={sizes.processes}",
+            f"num_gpus={processes}",
             "num_nodes=1",
             "num_workers=0",
             f"per_gpu_batchsize={sizes.batch}",
-            f"batch_size={sizes.batch * sizes.processes}",
+            f"batch_size={sizes.batch * processes}",
             f"seed={sizes.seed}",
         ]
 

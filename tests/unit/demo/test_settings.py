@@ -56,7 +56,9 @@ def test_the_runs_differ_by_epic_alone(name: str, kind: str, tmp_path: Path) -> 
     added = [] if kind == "retrieval" else ["epic", f"teacher_path={settings.checkpoint('vanilla')}"]
     own = [item.replace(str(tmp_path / "vanilla"), str(tmp_path / "epic")) for item in vanilla]
     assert epic == [*own, *added] and own != vanilla
-    assert {"num_gpus=3", "per_gpu_batchsize=6", "batch_size=18", "seed=5"} <= set(epic)
+    processes = 1 if kind == "objectives" else 3
+    of_processes = {f"num_gpus={processes}", "per_gpu_batchsize=6", f"batch_size={6 * processes}"}
+    assert {*of_processes, "seed=5"} <= set(epic)
     evaluates = {"test_only=True", f"load_path={settings.checkpoint('epic')}"} <= set(epic)
     assert evaluates == (kind != "pretraining") and f"log_dir={tmp_path / 'epic'}" in epic
     assert ("eval_split=val" in epic) == (kind == "objectives")
