@@ -50,7 +50,7 @@ BASELINES: dict[str, DemoBaseline] = {
     "xvlm": XvlmDemo(
         get_baseline("xvlm"),
         "demo_xvlm",
-        460,
+        480,
         0.31,
         CONTRASTED,
         64,
