@@ -61,8 +61,6 @@ def build_trainer(
     if accelerator == "gpu":
         set_matmul_precision(settings.matmul_precision)
     deterministic = accelerator == "cpu" if settings.deterministic is None else settings.deterministic
-    # Nothing here reads memory before it writes it; torch's filling of it takes 3 % of a small model's step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
     strategy, plugin = _strategy(settings, accelerator, environment), settings.precision_plugin

@@ -172,7 +172,6 @@ class TestTrainer:
         build_trainer({**CONFIG, "log_dir": str(tmp_path), "deterministic": chosen}, has_validation=True)
         assert torch.are_deterministic_algorithms_enabled() is on
         assert torch.backends.cudnn.benchmark is False
-        assert torch.utils.deterministic.fill_uninitialized_memory is False  # type: ignore[attr-defined]
 
     @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
     def test_the_precision_of_products_is_no_matter_of_a_cpu(self, precision: str, tmp_path: Path) -> None:
