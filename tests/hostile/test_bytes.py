@@ -17,7 +17,7 @@ from epic_common.language_models.fit import FitSettings, fit_language_model
 from epic_common.saliency_cache.reader import SaliencyCache
 from tests.hostile.harness import BOUND, FOREIGN
 from tests.unit.data.raw import coco, image_bytes, write_coco
-from tests.unit.epic.test_saliency_cache import some, write
+from tests.unit.epic.small_cache import some, write
 from vlp.checkpoint.convert import convert
 from vlp.checkpoint.weights import WeightsError, read_checkpoint, read_state_dict, saved_config
 from vlp.data.arrow.convert import convert as convert_tables

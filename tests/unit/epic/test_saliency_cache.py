@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,52 +17,20 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from epic_common.generator import build_generator
 from epic_common.saliency_cache.identity import Pairs, SaliencyCacheError, fingerprint, pair_key, tokenizer_fingerprint
-from epic_common.saliency_cache.reader import CachedTeacher, SaliencyCache
+from epic_common.saliency_cache.reader import SaliencyCache
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
+from tests.unit.epic.small_cache import IDENTITY, digest, found, some, write, write_chunk
 from tests.unit.epic.tiny import (
-    VOCABULARY,
-    WIDTH,
-    TinyEpic,
     TinyModel,
     batch_of,
-    config_of,
-    language_model,
-    step,
 )
 from vlp.data.tokenizers import encode
 
-IDENTITY = {"teacher_sha256": "ab", "layer": -2, "views": ["clip"]}
 Content = dict[bytes, Tensor]
-
-
-def digest(number: int) -> str:
-    return hashlib.blake2b(bytes([number]), digest_size=16).hexdigest()
-
-
-def write(folder: Path, chunks: Sequence[Sequence[tuple[bytes, Tensor]]], source: Any = "tables") -> SaliencyCache:
-    writer = CacheWriter(folder, "the command", IDENTITY, source, len(chunks))
-    for number in writer.missing():
-        write_chunk(writer, number, chunks[number])
-    return writer.finish({})
-
-
-def write_chunk(writer: CacheWriter, number: int, chunk: Sequence[tuple[bytes, Tensor]]) -> None:
-    writer.write(number, [key for key, _ in chunk], [row for _, row in chunk])
-
-
-def some(count: int, seed: int = 0) -> list[tuple[bytes, Tensor]]:
-    rng = torch.Generator().manual_seed(seed)
-    return [(pair_key(digest(i), f"caption {i}"), torch.randn(3 + i % 4, generator=rng)) for i in range(count)]
-
-
-def found(cache: SaliencyCache, key: bytes, row: Tensor) -> bool:
-    (scores,) = cache.scores([key])
-    return scores is not None and torch.equal(scores, row)
 
 
 # The store ----------------------------------------------------------------------------------------------------
@@ -330,95 +297,6 @@ def test_caches_and_chunks_of_older_versions_have_no_sums_and_serve(tmp_path: Pa
     write_chunk(writer, 1, pairs[3:])
     new, whole = writer.finish({}), write(tmp_path / "whole", [pairs[:3], pairs[3:]])
     assert scores_file(new.folder).read_bytes() == scores_file(whole.folder).read_bytes()
-
-
-# The teacher that reads it ------------------------------------------------------------------------------------
-
-
-def cached(tmp_path: Path, batches: Sequence[dict[str, Tensor]], teacher: Teacher) -> CachedTeacher:
-    chunks = []
-    for batch in batches:
-        pairs = pairs_of(batch)
-        chunks.append(list(zip(pairs.keys, scores_of(teacher, batch, pairs), strict=True)))
-    return CachedTeacher(write(tmp_path, chunks), pairs_of)
-
-
-def pairs_of(batch: dict[str, Tensor]) -> Pairs:
-    images = [hashlib.blake2b(image.numpy().tobytes(), digest_size=16).hexdigest() for image in batch["image"]]
-    texts = [str(row[mask.bool()].tolist()) for row, mask in zip(batch["ids"], batch["mask"], strict=True)]
-    keys = [pair_key(image, text) for image, text in zip(images, texts, strict=True)]
-    return Pairs(keys, batch["mask"], [f"pair {i}" for i in range(len(keys))])
-
-
-def test_scores_are_the_teachers_in_any_batch_and_padding(tmp_path: Path) -> None:
-    teacher = Teacher(TinyModel())
-    batches = [batch_of(6, 3, 5, seed=seed) for seed in range(3)]
-    reader = cached(tmp_path, batches, teacher)
-    rows = [{name: values[i : i + 1] for name, values in batch.items()} for batch in batches for i in range(3)]
-    mixed = {name: torch.cat([rows[i][name] for i in (7, 0, 5, 5)]) for name in rows[0]}
-    wider = {**mixed, **{name: torch.nn.functional.pad(mixed[name], (0, 2)) for name in ("ids", "mask")}}
-    for batch in (*batches, mixed, wider):
-        ours, theirs, valid = reader.saliency(batch), teacher.saliency(batch), batch["mask"].bool()
-        assert ours.shape == theirs.shape and not ours[~valid].any()
-        torch.testing.assert_close(ours[valid], theirs[valid], rtol=1e-5, atol=1e-6)
-
-
-def test_the_same_scores_give_the_same_masks_and_losses(tmp_path: Path) -> None:
-    """Bit for bit, in training and in evaluation: from the objective's side a cache is the teacher."""
-
-    class Rounded(Teacher):
-        def saliency(self, batch: Any) -> Tensor:
-            return super().saliency(batch) * batch["mask"]
-
-    torch.manual_seed(0)
-    model, student, lm = (
-        TinyModel(),
-        TinyModel(),
-        language_model(),
-    )
-    batches = [batch_of(6, 3, 8, seed=seed) for seed in range(3)]
-    config = config_of("epic", generator_dropout=False)
-    made = []
-    for teacher in (Rounded(model), cached(tmp_path, batches, Teacher(model))):
-        torch.manual_seed(1)
-        epic = TinyEpic(config, VOCABULARY, WIDTH, build_generator(config, VOCABULARY, lm), seed=3)
-        epic.teacher = teacher
-        made.append(run(epic, student, batches))
-    for ours, theirs in zip(*made, strict=True):
-        assert torch.equal(ours, theirs)
-
-
-def run(epic: TinyEpic, student: TinyModel, batches: Sequence[dict[str, Tensor]]) -> list[Tensor]:
-    results = []
-    for mode in (True, False):
-        epic.train(mode)
-        for batch in batches:
-            losses, corruption = step(epic, student, batch)
-            results += [corruption.masked, corruption.input_ids, corruption.log_alpha, *losses.values()]
-    return results
-
-
-def test_a_pair_that_is_not_there_is_named(tmp_path: Path) -> None:
-    reader = cached(tmp_path, [batch_of(6, 3)], Teacher(TinyModel()))
-    batch = batch_of(6, 3)
-    batch["image"][1] += 1
-    with pytest.raises(
-        SaliencyCacheError, match=r"has no scores for pair 1: it is incomplete, or stale because.*again: t"
-    ):
-        reader.saliency(batch)
-
-
-def test_scores_of_another_length_are_not_used(tmp_path: Path) -> None:
-    reader = cached(tmp_path, [batch_of(6, 3)], Teacher(TinyModel()))
-    batch = batch_of(6, 3)
-    keys, mask, names = pairs_of(batch)
-    reader.pairs_of = lambda _: Pairs(keys[::-1], mask, names)
-    with pytest.raises(SaliencyCacheError, match=r"has 5 scores, not 8, for pair 0"):
-        reader.saliency(batch)
-
-
-def test_the_teacher_is_known_by_its_hash(tmp_path: Path) -> None:
-    assert cached(tmp_path, [batch_of(4)], Teacher(TinyModel())).sha256 == "ab"
 
 
 # The tokenizer ------------------------------------------------------------------------------------------------
