@@ -28,10 +28,10 @@ BASELINES: dict[str, DemoBaseline] = {
     "vilt": SacredDemo(
         get_baseline("vilt"),
         "demo_vilt",
-        700,
-        0.17,
+        560,
+        0.2,
         MATCHED,
-        48,
+        80,  # it sees by its joint layers alone, which need more patches than a vision tower
         vilt_judgement,
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=2e-3", "warmup_steps=0.1", "mlm_prob=0.5"),
