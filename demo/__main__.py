@@ -100,7 +100,7 @@ def train_stage(settings: Settings, name: str, title: str, seconds: float) -> St
 
 def evaluate_stage(settings: Settings, name: str) -> Stage:
     """Evaluation of run ``name``."""
-    return Stage(f"evaluate {name}", 35, settings.path(name, "evaluated.json"), lambda: evaluate(settings, name))
+    return Stage(f"evaluate {name}", 45, settings.path(name, "evaluated.json"), lambda: evaluate(settings, name))
 
 
 def render(raw: Path, request: Request, settings: Settings) -> None:

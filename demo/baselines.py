@@ -29,7 +29,7 @@ BASELINES: dict[str, DemoBaseline] = {
         get_baseline("vilt"),
         "demo_vilt",
         560,
-        0.2,
+        0.23,
         MATCHED,
         80,  # it sees by its joint layers alone, which need more patches than a vision tower
         vilt_judgement,
