@@ -31,7 +31,7 @@ BASELINES: dict[str, DemoBaseline] = {
         560,
         0.23,
         MATCHED,
-        80,  # it sees by its joint layers alone, which need more patches than a vision tower
+        80,  # nine patches, of 48 pixels, are too few for the joint layers that are all it sees with
         vilt_judgement,
         # Nothing in it is trained before, and its official warm-up has 2500 steps.
         learning=("learning_rate=2e-3", "warmup_steps=0.1", "mlm_prob=0.5"),

@@ -65,11 +65,7 @@ def test_the_same_scores_give_the_same_masks_and_losses(tmp_path: Path) -> None:
             return super().saliency(batch) * batch["mask"]
 
     torch.manual_seed(0)
-    model, student, lm = (
-        TinyModel(),
-        TinyModel(),
-        language_model(),
-    )
+    model, student, lm = TinyModel(), TinyModel(), language_model()
     batches = [batch_of(6, 3, 8, seed=seed) for seed in range(3)]
     config = config_of("epic", generator_dropout=False)
     made = []

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ def test_a_name_that_the_hub_does_not_give_is_one_line(
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
-    began = time.monotonic()
     with pytest.raises(SystemExit):
         main(["--captions", str(captions), "--output", str(tmp_path / "new"), "--init", "no-such/model"])
-    assert time.monotonic() - began < 10
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith(
         "no-such/model: neither a folder nor in the local cache, and http://127.0.0.1:1 cannot be reached; give the "

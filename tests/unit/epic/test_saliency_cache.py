@@ -24,10 +24,7 @@ from epic_common.teacher import Teacher
 from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
 from tests.unit.epic.small_cache import IDENTITY, digest, found, some, write, write_chunk
-from tests.unit.epic.tiny import (
-    TinyModel,
-    batch_of,
-)
+from tests.unit.epic.tiny import TinyModel, batch_of
 from vlp.data.tokenizers import encode
 
 Content = dict[bytes, Tensor]
