@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import sys
 import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import transformers
@@ -28,6 +31,7 @@ from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
 from vlp.files import write_json
 
+RUNS = ("vanilla", "epic")
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
 
 
@@ -88,19 +92,14 @@ def stages(settings: Settings) -> list[Stage]:
         ),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
         train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.5 * step),
-        evaluate_stage(settings, "vanilla"),
-        evaluate_stage(settings, "epic"),
+        # EPIC's measures are written last, so they tell that both are there.
+        Stage("evaluate both", 60, settings.path("epic", "evaluated.json"), lambda: evaluate_both(settings)),
     ]
 
 
 def train_stage(settings: Settings, name: str, title: str, seconds: float) -> Stage:
     """Pre-training run ``name``."""
     return Stage(title, seconds, settings.path(name, "trained.json"), lambda: train(settings, name))
-
-
-def evaluate_stage(settings: Settings, name: str) -> Stage:
-    """Evaluation of run ``name``."""
-    return Stage(f"evaluate {name}", 45, settings.path(name, "evaluated.json"), lambda: evaluate(settings, name))
 
 
 def render(raw: Path, request: Request, settings: Settings) -> None:
@@ -132,22 +131,36 @@ def train(settings: Settings, name: str) -> None:
     write_json(settings.path(name, "trained.json"), {"steps": settings.steps, "seconds": time.monotonic() - started})
 
 
-def evaluate(settings: Settings, name: str) -> None:
-    """The measures of each evaluation command, from the results.json that it writes, and those that have none."""
+def evaluate_both(settings: Settings) -> None:
+    """The measures of both runs, whose commands run side by side: most of their time a small model keeps one core."""
+    with ThreadPoolExecutor(len(RUNS)) as pool:
+        found = list(pool.map(lambda name: evaluate(settings, name), RUNS))
+    for name, measures in zip(RUNS, found, strict=True):
+        if measured := settings.about.measured(settings, name):
+            measures["measured"] = measured
+        write_json(settings.path(name, "evaluated.json"), measures)
+
+
+def evaluate(settings: Settings, name: str) -> dict[str, Mapping[str, float]]:
+    """The metrics of each evaluation command of the run ``name``, from the results.json that it writes."""
     found = {}
     for kind, command in settings.about.evaluations(settings, vocab_size(settings), name).items():
-        launch(settings, command, settings.path(name, f"{kind}.log"))
+        launch(settings, command, settings.path(name, f"{kind}.log"), label=f"{name} · ")
         newest = max(settings.path(name).rglob("results.json"), key=lambda path: path.stat().st_mtime_ns)
         found[kind] = json.loads(newest.read_text())["metrics"]
-    if measured := settings.about.measured(settings, name):
-        found["measured"] = measured
-    write_json(settings.path(name, "evaluated.json"), found)
+    return found
 
 
-def launch(settings: Settings, command: list[str], log: Path) -> None:
-    """Echo a launcher command and run it."""
+def launch(settings: Settings, command: list[str], log: Path, label: str = "") -> None:
+    """Echo a launcher command and run it.
+
+    Args:
+        label: before its progress, where the other run's command runs at the same time; it has half of the cores.
+    """
     print(f"      $ {settings.about.shown(command)}", flush=True)
-    run_command(command, REPOSITORY / settings.baseline, log, shows=("step ", "retrieval: "))
+    half = {"OMP_NUM_THREADS": str(max((os.cpu_count() or 1) // len(RUNS), 1))}
+    env = {**(half if label else {}), **os.environ}
+    run_command(command, REPOSITORY / settings.baseline, log, ("step ", "retrieval: "), env, label)
 
 
 def all_commands(settings: Settings) -> list[list[str]]:
@@ -155,7 +168,7 @@ def all_commands(settings: Settings) -> list[list[str]]:
     about, size = settings.about, vocab_size(settings)
     return [
         command
-        for name in ("vanilla", "epic")
+        for name in RUNS
         for command in (about.pretraining(settings, size, name), *about.evaluations(settings, size, name).values())
     ]
 

@@ -61,14 +61,15 @@ class SacredDemo(DemoBaseline):
         return _launcher(items)
 
     def evaluations(self, sizes: Sizes, vocab_size: int, name: str) -> dict[str, list[str]]:
-        """Masked-token accuracy (and ITC) on val, and zero-shot retrieval on test."""
-        items = ["test_only=True", f"load_path={self.checkpoint(sizes, name)}", f"log_dir={sizes.path(name)}"]
-        alone = self._shared(sizes, vocab_size, 1)  # so few pairs are read sooner than a second process starts
-        objectives = [*self.description.pretraining, *alone, *items, "eval_split=val", *self._epic(sizes, name)]
+        """Masked-token accuracy (and ITC) on val, and zero-shot retrieval on test; both runs' at once."""
+        items = [
+            *self._shared(sizes, vocab_size, processes=1),
+            *("test_only=True", f"load_path={self.checkpoint(sizes, name)}", f"log_dir={sizes.path(name)}"),
+        ]
+        objectives = [*self.description.pretraining, *items, "eval_split=val", *self._epic(sizes, name)]
         # Only the ranking loss reads false captions, the recalls do not: one instead of fifteen.
         ranking = [self.description.finetuning.format("irtr_coco"), "get_recall_metric=True", "draw_false_text=1"]
-        retrieval = [*ranking, *self._shared(sizes, vocab_size, sizes.processes), *items]
-        return {"objectives": _launcher(objectives), "retrieval": _launcher(retrieval)}
+        return {"objectives": _launcher(objectives), "retrieval": _launcher([*ranking, *items])}
 
     def shown(self, command: list[str]) -> str:
         return f"cd {self.description.name} && " + shlex.join(["python", *command[1:]])

@@ -50,12 +50,18 @@ def run_stages(stages: Sequence[Stage]) -> None:
 
 
 def run_command(
-    command: Sequence[str], folder: Path, log: Path, shows: Sequence[str], env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    folder: Path,
+    log: Path,
+    shows: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    label: str = "",
 ) -> None:
     """Run ``command`` in ``folder``, its output in ``log``; lines that start with one of ``shows`` are printed too.
 
     Args:
         env: its environment; None: this process's.
+        label: printed before each of those lines; it tells commands that run at once apart.
 
     Raises:
         StageError: a non-zero exit; the last lines of the log are printed.
@@ -69,7 +75,7 @@ def run_command(
         for line in process.stdout:
             handle.write(line)
             if line.startswith(tuple(shows)):
-                print(f"      {line.rstrip()}", flush=True)
+                print(f"      {label}{line.rstrip()}", flush=True)
     if process.wait():
         print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
         raise StageError(f"this command failed with status {process.returncode}; its whole output: {log}")

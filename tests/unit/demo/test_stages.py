@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +54,8 @@ def test_a_commands_output_is_kept_and_its_progress_shown(tmp_path: Path, capfd:
     run_command(python(code), tmp_path, tmp_path / "new" / "log", shows=("step ",))
     assert (tmp_path / "new" / "log").read_text() == f"step 1/2\nnoise {tmp_path}\nwarning\n"
     assert capfd.readouterr().out == "      step 1/2\n"
+    run_command(python(code), tmp_path, tmp_path / "log", shows=("step ", "noise"), label="epic · ")
+    assert capfd.readouterr().out == f"      epic · step 1/2\n      epic · noise {tmp_path}\n"
 
 
 def test_a_command_that_fails_is_named_with_the_end_of_its_output(
@@ -78,12 +82,21 @@ def test_stages_run_the_commands_that_are_told(tmp_path: Path, monkeypatch: pyte
     (settings.language_model / "config.json").write_text('{"vocab_size": 99}')
     ran: list[list[str]] = []
 
-    def launcher(command: Sequence[str], folder: Path, log: Path, shows: Sequence[str]) -> None:
+    together, alone = threading.Barrier(2, timeout=60), {"OMP_NUM_THREADS": "3"}
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+
+    def launcher(
+        command: Sequence[str], folder: Path, log: Path, shows: Sequence[str], env: Mapping[str, str], label: str
+    ) -> None:
         assert folder.name == "meter" and shows == ("step ", "retrieval: ")
         (log_dir,) = (Path(item.removeprefix("log_dir=")) for item in command if item.startswith("log_dir="))
-        run = log_dir / f"version_{len(ran)}"
+        assert env == {**os.environ, **(alone if label else {})} and label in ("", f"{log_dir.name} · ")
+        if label:
+            together.wait()  # for the other run's command of the same kind
+        run = log_dir / f"version_{log.stem}"
         run.mkdir(parents=True)
-        (run / "results.json").write_text(json.dumps({"metrics": {"command": len(ran)}}))
+        (run / "results.json").write_text(json.dumps({"metrics": {f"{log_dir.name} {log.stem}": 1}}))
         ran.append(list(command))
 
     monkeypatch.setattr(main, "run_command", launcher)
@@ -93,10 +106,27 @@ def test_stages_run_the_commands_that_are_told(tmp_path: Path, monkeypatch: pyte
         stage.run()
         assert stage.done.exists()
     assert not (tmp_path / "vanilla" / "version_9").exists()
-    trainings, evaluations = (ran[:2], ran[2:])
+    trainings, evaluations = ran[:2], ran[2:]
     assert trainings == [settings.about.pretraining(settings, 99, name) for name in ("vanilla", "epic")]
-    commands = main.all_commands(settings)
-    assert commands == [trainings[0], *evaluations[:2], trainings[1], *evaluations[2:]]
+    assert sorted([*trainings, *evaluations]) == sorted(main.all_commands(settings))
     assert json.loads((tmp_path / "epic" / "trained.json").read_text())["steps"] == 7
-    evaluated = json.loads((tmp_path / "epic" / "evaluated.json").read_text())
-    assert evaluated == {"objectives": {"command": 4}, "retrieval": {"command": 5}}
+    for name in ("vanilla", "epic"):
+        evaluated = json.loads((tmp_path / name / "evaluated.json").read_text())
+        assert evaluated == {kind: {f"{name} {kind}": 1} for kind in ("objectives", "retrieval")}
+
+
+def test_nothing_is_written_of_an_evaluation_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = parse(["--output", str(tmp_path)])
+    settings.language_model.mkdir()
+    (settings.language_model / "config.json").write_text('{"vocab_size": 99}')
+
+    def launcher(command: Sequence[str], folder: Path, log: Path, *others: object) -> None:
+        if "epic" in command:
+            raise StageError("this command failed with status 1")
+        log.parent.mkdir(exist_ok=True)
+        (log.parent / "results.json").write_text('{"metrics": {}}')
+
+    monkeypatch.setattr(main, "run_command", launcher)
+    with pytest.raises(StageError, match="failed with status 1"):
+        main.stages(settings)[-1].run()
+    assert not list(tmp_path.rglob("evaluated.json"))
