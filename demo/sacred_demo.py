@@ -54,7 +54,6 @@ class SacredDemo(DemoBaseline):
             *self.description.pretraining,
             *self._shared(sizes, vocab_size, sizes.processes),
             f"max_steps={sizes.steps}",
-            "num_workers=1",  # it reads while the processes wait for each other
             *self.learning,
             f"log_dir={sizes.path(name)}",
             *self._epic(sizes, name),
@@ -65,7 +64,6 @@ class SacredDemo(DemoBaseline):
         """Masked-token accuracy (and ITC) on val, and zero-shot retrieval on test; both runs' at once."""
         items = [
             *self._shared(sizes, vocab_size, processes=1),
-            "num_workers=0",
             *("test_only=True", f"load_path={self.checkpoint(sizes, name)}", f"log_dir={sizes.path(name)}"),
         ]
         objectives = [*self.description.pretraining, *items, "eval_split=val", *self._epic(sizes, name)]
@@ -88,6 +86,7 @@ class SacredDemo(DemoBaseline):
             f"vocab_size={vocab_size}",
             f"num_gpus={processes}",
             "num_nodes=1",
+            "num_workers=0",
             f"per_gpu_batchsize={sizes.batch}",
             f"batch_size={sizes.batch * processes}",
             f"seed={sizes.seed}",
