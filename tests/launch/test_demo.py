@@ -25,7 +25,7 @@ SIZES = {
     **{"train-images": 40, "val-images": 8, "test-images": 8, "corpus-lines": 200, "lm-steps": 3},
     **{"steps": 11, "batch": 4},
 }
-COMMANDS = {"albef": 4}  # no script of ALBEF scores the objectives of its pre-training
+COMMANDS = {"albef": 4, "xvlm": 4}  # no script of theirs scores the objectives of pre-training
 
 
 def run_demo(baseline: str, output: Path, **changes: int) -> subprocess.CompletedProcess[str]:
