@@ -22,7 +22,7 @@ import transformers
 from demo.comparison import compare, print_table, write_results
 from demo.page import build_report
 from demo.report import write_report
-from demo.settings import REPOSITORY, Settings, parse
+from demo.settings import REPOSITORY, RUNS, Settings, parse
 from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS
 from demo.stages import Stage, run_command, run_stages
 from epic_common.language_models.fit import FitSettings, fit_language_model
@@ -31,7 +31,6 @@ from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
 from vlp.files import write_json
 
-RUNS = ("vanilla", "epic")
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
 
 
@@ -132,7 +131,7 @@ def train(settings: Settings, name: str) -> None:
 
 
 def evaluate_both(settings: Settings) -> None:
-    """The measures of both runs, whose commands run side by side: most of their time a small model keeps one core."""
+    """The measures of both runs, whose commands run side by side, since so small a model keeps one core busy."""
     with ThreadPoolExecutor(len(RUNS)) as pool:
         found = list(pool.map(lambda name: evaluate(settings, name), RUNS))
     for name, measures in zip(RUNS, found, strict=True):

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from demo.chance import recall_by_chance
 from demo.report import Score
-from demo.settings import Settings
+from demo.settings import RUNS, Settings
 from demo.sizes import CAPTIONS_PER_IMAGE
 from vlp.files import write_json
 
@@ -28,7 +28,7 @@ class Comparison:
 
 def compare(settings: Settings) -> Comparison:
     """Read both runs' evaluations."""
-    runs = {name: json.loads(settings.path(name, "evaluated.json").read_text()) for name in ("vanilla", "epic")}
+    runs = {name: json.loads(settings.path(name, "evaluated.json").read_text()) for name in RUNS}
     scores = [_recall(runs, settings, way, k) for way in ("tr", "ir") for k in (1, 5, 10)]
     accuracy = {name: settings.about.masked_token_accuracy(run) for name, run in runs.items()}
     scores.append(Score("masked-token accuracy", accuracy["vanilla"], accuracy["epic"]))
@@ -80,7 +80,7 @@ def write_results(path: Path, comparison: Comparison, settings: Settings, comman
         {
             "scores": [dataclasses.asdict(score) for score in comparison.scores],
             "remark": comparison.remark,
-            "checkpoints": {name: str(settings.checkpoint(name)) for name in ("vanilla", "epic")},
+            "checkpoints": {name: str(settings.checkpoint(name)) for name in RUNS},
             "settings": {**dataclasses.asdict(settings), "output": str(settings.output)},
             "commands": list(commands),
         },

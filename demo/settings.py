@@ -16,6 +16,7 @@ from vlp.arguments import whole
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAIRS = 64  # of a step
+RUNS = ("vanilla", "epic")  # in order: the first is the second's teacher
 
 
 class Settings(Sizes):
