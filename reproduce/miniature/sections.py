@@ -61,8 +61,10 @@ def _lines(answer: Answer, results: Results) -> Iterator[list[str]]:
 
 
 def _line(statement: str, name: str, verdict: str, measured: Paired) -> list[str]:
-    sides = [mean(measured.first), mean(measured.second)]
-    return [statement, name, verdict, *sides, difference(measured), str(len(measured.differences))]
+    """Both sides are means over the pairs, so that they differ by what is shown; without a pair, over what is there."""
+    pairs = measured.differences
+    sides = [{seed: side[seed] for seed in pairs} or side for side in (measured.first, measured.second)]
+    return [statement, name, verdict, *map(mean, sides), difference(measured), str(len(pairs))]
 
 
 def _pictures(claim: Claim, answers: Sequence[Answer]) -> Iterator[Picture]:

@@ -73,6 +73,13 @@ def test_the_verdict_table_shows_difference_interval_and_pairs(two_variants: Pat
     assert [*lines["EPIC beats ITC+LM"][2:]] == ["not run enough", "+0.75", "", "0"]
 
 
+def test_both_sides_are_means_over_the_pairs(two_variants: Path) -> None:
+    """Vanilla's sixth seed has no partner: its mean is 12.0 over the pairs, 12.5 over all."""
+    shown = page(two_variants)
+    assert [*tables(shown, "C3.")[0].lines[0][3:]] == ["15.2", "12.0", "+3.2 [+3.0, +3.4]", "5"]
+    assert [*tables(shown, "C4.")[0].lines[0][3:]] == ["", "15.2", "", "0"]
+
+
 def test_what_is_missing_is_said(two_variants: Path) -> None:
     shown = page(two_variants)
     assert warnings(shown, "C3.") == ["Missing: METER, ITC (rand.): seed 5."]
