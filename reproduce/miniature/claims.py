@@ -50,6 +50,8 @@ DROP_ALIKE = Measure(
     alike_within=5.0,
 )
 REPLACED_FALLS = Measure("|T|/|M|", "first fifth of training", "last fifth")
+WRONG_WORDS = Measure("area under the ROC curve of foils' tokens", "by D", "by chance, one half")
+CAPTION_OVER_FOIL = Measure("how often the caption scores higher than its foil", "ITC head", "ITM head")
 
 
 @dataclass(frozen=True)
@@ -241,5 +243,19 @@ CLAIMS: tuple[Claim, ...] = (
         "frequency",
         "Masking by word frequency",
         "It needs no teacher and no pass over the image: rare words of the corpus are masked more often.",
+    ),
+    Claim(
+        "foils",
+        "Wrong words found without training for it",
+        "beyond the paper",
+        "Of each caption a word that only the image tells is made false. The ITC head was trained on what the language "
+        "model replaces, no head on such foils: it says of each token how consistent it is (D of Eq. 1), and the ITM "
+        "head of the same model whether the sentence is a match.",
+        (
+            Question("the ITC head finds the wrong word", WRONG_WORDS, variant="epic"),
+            Question(
+                "the ITC head knows captions from foils better than the ITM head", CAPTION_OVER_FOIL, variant="epic"
+            ),
+        ),
     ),
 )

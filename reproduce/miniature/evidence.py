@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import Any
 
 from reproduce.miniature.claims import (
+    CAPTION_OVER_FOIL,
     CLAIMS,
     DROP_ALIKE,
     IMAGE_HELPS,
@@ -15,6 +17,7 @@ from reproduce.miniature.claims import (
     TEXT_ONLY,
     TEXT_SUFFICES,
     WITH_IMAGE,
+    WRONG_WORDS,
     Claim,
     Measure,
     Question,
@@ -123,6 +126,23 @@ def _replaced(question: Question, results: Results) -> Sides:
     return first, last
 
 
+def _wrong_words(question: Question, results: Results) -> Sides:
+    areas = {seed: foils["itc"]["auroc"] for seed, foils in _foils(question, results).items()}
+    found = {seed: 100 * area for seed, area in areas.items() if area is not None}
+    return found, dict.fromkeys(found, 50.0)
+
+
+def _captions_over_foils(question: Question, results: Results) -> Sides:
+    judged = _foils(question, results)
+    itc, itm = ({seed: foils[head]["accuracy"] for seed, foils in judged.items()} for head in ("itc", "itm"))
+    return itc, itm
+
+
+def _foils(question: Question, results: Results) -> dict[int, Mapping[str, Any]]:
+    runs = results.of(question.baseline, question.variant)
+    return {seed: run.foils for seed, run in runs.items() if run.foils}
+
+
 def _masked_tokens(results: Results) -> Sides:
     """Accuracy at the last step with the image, and of the text alone."""
     repeats = results.figures.get("2a", {}).get("repeats", ())
@@ -152,6 +172,8 @@ _SIDES: Mapping[Measure, Callable[[Question, Results], Sides]] = {
     TEXT_SUFFICES: _share_without_image,
     DROP_ALIKE: _drops,
     REPLACED_FALLS: _replaced,
+    WRONG_WORDS: _wrong_words,
+    CAPTION_OVER_FOIL: _captions_over_foils,
 }
 
 

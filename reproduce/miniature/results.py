@@ -27,6 +27,7 @@ class Run:
         curves: by TensorBoard tag ``[[step, value], …]``, means of neighbours where there were too many.
         false_negatives: ``{"step": 160, "share": 0.31, "replaced": 812, …}`` for each point; None without replacements.
         salient_mass: share of the masking distribution on words that only the image determines; None without masking.
+        foils: of both heads on captions with a false word, as docs/foils.md has it; None without EPIC.
         flops_per_step: of matrix products and convolutions, forward and backward, in the mean.
         seconds: processor time of "pretraining", "evaluation" and "fine_tuning".
     """
@@ -45,6 +46,7 @@ class Run:
     curves: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     false_negatives: Sequence[Mapping[str, float]] | None = None
     salient_mass: float | None = None
+    foils: Mapping[str, Any] | None = None
     flops_per_step: float = 0.0
     seconds: Mapping[str, float] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)

@@ -35,6 +35,7 @@ from reproduce.miniature.points import KeptCheckpoints
 from reproduce.miniature.results import Run, run_name
 from reproduce.miniature.salient_mass import salient_mass
 from reproduce.miniature.settings import TEACHER, VARIANTS, digest
+from reproduce.miniature.wrong_words import judged_foils
 from vlp.config.schema import ConfigError
 
 SHOWN = ("step ", "retrieval: ", "error: ")
@@ -130,7 +131,10 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
                 wrong.append({"step": step, **false_negatives(corrupted, decode)})
         if step != planned.steps:
             checkpoints[step].unlink()
-    fine_tuned = None
+    fine_tuned = foils = None
+    if corrupted:
+        with clock.measures("evaluation"):
+            foils = judged_foils(bench.name, last, truth_file(bench).parent)
     if not only_last:
         with clock.measures("fine_tuning"):
             launch(planned, commands.fine_tuning(bench, planned.seed, last, folder / "fine_tuning"), "fine_tuning")
@@ -149,6 +153,7 @@ def make_run(planned: Planned, only_last: bool = False) -> Run:
         curves=_curves(folder / "pretraining"),
         false_negatives=wrong or None,
         salient_mass=salient_mass(corrupted) if corrupted else None,  # of the last checkpoint
+        foils=foils,
         flops_per_step=flops_per_step(bench.name, last),
         seconds=clock.seconds,
         machine={"cpu": _cpu(), "torch": torch.__version__, "python": platform.python_version()},

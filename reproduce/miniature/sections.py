@@ -37,7 +37,8 @@ def claim_section(claim: Claim, answers: Sequence[Answer], results: Results) -> 
 
 
 def missing(claim: Claim, answers: Sequence[Answer], results: Results) -> Iterator[str]:
-    """What the claim needs and is not there: Fig. 2's file, runs of a variant, seeds that other variants have."""
+    """What the claim needs and is not there: Fig. 2's file, runs of a variant, seeds that other variants have,
+    what runs were to measure."""
     if claim.figure and claim.figure not in results.figures:
         yield f"{FIGURES[claim.figure]} was not made"
     for baseline, variant in claim.runs:
@@ -48,9 +49,10 @@ def missing(claim: Claim, answers: Sequence[Answer], results: Results) -> Iterat
         elif lacking := [str(seed) for seed in results.seeds(baseline) if seed not in there]:
             yield f"{name}: seed {', '.join(lacking)}"
     for each in answers:
-        count = len(each.measured.differences)
-        if 0 < count < FEWEST_PAIRS:
-            yield f"{each.question.statement}: {count} of at least {FEWEST_PAIRS} pairs"
+        count, question = len(each.measured.differences), each.question
+        runs = [results.of(question.baseline, name) for name in (question.variant, question.reference) if name]
+        if count < FEWEST_PAIRS and (count or (runs and all(runs))):
+            yield f"{question.statement}: {count} of at least {FEWEST_PAIRS} pairs"
 
 
 def _lines(answer: Answer, results: Results) -> Iterator[list[str]]:

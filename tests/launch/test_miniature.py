@@ -89,11 +89,14 @@ def test_runs_by_the_official_launchers(folder: Path) -> None:
     for name in ("meter", "albef"):
         vanilla, epic = (runs[f"{name}_{variant}_seed1"] for variant in ("vanilla", "epic"))
         assert epic.flops_per_step > vanilla.flops_per_step
-        assert vanilla.false_negatives is vanilla.salient_mass is None
+        assert vanilla.false_negatives is vanilla.salient_mass is vanilla.foils is None
         assert epic.false_negatives is not None
         assert [each["step"] for each in epic.false_negatives] == [point["step"] for point in epic.points]
         assert epic.salient_mass is not None
         assert 0 < epic.salient_mass < 1
+        assert epic.foils is not None
+        assert 0 < epic.foils["itc"]["auroc"] < 1
+        assert 0 <= epic.foils["itm"]["accuracy"] <= 100
         assert any(tag.endswith("epic_replaced_share") for tag in epic.curves)
         assert read_run(folder / "results" / "teachers" / f"{name}_teacher_seed100.json").steps == 6
     left = [*(folder / "work").rglob("*.ckpt"), *(folder / "work").rglob("*.pth")]

@@ -34,6 +34,7 @@ def complete(baseline: str, variant: str, seed: int, recall: float, **changes: A
         "fine_tuned": {"task": "nlvr2", "accuracy": 50 + recall, "chance": 50.0},
         "curves": {"epic_replaced_share": [[step, 0.9 - step / 200] for step in range(0, 100, 10)]},
         "false_negatives": [{"step": step, "share": step / 400, "replaced": 10} for step in STEPS],
+        "foils": {"itc": {"auroc": 0.7 + seed / 100, "accuracy": 60.0 + seed}, "itm": {"accuracy": 55.0}},
         **{"salient_mass": 0.4 + seed / 100, "flops_per_step": 2e9 if variant == "epic" else 1e9},
         **{"seconds": {"pretraining": 30.0}, "machine": {"cpu": "none", "torch": "0"}},
     }

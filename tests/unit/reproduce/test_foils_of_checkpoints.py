@@ -26,6 +26,7 @@ from reproduce.figures.reading import READERS, Pair
 from reproduce.miniature.corruptions import corruptions, held_out_captions
 from reproduce.miniature.false_negatives import FATES, false_negatives
 from reproduce.miniature.salient_mass import salient_mass
+from reproduce.miniature.wrong_words import judged_foils
 from scenes.coco_layout import TRUTH_FILE
 from scenes.layout_files import image_file
 from scenes.readings import read_truth
@@ -124,6 +125,7 @@ def test_foils_of_scenes_are_judged_by_both_heads(tiny: Tiny, capsys: pytest.Cap
         token = int(pair.ids[0][pair.maskable][row["replaced"][0]])
         assert str(reader.tokenizer.decode([token])).strip().lower() not in row["caption"].lower().split()
 
+    assert found["all"] == judged_foils(tiny.name, tiny.epic, tiny.scenes / "raw")
     of = {True: list[float](), False: list[float]()}
     for row in rows:
         for i, value in enumerate(row["log_d"]):

@@ -68,6 +68,23 @@ def test_runs_are_paired_by_seed(tmp_path: Path) -> None:
     assert found(tmp_path)["ITC (rand.) beats vanilla"].verdict == "not run enough"
 
 
+def test_heads_on_foils_are_compared_within_a_run(tmp_path: Path) -> None:
+    write_all(tmp_path, (complete("meter", "epic", seed, 10) for seed in range(5)))
+    write_all(tmp_path, [complete("meter", "epic", 5, 10, foils=None)])
+    answers = found(tmp_path)
+    words = answers["the ITC head finds the wrong word"]
+    assert words.measured.differences == pytest.approx({seed: 20 + seed for seed in range(5)})
+    assert words.measured.second == dict.fromkeys(range(5), 50.0) and words.verdict == "supported"
+    captions = answers["the ITC head knows captions from foils better than the ITM head"]
+    assert captions.measured.differences == pytest.approx({seed: 5 + seed for seed in range(5)})
+    assert captions.measured.interval is not None and captions.measured.interval.mean == pytest.approx(7)
+    unread = {"itc": {"auroc": None, "accuracy": 50.0}, "itm": {"accuracy": 50.0}}
+    write_all(tmp_path, [complete("meter", "epic", 5, 10, foils=unread)])
+    later = found(tmp_path)
+    assert 5 not in later["the ITC head finds the wrong word"].measured.differences
+    assert later[captions.question.statement].measured.differences[5] == 0
+
+
 def test_the_fine_tuned_task_stands_beside(tmp_path: Path) -> None:
     runs = [complete("vilt", name, seed, r + seed) for name, r in (("vanilla", 10), ("epic", 8)) for seed in range(5)]
     write_all(tmp_path, runs)

@@ -90,6 +90,17 @@ def test_what_is_missing_is_said(two_variants: Path) -> None:
     assert {picture.name for picture in shown.pictures} == {"C3", "learning_ablation", "learning_baselines"}
 
 
+def test_runs_without_what_is_compared_are_named(tmp_path: Path) -> None:
+    write_all(tmp_path, [complete("meter", "epic", 1, 10), complete("meter", "epic", 2, 10, foils=None)])
+    says = warnings(page(tmp_path), "Wrong words found")
+    assert says == [
+        "Missing: the ITC head finds the wrong word: 1 of at least 5 pairs; the ITC head knows captions from foils "
+        "better than the ITM head: 1 of at least 5 pairs."
+    ]
+    write_all(tmp_path, [complete("meter", "epic", 1, 10, foils=None)])
+    assert "the wrong word: 0 of at least 5 pairs" in warnings(page(tmp_path), "Wrong words found")[0]
+
+
 def test_few_pairs_are_shown_with_their_number(tmp_path: Path) -> None:
     for count in (1, 2):
         write_all(tmp_path, (made_up_run("xvlm", name, count, r) for name, r in (("vanilla", 10), ("epic", 12))))
