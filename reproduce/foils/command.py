@@ -22,13 +22,11 @@ from reproduce.figures.configuration import add_model, asked_model
 from reproduce.figures.record import file_record, run_record
 from reproduce.foils.entries import Foil, of_files, of_scenes
 from reproduce.foils.judges import Judge, load_judge
-from reproduce.foils.measures import Judged, Numbers, measure
+from reproduce.foils.measures import Judged, Numbers, judge_foils, measure
 from vlp.arguments import whole
 from vlp.checkpoint.errors import WeightsError
 from vlp.config.schema import ConfigError
-from vlp.data.errors import DataError
 from vlp.files import write_json
-from vlp.progress import CountProgress
 
 OUTPUT = Path("runs/reproduce/foils")
 SCORE = "mean of log D over the real tokens"
@@ -95,29 +93,6 @@ def _asked_foils(arguments: argparse.Namespace) -> list[Foil]:
         foils = of_files(arguments.pairs, arguments.images)
     count = min(arguments.limit or len(foils), len(foils))
     return [foils[number * len(foils) // count] for number in range(count)]
-
-
-def judge_foils(judge: Judge, foils: Sequence[Foil]) -> list[Judged]:
-    """Judge every foil and its caption; an image is read and encoded once for all its sentences.
-
-    Raises:
-        DataError: an image or a text does not serve; names the entry and the image.
-    """
-    of_image: dict[Path, list[int]] = {}
-    for number, foil in enumerate(foils):
-        of_image.setdefault(foil.image, []).append(number)
-    judged: dict[int, Judged] = {}
-    progress = CountProgress("foils", "images", len(of_image), show=True)
-    for image, numbers in of_image.items():
-        texts = list(dict.fromkeys(text for i in numbers for text in (foils[i].caption, foils[i].foil)))
-        try:
-            verdicts = dict(zip(texts, judge(image.read_bytes(), texts), strict=True))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{foils[numbers[0]].where}, image {image}: {error}") from error
-        for i in numbers:
-            judged[i] = Judged.of(verdicts[foils[i].caption], verdicts[foils[i].foil])
-        progress.advance()
-    return [judged[number] for number in range(len(foils))]
 
 
 def by_field(foils: Sequence[Foil], judged: Sequence[Judged]) -> dict[str, Numbers]:

@@ -1,16 +1,20 @@
-"""How well heads tell captions from foils, and replaced tokens from the others."""
+"""Foils as a model judges them: how well heads tell captions from foils, and replaced tokens from the others."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from epic_common.metrics import auroc
 from reproduce.foils.differences import wrong_words
-from reproduce.foils.judges import Verdict
+from reproduce.foils.entries import Foil
+from reproduce.foils.judges import Judge, Verdict
+from vlp.data.errors import DataError
+from vlp.progress import CountProgress
 
 Numbers = dict[str, Any]
 
@@ -32,6 +36,29 @@ class Judged(NamedTuple):
     def is_read(self) -> bool:
         """Whether the model reads any difference: long texts are cut."""
         return self.caption.ids != self.foil.ids
+
+
+def judge_foils(judge: Judge, foils: Sequence[Foil]) -> list[Judged]:
+    """Judge every foil and its caption; an image is read and encoded once for all its sentences.
+
+    Raises:
+        DataError: an image or a text does not serve; names the entry and the image.
+    """
+    of_image: dict[Path, list[int]] = {}
+    for number, foil in enumerate(foils):
+        of_image.setdefault(foil.image, []).append(number)
+    judged: dict[int, Judged] = {}
+    progress = CountProgress("foils", "images", len(of_image), show=True)
+    for image, numbers in of_image.items():
+        texts = list(dict.fromkeys(text for i in numbers for text in (foils[i].caption, foils[i].foil)))
+        try:
+            verdicts = dict(zip(texts, judge(image.read_bytes(), texts), strict=True))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{foils[numbers[0]].where}, image {image}: {error}") from error
+        for i in numbers:
+            judged[i] = Judged.of(verdicts[foils[i].caption], verdicts[foils[i].foil])
+        progress.advance()
+    return [judged[number] for number in range(len(foils))]
 
 
 def measure(judged: Sequence[Judged]) -> Numbers:

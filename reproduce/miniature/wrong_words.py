@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from reproduce.figures.configuration import config_of
-from reproduce.foils.command import judge_foils
 from reproduce.foils.entries import of_scenes
 from reproduce.foils.judges import load_judge
-from reproduce.foils.measures import Numbers, measure
+from reproduce.foils.measures import Numbers, judge_foils, measure
 from vlp.baseline import get_baseline
 
 SPLIT = "test"  # the pictures of zero-shot retrieval
