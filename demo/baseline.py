@@ -42,7 +42,7 @@ class DemoBaseline(ABC):
     Attributes:
         description: its own words.
         output: the demo's folder below ``runs``.
-        steps, step_seconds: for about eight minutes on two CPU cores, and how long one takes there without EPIC.
+        steps, step_seconds: for about seven to ten minutes on two CPU cores, and how long one takes there without EPIC.
         level: of the scenes, a key of ``scenes.levels.LEVELS``.
         pixels: of the side of a picture, as it is drawn and read.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.

@@ -14,7 +14,7 @@ POSITIONS = 40  # tokens of a text at most, also of demo.tasks, whose statements
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the demo; the defaults fit about eight minutes on two CPU cores.
+    """Sizes of the demo; the defaults fit about seven to ten minutes on two CPU cores.
 
     Attributes:
         batch: of a process.
