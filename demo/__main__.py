@@ -20,10 +20,11 @@ from pathlib import Path
 import transformers
 
 from demo.comparison import compare, print_table, write_results
+from demo.image_encoder import fit_image_encoder
 from demo.page import build_report
 from demo.report import write_report
-from demo.settings import REPOSITORY, RUNS, Settings, parse
-from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS
+from demo.settings import RUNS, Settings, parse
+from demo.sizes import CAPTIONS_PER_IMAGE, LEVEL, POSITIONS, REPOSITORY
 from demo.stages import Stage, run_command, run_stages
 from epic_common.language_models.fit import FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
@@ -77,7 +78,7 @@ def stages(settings: Settings) -> list[Stage]:
     """The demo in order; the seconds are those of a two-core machine."""
     raw, about = settings.path("data", "raw"), settings.about
     counts = (settings.train_images, settings.val_images, settings.test_images)
-    request = Request(*counts, CAPTIONS_PER_IMAGE, about.pixels, settings.seed, about.level)
+    request = Request(*counts, CAPTIONS_PER_IMAGE, about.pixels, settings.seed, LEVEL)
     step = about.step_seconds * settings.steps
     name = settings.description.title
     return [
@@ -89,6 +90,7 @@ def stages(settings: Settings) -> list[Stage]:
             settings.language_model / "config.json",
             lambda: fit(settings),
         ),
+        Stage("fit the small image encoder", 25, settings.image_encoder, lambda: fit_eyes(settings)),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
         train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.5 * step),
         # EPIC's measures are written last, so they tell that both are there.
@@ -103,8 +105,7 @@ def train_stage(settings: Settings, name: str, title: str, seconds: float) -> St
 
 def render(raw: Path, request: Request, settings: Settings) -> None:
     """Images and captions in COCO's raw layout, and the captions of the language model."""
-    level = LEVELS[settings.about.level]
-    write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED, level)
+    write_corpus(settings.path("data", "captions.txt"), settings.corpus_lines, CORPUS_SEED, LEVELS[LEVEL])
     write_coco(raw, request, workers=2)
 
 
@@ -114,6 +115,13 @@ def fit(settings: Settings) -> None:
     layers = settings.about.text_layers
     sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=POSITIONS, layers=layers, seed=settings.seed)
     fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
+
+
+def fit_eyes(settings: Settings) -> None:
+    """The image encoder that stands in for a released one."""
+    encoder = settings.about.image_encoder(settings, vocab_size(settings))
+    raw = settings.path("data", "raw")
+    fit_image_encoder(encoder, raw, settings.image_encoder, settings.encoder_steps, settings.seed)
 
 
 def vocab_size(settings: Settings) -> int:

@@ -14,7 +14,7 @@ from vlp.data.json.dataset import Roots
 from vlp.data.json.datasets import PretrainDataset
 from vlp.data.json.transforms import EvalTransform
 
-QUEUED_BATCHES = 8
+QUEUED_BATCHES = 2  # older features are of a model that has changed since
 
 
 class AlbefDemo(YamlDemo):

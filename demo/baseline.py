@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import torch
 from PIL import Image
 from torch import Tensor
 
+from demo.image_encoder import ImageEncoder
 from demo.judgement import Judgement
 from demo.sizes import Sizes
 from epic_vlp.attach import attach_epic
@@ -42,28 +45,32 @@ class DemoBaseline(ABC):
     Attributes:
         description: its own words.
         output: the demo's folder below ``runs``.
-        steps, step_seconds: for about seven to ten minutes on two CPU cores, and how long one takes there without EPIC.
-        level: of the scenes, a key of ``scenes.levels.LEVELS``.
+        steps, step_seconds: for a few minutes on two CPU cores, and how long one takes there without EPIC.
+        encoder_steps: of the image encoder's fit before.
         pixels: of the side of a picture, as it is drawn and read.
+        vision: the attribute of the model that is its image encoder.
         judge: the EPIC model's verdict on a caption, with the attention map that led to it.
         form: what its converter makes of the raw data.
         objectives: what it is pre-trained with, in words, and their losses.
         processes: on two CPU cores.
         text_layers: of the small language model; those of its text encoder, where it has one.
+        crops: whether it trains on crops of the pictures.
     """
 
     description: Any
     output: str
     steps: int
     step_seconds: float
-    level: str
+    encoder_steps: int
     pixels: int
+    vision: str
     judge: Callable[[Any, dict[str, Any], Tensor], Judgement]
 
     form: ClassVar[str]
     objectives: ClassVar[str]
     processes: ClassVar[int]
     text_layers: ClassVar[int]
+    crops: ClassVar[bool]
     curves: ClassVar[tuple[Curve, ...]]
 
     # Data and runs ---------------------------------------------------------------------------------------
@@ -75,6 +82,10 @@ class DemoBaseline(ABC):
     @abstractmethod
     def convert(self, sizes: Sizes) -> None:
         """The converter that real COCO goes through."""
+
+    @abstractmethod
+    def vanilla_config(self, sizes: Sizes, vocab_size: int) -> dict[str, Any]:
+        """The config that the vanilla pre-training command gives."""
 
     @abstractmethod
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
@@ -115,6 +126,25 @@ class DemoBaseline(ABC):
         """Of a run with EPIC, on the val split."""
 
     # Models ----------------------------------------------------------------------------------------------
+
+    def image_encoder(self, sizes: Sizes, vocab_size: int) -> ImageEncoder:
+        """The image encoder that the vanilla pre-training command trains, at random."""
+        config = self.vanilla_config(sizes, vocab_size)
+        with torch.random.fork_rng():
+            torch.manual_seed(sizes.seed)
+            model: Any = self.description.model({**config, "init": "random"})
+        return ImageEncoder(
+            getattr(model, self.vision), partial(self.image_tokens, model), self.eval_transform(config), self.crops
+        )
+
+    def image_tokens(self, model: Any, images: Tensor) -> Tensor:
+        """What the image encoder of ``model`` makes of images (B, 3, S, S) -> (B, N, d)."""
+        tokens: Tensor = getattr(model, self.vision)(images)
+        return tokens
+
+    @abstractmethod
+    def eval_transform(self, config: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+        """What is done to an RGB image outside training, -> (3, S, S)."""
 
     def load(self, sizes: Sizes, name: str) -> Held:
         """The model that the pre-training run ``name`` left, with EPIC if it had it."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from PIL import Image
+from torch import Tensor
 
 from demo.baseline import Curve, DemoBaseline, Held, Metrics
 from demo.sizes import Sizes
 from vlp.data.arrow.convert import make_arrow
+from vlp.data.transforms import build_transform
 from vlp.data.trim import trimmed
 from vlp.sacred_dialect.baseline import SacredBaseline
+from vlp.sacred_dialect.command_line import configured
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class SacredDemo(DemoBaseline):
     form: ClassVar = "Arrow tables"
     processes: ClassVar = 2
     text_layers: ClassVar = 2
+    crops: ClassVar = False
     objectives: ClassVar = "masked language modelling and image-text matching"
     curves: ClassVar = (
         Curve("MLM loss", "mlm/train/loss", "Masked tokens, from the sentence and the image."),
@@ -49,16 +53,23 @@ class SacredDemo(DemoBaseline):
 
     # Commands --------------------------------------------------------------------------------------------
 
+    def vanilla_config(self, sizes: Sizes, vocab_size: int) -> dict[str, Any]:
+        items = self._pretraining(sizes, vocab_size, "vanilla")
+        return configured(self.description.experiment, self.description.schema, items)
+
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
-        items = [
+        return _launcher(self._pretraining(sizes, vocab_size, name))
+
+    def _pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
+        return [
             *self.description.pretraining,
             *self._shared(sizes, vocab_size, sizes.processes),
+            f"init.vision={sizes.image_encoder}",
             f"max_steps={sizes.steps}",
             *self.learning,
             f"log_dir={sizes.path(name)}",
             *self._epic(sizes, name),
         ]
-        return _launcher(items)
 
     def evaluations(self, sizes: Sizes, vocab_size: int, name: str) -> dict[str, list[str]]:
         """Masked-token accuracy (and ITC) on val, and zero-shot retrieval on test; both runs' at once."""
@@ -115,6 +126,9 @@ class SacredDemo(DemoBaseline):
 
     def asked(self, config: dict[str, Any], path: Path) -> dict[str, Any]:
         return {**config, "test_only": True, "load_path": str(path), "num_gpus": 1}
+
+    def eval_transform(self, config: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+        return build_transform(config["val_transform_keys"][0], config["image_size"])
 
     def test_images(self, sizes: Sizes, held: Held, count: int) -> Iterable[tuple[dict[str, Any], Image.Image]]:
         dataset = held.datamodule.dataset("coco", "test", false_draws=False)

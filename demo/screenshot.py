@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from demo.settings import REPOSITORY
+from demo.sizes import REPOSITORY
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Of the whole report, which is five times as long, what no table says: the saliency bars and the verdicts on words.

@@ -11,10 +11,9 @@ import torch
 
 from demo.baseline import DemoBaseline
 from demo.baselines import BASELINES
-from demo.sizes import Sizes
+from demo.sizes import REPOSITORY, Sizes
 from vlp.arguments import whole
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 PAIRS = 64  # of a step
 RUNS = ("vanilla", "epic")  # in order: the first is the second's teacher
 
@@ -40,9 +39,9 @@ def parse(argv: Sequence[str]) -> Settings:
     """Settings from flags: every field is ``--field-name``."""
     parser = argparse.ArgumentParser("python -m demo", description="Pre-train a baseline without and with EPIC.")
     parser.add_argument("--baseline", choices=list(BASELINES), default="meter", help="default meter")
-    folders, steps = (" or ".join(f"{getattr(b, key)}" for b in BASELINES.values()) for key in ("output", "steps"))
-    parser.add_argument("--output", type=Path, help=f"default runs/{folders}, by baseline")
-    parser.add_argument("--steps", type=whole(1), help=f"default {steps}, by baseline")
+    parser.add_argument("--output", type=Path, help=f"default runs/{_of_each('output')}, by baseline")
+    parser.add_argument("--steps", type=whole(1), help=f"default {_of_each('steps')}, by baseline")
+    parser.add_argument("--encoder-steps", type=whole(1), help=f"default {_of_each('encoder_steps')}, by baseline")
     parser.add_argument("--processes", type=whole(1), help="default a GPU each, at most two; on CPUs by baseline")
     parser.add_argument("--batch", type=whole(2), help=f"of a process; default {PAIRS} over all processes")
     for field in dataclasses.fields(Settings):
@@ -62,5 +61,13 @@ def parse(argv: Sequence[str]) -> Settings:
     processes = chosen["processes"] or min(2, torch.cuda.device_count()) or about.processes
     # Matching needs a pair with its image and one with another.
     batch = chosen["batch"] or max(2, PAIRS // processes)
-    by_baseline = {"steps": chosen["steps"] or about.steps, "batch": batch, "processes": processes}
+    by_baseline = {
+        **{"steps": chosen["steps"] or about.steps, "encoder_steps": chosen["encoder_steps"] or about.encoder_steps},
+        **{"batch": batch, "processes": processes},
+    }
     return Settings(**{**chosen, **by_baseline, "output": output.resolve()})
+
+
+def _of_each(name: str) -> str:
+    """The values of a default of every baseline, in words."""
+    return " or ".join(str(getattr(baseline, name)) for baseline in BASELINES.values())

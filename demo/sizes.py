@@ -8,13 +8,15 @@ from typing import Any
 
 from vlp.baseline import get_baseline
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 CAPTIONS_PER_IMAGE = 2  # also of demo.tasks
+LEVEL = "single"  # of the scenes: one large thing in a picture
 POSITIONS = 40  # tokens of a text at most, also of demo.tasks, whose statements are longer than captions
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of the demo; the defaults fit about seven to ten minutes on two CPU cores.
+    """Sizes of the demo; the defaults fit a few minutes on two CPU cores.
 
     Attributes:
         batch: of a process.
@@ -23,6 +25,7 @@ class Sizes:
     baseline: str
     output: Path
     steps: int
+    encoder_steps: int  # of the image encoder's fit
     batch: int
     processes: int
     seed: int = 0
@@ -45,3 +48,8 @@ class Sizes:
     def language_model(self) -> Path:
         """The small masked LM in place of a released one: tokenizer and EPIC's generator, METER's text encoder too."""
         return self.path(f"{self.description.text_family}-tiny")
+
+    @property
+    def image_encoder(self) -> Path:
+        """The weights of the small image encoder that stands in for a released one."""
+        return self.path("image-encoder-tiny.safetensors")

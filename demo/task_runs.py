@@ -6,8 +6,7 @@ import resource
 import shlex
 import sys
 
-from demo.settings import REPOSITORY
-from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS
+from demo.sizes import CAPTIONS_PER_IMAGE, POSITIONS, REPOSITORY
 from demo.stages import Stage, run_command
 from demo.task_recipes import TaskRecipes, TaskSettings
 from demo.task_recipes_albef import ALBEF

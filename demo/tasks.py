@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from demo.settings import REPOSITORY
+from demo.sizes import REPOSITORY
 from demo.stages import run_stages
 from demo.task_recipes import TaskSettings
 from demo.task_runs import BASELINES, stages

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import shlex
 import sys
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
 from PIL import Image
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from demo.baseline import DemoBaseline, Held, Metrics
-from demo.sizes import Sizes
+from demo.sizes import REPOSITORY, Sizes
 from vlp.data.json.text import pre_caption
+from vlp.data.json.transforms import EvalTransform
 from vlp.yaml_dialect.baseline import YamlBaseline
+from vlp.yaml_dialect.command_line import configured
 
 RERANKED = 256 / 5000  # k_test of COCO's test images, officially
 OF_RETRIEVAL = {"tr": "txt", "ir": "img"}
@@ -49,6 +53,7 @@ class YamlDemo(DemoBaseline):
 
     processes: ClassVar = 1  # ALBEF's contrast sees a process's own pairs and the queue alone
     text_layers: ClassVar = 4  # half of them fuse
+    crops: ClassVar = True
 
     # What is the baseline's own --------------------------------------------------------------------------
 
@@ -70,17 +75,24 @@ class YamlDemo(DemoBaseline):
 
     # Commands --------------------------------------------------------------------------------------------
 
+    def vanilla_config(self, sizes: Sizes, vocab_size: int) -> dict[str, Any]:
+        folder, items = REPOSITORY / self.description.name, self._pretraining(sizes, vocab_size, "vanilla")
+        arguments = _arguments(folder, "Pretrain", sizes.path("vanilla"), items)
+        return configured(self.description.scripts["Pretrain"].command, arguments)
+
     def pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
-        items = [
+        return _torchrun(sizes, "Pretrain", sizes.path(name), self._pretraining(sizes, vocab_size, name))
+
+    def _pretraining(self, sizes: Sizes, vocab_size: int, name: str) -> list[str]:
+        return [
             *_flags(sizes),
             *self.shared(sizes, vocab_size),
             *self.streams(sizes),
             *self.learning,
-            *("init.vision=random", "init.text=pretrained"),
+            *(f"init.vision={sizes.image_encoder}", "init.text=pretrained"),
             f"max_steps={sizes.steps}",
             *(self._epic(sizes) if name == "epic" else []),
         ]
-        return _torchrun(sizes, "Pretrain", sizes.path(name), items)
 
     def evaluations(self, sizes: Sizes, vocab_size: int, name: str) -> dict[str, list[str]]:
         """Zero-shot retrieval; the val split is scored, too."""
@@ -135,6 +147,10 @@ class YamlDemo(DemoBaseline):
     def asked(self, config: dict[str, Any], path: Path) -> dict[str, Any]:
         return {**config, "checkpoint": str(path), "resume_from": None}
 
+    def eval_transform(self, config: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
+        transform = EvalTransform(config["image_res"])
+        return lambda image: transform(image, random.Random(0))  # it draws nothing
+
     def test_images(self, sizes: Sizes, held: Held, count: int) -> Iterable[tuple[dict[str, Any], Image.Image]]:
         dataset = self.captions(sizes, held, "coco_test.json")
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
@@ -156,6 +172,10 @@ def _flags(sizes: Sizes) -> list[str]:
 
 def _torchrun(sizes: Sizes, script: str, output: Path, items: list[str]) -> list[str]:
     """A script of the baseline with its small model, run from the baseline's folder."""
-    flags = ["--config", f"./configs/tiny/{script}.yaml", "--output_dir", str(output)]
     processes = ["--standalone", f"--nproc_per_node={sizes.processes}"]
-    return [sys.executable, "-m", "torch.distributed.run", *processes, f"{script}.py", *flags, *items]
+    launcher = [sys.executable, "-m", "torch.distributed.run", *processes]
+    return [*launcher, f"{script}.py", *_arguments(Path(), script, output, items)]
+
+
+def _arguments(folder: Path, script: str, output: Path, items: list[str]) -> list[str]:
+    return ["--config", str(folder / "configs" / "tiny" / f"{script}.yaml"), "--output_dir", str(output), *items]

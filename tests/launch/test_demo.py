@@ -22,7 +22,7 @@ from tests.launch.launcher import ENVIRONMENT, ROOT, Launcher, Result
 from vlp.data.tokenizers import load_tokenizer
 
 SIZES = {
-    **{"train-images": 40, "val-images": 8, "test-images": 8, "corpus-lines": 200, "lm-steps": 3},
+    **{"train-images": 40, "val-images": 8, "test-images": 8, "corpus-lines": 200, "lm-steps": 3, "encoder-steps": 3},
     **{"steps": 11, "batch": 4},
 }
 COMMANDS = {"albef": 4, "xvlm": 4}  # no script of theirs scores the objectives of pre-training
@@ -106,7 +106,7 @@ def test_the_demo_compares_two_runs_and_goes_on_where_it_stopped(baseline: str, 
     (tmp_path / "epic" / "evaluated.json").unlink()
     second = run_demo(baseline, tmp_path)
     assert second.returncode == 0, second.stdout + second.stderr
-    assert second.stdout.count("already there") == 5
+    assert second.stdout.count("already there") == 6
     assert json.loads((tmp_path / "results.json").read_text())["scores"] == results["scores"]
 
     other = run_demo(baseline, tmp_path, steps=12)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from demo.baselines import BASELINES
-from demo.settings import PAIRS, REPOSITORY, Settings, parse
+from demo.settings import PAIRS, Settings, parse
+from demo.sizes import REPOSITORY
 from vlp.sacred_dialect.baseline import sacred_baselines
 from vlp.yaml_dialect.command_line import resolved
 
@@ -97,11 +98,11 @@ def test_commands_of_albef_are_read_by_its_scripts(albef: Settings, monkeypatch:
         albef.checkpoint(name).touch()
     vanilla, epic = (read(albef, name) for name in ("vanilla", "epic"))
     for config in (*vanilla.values(), *epic.values()):
-        assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 8 * 18)
+        assert (config["seed"], config["bert_config"]["vocab_size"], config["queue_size"]) == (5, 99, 2 * 18)
         assert config["text_encoder"] == str(albef.language_model) and config["bert_config"]["hidden_size"] < 768
         assert config["bert_config"]["num_hidden_layers"] == albef.about.text_layers
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
-    assert pretraining["init"] == {"vision": "random", "text": "pretrained"}
+    assert pretraining["init"] == {"vision": str(albef.image_encoder), "text": "pretrained"}
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["batch_size"]) == (7, 3, 6)
     assert retrieval["evaluate"] and retrieval["checkpoint"] == str(albef.checkpoint("epic"))
     assert retrieval["k_test"] == 10  # of 200 images; officially 256 of 5000
@@ -134,7 +135,7 @@ def test_commands_of_x_vlm_are_read_by_its_scripts(xvlm: Settings, monkeypatch: 
         assert config["text_encoder"] == str(xvlm.language_model) and config["text_config"]["hidden_size"] < 768
         assert config["text_config"]["num_hidden_layers"] == xvlm.about.text_layers
     pretraining, retrieval = epic["pretraining"], epic["retrieval"]
-    assert pretraining["init"] == {"vision": "random", "text": "pretrained"}
+    assert pretraining["init"] == {"vision": str(xvlm.image_encoder), "text": "pretrained"}
     assert (pretraining["max_steps"], pretraining["schedular"]["epochs"], pretraining["train_dataset_size"]) == (
         9,
         2,

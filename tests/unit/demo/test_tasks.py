@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from demo.chance import BagOfWords, of_boxes, of_captions, of_training_boxes, recall_by_chance
-from demo.settings import REPOSITORY
+from demo.sizes import REPOSITORY
 from demo.task_recipes import TaskSettings
 from demo.task_recipes_yaml import YamlTasks
 from demo.task_recipes_yaml import lists as lists_of
