@@ -90,7 +90,7 @@ def stages(settings: Settings) -> list[Stage]:
             settings.language_model / "config.json",
             lambda: fit(settings),
         ),
-        Stage("fit the small image encoder", 25, settings.image_encoder, lambda: fit_eyes(settings)),
+        Stage("fit the small image encoder", 25, settings.image_encoder, lambda: fit_vision(settings)),
         train_stage(settings, "vanilla", f"pre-train {name}, vanilla", step),
         train_stage(settings, "epic", f"pre-train {name} with EPIC, the vanilla model as its teacher", 1.5 * step),
         # EPIC's measures are written last, so they tell that both are there.
@@ -117,7 +117,7 @@ def fit(settings: Settings) -> None:
     fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
 
 
-def fit_eyes(settings: Settings) -> None:
+def fit_vision(settings: Settings) -> None:
     """The image encoder that stands in for a released one."""
     encoder = settings.about.image_encoder(settings, vocab_size(settings))
     raw = settings.path("data", "raw")

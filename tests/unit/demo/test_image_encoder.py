@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from demo import image_encoder
-from demo.__main__ import fit_eyes, stages, vocab_size
+from demo.__main__ import fit_vision, stages, vocab_size
 from demo.baselines import BASELINES
 from demo.image_encoder import Pictures, contents, cropped, train, training_pictures
 from demo.settings import Settings, parse
@@ -52,7 +52,7 @@ def test_the_pretraining_command_starts_from_the_fitted_encoder(settings: Settin
 def test_the_same_fit_gives_the_same_file_and_leaves_the_random_state(settings: Settings) -> None:
     before, state = settings.image_encoder.read_bytes(), torch.get_rng_state()
     settings.image_encoder.unlink()
-    fit_eyes(settings)
+    fit_vision(settings)
     assert settings.image_encoder.read_bytes() == before
     assert torch.equal(torch.get_rng_state(), state)
 
