@@ -119,7 +119,7 @@ def fit(settings: Settings) -> None:
 
 def fit_vision(settings: Settings) -> None:
     """The image encoder that stands in for a released one."""
-    encoder = settings.about.image_encoder(settings, vocab_size(settings))
+    encoder = settings.about.untrained_image_encoder(settings, vocab_size(settings))
     raw = settings.path("data", "raw")
     fit_image_encoder(encoder, raw, settings.image_encoder, settings.encoder_steps, settings.seed)
 

@@ -127,7 +127,7 @@ class DemoBaseline(ABC):
 
     # Models ----------------------------------------------------------------------------------------------
 
-    def image_encoder(self, sizes: Sizes, vocab_size: int) -> ImageEncoder:
+    def untrained_image_encoder(self, sizes: Sizes, vocab_size: int) -> ImageEncoder:
         """The image encoder that the vanilla pre-training command trains, at random."""
         config = self.vanilla_config(sizes, vocab_size)
         with torch.random.fork_rng():

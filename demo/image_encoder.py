@@ -6,7 +6,6 @@ a linear layer on the mean of an encoder's tokens tells every kind, colour, plac
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -14,13 +13,15 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import get_linear_schedule_with_warmup
 
 from epic_common.language_models.progress import steps_with_time_left
 from scenes.coco_layout import TRUTH_FILE
+from scenes.layout_files import TRAINING, image_file
+from scenes.readings import read_truth
+from vlp.checkpoint.safetensors_sums import safetensors_bytes
 from vlp.files import atomic_open
 
 BATCH = 64
@@ -28,7 +29,6 @@ RATE = 2e-3  # peak of a linear warm-up over the first tenth and linear decay
 WEIGHT_DECAY = 0.01
 SMALLEST_CROP = 0.3  # of the area of a picture
 FIELDS = ("kind", "colour", "size", "pattern", "count", "place")  # of each thing of a scene
-TRAINED_ON = ("train", "restval")  # splits of Karpathy
 
 
 class ImageEncoder(NamedTuple):
@@ -55,7 +55,7 @@ class Pictures(NamedTuple):
 
 
 def fit_image_encoder(encoder: ImageEncoder, raw: Path, output: Path, steps: int, seed: int) -> None:
-    """Fit ``encoder`` to the training pictures of the scenes in ``raw`` and write its tensors (safetensors).
+    """Fit ``encoder`` to the training pictures of the scenes in ``raw``; write its tensors with check sums.
 
     The same arguments and machine give the same file. The caller's random state is left as it was.
     """
@@ -64,17 +64,20 @@ def fit_image_encoder(encoder: ImageEncoder, raw: Path, output: Path, steps: int
         torch.manual_seed(seed)
         train(encoder, pictures, steps)
     with atomic_open(output) as handle:
-        handle.write(save({name: tensor.contiguous() for name, tensor in encoder.weights.state_dict().items()}))
+        handle.writelines(safetensors_bytes(encoder.weights.state_dict(), {}))
 
 
 def training_pictures(raw: Path, transform: Callable[[Image.Image], Tensor]) -> Pictures:
-    """The training pictures of scenes in COCO's raw layout, and what their truths say is in them."""
-    lines = (raw / TRUTH_FILE).read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["split"] in TRAINED_ON]
-    found = [contents(row["scene"]) for row in rows]
+    """The training pictures of scenes in COCO's raw layout, and what their truths say is in them.
+
+    Raises:
+        FileNotFoundError, ValueError: see :func:`read_truth`.
+    """
+    records = [record for record in read_truth(raw / TRUTH_FILE) if record["split"] in TRAINING]
+    found = [contents(record["scene"]) for record in records]
     classes = sorted(set[str]().union(*found))
     present = torch.tensor([[float(name in has) for name in classes] for has in found])
-    return Pictures(torch.stack([_picture(raw / r["filepath"] / r["filename"], transform) for r in rows]), present)
+    return Pictures(torch.stack([_picture(image_file(raw, record), transform) for record in records]), present)
 
 
 def contents(scene: Mapping[str, Any]) -> set[str]:

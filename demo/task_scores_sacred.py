@@ -12,12 +12,12 @@ from typing import Any
 
 from demo.chance import Answered, Labelled, of_answers, of_labels
 from demo.task_scores import Score, beside_blind, recall_scores
+from scenes.layout_files import TRAINING
 from vlp.data.json.text import pre_caption, pre_question
 from vlp.evaluation.vqa import answer_accuracy
 
 RECALLS = {"tr": "recalls/tr_r{}", "ir": "recalls/ir_r{}"}
 TOLD = {"NLVR": ("nlvr2", "statements", "sentence"), "VE": ("snli", "entailments", "hypothesis")}
-TRAINED_ON = ("train", "restval")  # splits of the scenes
 Records = list[dict[str, Any]]
 
 
@@ -30,7 +30,7 @@ def scores(task: str, run: Path, truth: Path) -> list[Score]:
     newest = max(run.rglob("results.json"), key=lambda path: path.stat().st_mtime_ns)
     results, records = json.loads(newest.read_text()), [json.loads(line) for line in truth.read_text().splitlines()]
     asked = [record for record in records if record["split"] == "test"]
-    learnt = [record for record in records if record["split"] in TRAINED_ON]
+    learnt = [record for record in records if record["split"] in TRAINING]
     if task in TOLD:
         return [_accuracy(task, results["metrics"], learnt, asked)]
     if task == "VQA":

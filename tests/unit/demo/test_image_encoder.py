@@ -65,7 +65,7 @@ def test_the_fit_tells_pictures_apart_by_what_is_in_them(settings: Settings) -> 
     colour = torch.tensor([0.5, 0, -0.5]).view(3, 1, 1)
     noise = torch.randn(48, 3, side, side, generator=generator)
     pictures = Pictures(noise + colour * (2 * present[:, :, None, None] - 1), present)
-    encoder = settings.about.image_encoder(settings, vocab_size(settings))
+    encoder = settings.about.untrained_image_encoder(settings, vocab_size(settings))
 
     def apart() -> float:
         encoder.weights.eval()
@@ -83,7 +83,7 @@ def test_the_fit_tells_pictures_apart_by_what_is_in_them(settings: Settings) -> 
 def test_contents_are_those_of_every_thing_of_the_scene(settings: Settings) -> None:
     raw = settings.path("data", "raw")
     rows = [json.loads(line) for line in (raw / TRUTH_FILE).read_text().splitlines()]
-    pictures = training_pictures(raw, settings.about.image_encoder(settings, vocab_size(settings)).transform)
+    pictures = training_pictures(raw, settings.about.untrained_image_encoder(settings, vocab_size(settings)).transform)
     trained = [row["scene"] for row in rows if row["split"] not in ("val", "test")]
     assert len(pictures.images) == len(trained) == SIZES["train-images"]
     for scene, present in zip(trained, pictures.present, strict=True):
@@ -107,7 +107,7 @@ def test_crops_are_parts_of_the_image_and_half_are_mirrored() -> None:
 
 
 def test_an_encoder_without_crops_sees_the_pictures_themselves(settings: Settings) -> None:
-    encoder, seen = settings.about.image_encoder(settings, vocab_size(settings)), list[torch.Tensor]()
+    encoder, seen = settings.about.untrained_image_encoder(settings, vocab_size(settings)), list[torch.Tensor]()
 
     def tokens(images: torch.Tensor) -> torch.Tensor:
         seen.append(images)
