@@ -3,8 +3,9 @@
     python -m tests.parity [DIR ...]
 
 Every `<name>.json` beside a `<name>.npz` in each DIR (recursively; default tests/parity/fixtures) is replayed. Per
-fixture and mode one line: arrays compared, worst error over tolerance and where, pass or fail. Exit status: 1 on a
-failure, 2 if a fixture was not replayed because its baseline or kind is not built yet, 0 if all passed.
+fixture and mode one line: arrays compared, worst error over tolerance and where, pass or fail; and one that names the
+pieces which a replay asks for and the fixture lacks, with the arrays that are not compared for want of them. Exit
+status: 1 on a failure, 2 if a fixture was not replayed because its baseline or kind is not built yet, 0 if all passed.
 """
 
 from __future__ import annotations
@@ -62,6 +63,9 @@ def _line(label: str, mode: str, outcome: Outcome) -> str:
         worst = f"{outcome.compared} arrays, worst {outcome.worst.ratio:.3g} of tolerance ({outcome.worst.name})"
     lines = [f"{'PASS' if outcome.passed else 'FAIL'}          {label} [{mode}]: {worst}, {outcome.seconds:.1f} s"]
     lines += [f"              {failure}" for failure in outcome.failures[:SHOWN]]
+    if outcome.lacks:
+        lacks, left_out = (", ".join(dict.fromkeys(names)) or "nothing" for names in (outcome.lacks, outcome.left_out))
+        lines.append(f"              the fixture lacks {lacks}; stored, but not compared: {left_out}")
     if len(outcome.failures) > SHOWN:
         lines.append(f"              and {len(outcome.failures) - SHOWN} more")
     return "\n".join(lines)

@@ -84,12 +84,23 @@ class Fixture:
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """Every input by name: an array, golden.py's image or tokens, or the value as it stands in the JSON."""
-        return {name: self._resolve(entry) for name, entry in (self._meta["inputs"] or {}).items()}
+        return self._resolved("inputs")
 
     @cached_property
     def choices(self) -> dict[str, Any]:
         """Every random draw to force, by name, resolved like `inputs`."""
-        return {name: self._resolve(entry) for name, entry in (self._meta["choices"] or {}).items()}
+        return self._resolved("choices")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The inputs and the choices."""
+        return self.inputs | self.choices
+
+    def _resolved(self, block: str) -> dict[str, Any]:
+        """The pieces of a block; one whose array is not stored is absent."""
+        entries = (self._meta[block] or {}).items()
+        there = {name: entry for name, entry in entries if entry.get("array", None) in (None, *self._stored)}
+        return {name: self._resolve(entry) for name, entry in there.items()}
 
     def _resolve(self, entry: Mapping[str, Any]) -> Any:
         if "array" in entry:

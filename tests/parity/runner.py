@@ -16,11 +16,16 @@ from tests.parity.replays import Replay, find
 
 @dataclass
 class Outcome:
-    """One fixture replayed in one mode. It passes if it compared at least one array and has no failure."""
+    """One fixture replayed in one mode. It passes if it compared at least one array and has no failure.
+
+    ``lacks`` names the pieces that the replay asked for in vain, ``left_out`` the stored arrays that need them.
+    """
 
     compared: int = 0
     worst: Comparison | None = None
     failures: list[str] = field(default_factory=list)
+    lacks: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -81,12 +86,24 @@ def run(fixture: Fixture, replay: Replay, mode: str) -> Outcome:
     missing = dict.fromkeys(fixture.required(mode))
     try:
         for name, computed in replay.run(fixture, mode):
-            if name in required:
-                missing.pop(name, None)
-                outcome.add(fixture.compare(name, computed))
+            try:
+                if isinstance(computed, KeyError):
+                    raise computed
+                if name in required:
+                    outcome.add(fixture.compare(name, computed() if callable(computed) else computed))
+                    missing.pop(name, None)
+            except KeyError as absent:
+                outcome.lacks.append(str(absent.args[0]))
+    except KeyError as absent:
+        outcome.lacks.append(str(absent.args[0]))
     except Exception as error:  # whatever a replay raises is its fixture's failure, and the others go on
         outcome.failures.append(last_line(error))
-    outcome.failures += [f"{name}: not produced by the replay" for name in missing]
+    if outcome.lacks:
+        outcome.left_out = list(missing)
+    else:
+        outcome.failures += [f"{name}: not produced by the replay" for name in missing]
+    if not outcome.compared and not outcome.failures:
+        outcome.failures.append("nothing could be compared")
     outcome.seconds = time.perf_counter() - start
     return outcome
 

@@ -37,4 +37,4 @@ def test_fixture_is_reproduced(path: Path, mode: str) -> None:
     fixture, replay = read(path)
     assert replay is not None, f"no replay for {fixture.baseline} {fixture.replay}"
     outcome = run(fixture, replay, mode)
-    assert outcome.passed, "\n".join(outcome.failures)
+    assert outcome.passed and not outcome.left_out, "\n".join(outcome.failures + outcome.left_out)

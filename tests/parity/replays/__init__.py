@@ -12,6 +12,11 @@ package; it is found by its name, and imported only when a fixture asks for it:
         model.load_state_dict(fixture.fill(model.state_dict()))
         yield "mlm_loss", ...
 
+A fixture may lack pieces: asking it for an input, a choice or a key that it does not have raises KeyError. What is left
+of the replay is then not compared, and the runner names the piece. So that the rest goes on, put what needs it into a
+function of its own with the decorator `piece`, or yield a function in the place of the value: it is called only if the
+fixture stores the array, and may raise KeyError for this array alone.
+
 Modes are separate runs with a line of their own: PLAIN must produce every output array, TRAINING_PATH those of the
 levels loss, gradient, logit and trajectory (others are ignored there).
 """
@@ -20,17 +25,20 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Iterator
+from functools import wraps
+from typing import Any, NamedTuple, ParamSpec
 
 import numpy as np
 from torch import Tensor
 
 from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture
 
-Outputs = Iterator[tuple[str, np.ndarray | Tensor]]
+Value = np.ndarray | Tensor
+Outputs = Iterator[tuple[str, Value | Callable[[], Value] | KeyError]]
+Arguments = ParamSpec("Arguments")
 
-__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Outputs", "Replay", "find", "replay"]
+__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Outputs", "Replay", "find", "piece", "replay"]
 
 
 class Replay(NamedTuple):
@@ -59,6 +67,19 @@ def replay(
         return run
 
     return register
+
+
+def piece(outputs: Callable[Arguments, Outputs]) -> Callable[Arguments, Generator[tuple[str, Any], None, None]]:
+    """Let a part of a replay end alone where the fixture lacks what it asks for: it yields the KeyError instead."""
+
+    @wraps(outputs)
+    def guarded(*arguments: Arguments.args, **options: Arguments.kwargs) -> Generator[tuple[str, Any], None, None]:
+        try:
+            yield from outputs(*arguments, **options)
+        except KeyError as absent:
+            yield "", absent
+
+    return guarded
 
 
 def find(baseline: str, kind: str) -> Replay | None:

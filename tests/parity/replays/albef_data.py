@@ -12,7 +12,7 @@ import random
 import re
 import tempfile
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def data(fixture: Fixture, mode: str) -> Outputs:
     for name in fixture.required(mode):
         for pattern, function in PIECES.items():
             if match := re.fullmatch(pattern, name):
-                yield name, function(pieces, *match.groups())
+                yield name, partial(function, pieces, *match.groups())
                 break
 
 

@@ -70,7 +70,7 @@ def tensor(value: Any) -> Tensor:
 
 def pretraining_batch(fixture: Fixture) -> Batch:
     """A batch of pre-training under the loader's names."""
-    given = {**fixture.inputs, **fixture.choices}
+    given = fixture.given
     names = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}
     names |= {"text_ids_mlm": "masked_ids", "text_labels_mlm": "labels"}
     return {ours: tensor(given[theirs]) for ours, theirs in names.items()}

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.model_grounding import ALBEF
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, piece, replay
 from tests.parity.replays.albef_models import Batch, model_of, negatives_of, task_batch, tensor, weights
 from tests.parity.replays.fusion_passes import Shown, matching
 from vlp.losses.matching import same_image
@@ -19,11 +19,16 @@ from vlp.nn.padding import PaddedLayout
 
 @replay("albef", "retrieval", modes=(PLAIN, TRAINING_PATH))
 def retrieval(fixture: Fixture, mode: str) -> Outputs:
-    model = model_of(ALBEF, fixture, mode, gradcam_mode="itm", block_num=int(fixture.inputs["gradcam_block"]))
+    model = model_of(ALBEF, fixture, mode, gradcam_mode="itm")
     batch = task_batch(fixture, image_id="idx")
     with torch.no_grad():
         yield from _evaluated(model, batch, mode)
-    yield from _maps(model, batch)
+    yield from _maps(fixture, model, batch)
+    yield from _steps(fixture, model, batch, mode)
+
+
+@piece
+def _steps(fixture: Fixture, model: ALBEF, batch: Batch, mode: str) -> Outputs:
     for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()):
         drawn = negatives_of(fixture, step)
         with torch.no_grad():
@@ -47,7 +52,9 @@ def _evaluated(model: ALBEF, batch: Batch, mode: str) -> Outputs:
     yield "eval.itm_score", torch.stack([model.itm_head(pair)[:, 1] for pair in pairs])
 
 
-def _maps(model: ALBEF, batch: Batch) -> Outputs:
+@piece
+def _maps(fixture: Fixture, model: ALBEF, batch: Batch) -> Outputs:
+    model.config["block_num"] = int(fixture.inputs["gradcam_block"])
     inputs = batch["image"], batch["text_ids"], batch["text_masks"]
     maps, logits = model.token_maps(*inputs)
     yield "gradcam.itm_logits", logits
@@ -55,7 +62,7 @@ def _maps(model: ALBEF, batch: Batch) -> Outputs:
     yield "gradcam.map", maps.mean(dim=1)
     yield "grounding.itm", model.grounding_maps(*inputs)
     model.config["gradcam_mode"] = "itc"
-    yield "grounding.itc", model.grounding_maps(*inputs)
+    yield "grounding.itc", lambda: model.grounding_maps(*inputs)  # none where the image encoder has no such block
 
 
 def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:

@@ -8,7 +8,7 @@ Source: docs/official/meter.md §3, §6.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -46,9 +46,9 @@ def data(fixture: Fixture, mode: str) -> Outputs:
         if function == "randaugment_table":
             yield name, randaugment_table(**args)[name]
         elif function == "mask_statistics":
-            yield name, pieces.mask_statistics(**args)[name.rsplit(".", 1)[1]]
+            yield name, partial(pieces.mask_statistics_of, name.rsplit(".", 1)[1], **args)
         else:
-            yield name, functions[function](**args)
+            yield name, partial(functions[function], **args)
 
 
 def randaugment_table(n: int, m: float) -> dict[str, np.ndarray]:
@@ -75,6 +75,9 @@ class _Pieces:
             ),
         }
         self.mask_statistics = cache(self._mask_statistics)  # three arrays a text come from the same trials
+
+    def mask_statistics_of(self, what: str, **args: Any) -> np.ndarray:
+        return self.mask_statistics(**args)[what]
 
     def transform(self, key: str, size: int, image: str, mode: str, reduce: str | None) -> np.ndarray:
         assert build_transform(key, size).mode == mode

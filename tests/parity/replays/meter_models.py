@@ -89,7 +89,7 @@ def filled_model(fixture: Fixture) -> METERTransformerSS:
 
 def batch_of(fixture: Fixture) -> Batch:
     """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
-    given = {**fixture.inputs, **fixture.choices}
+    given = fixture.given
     batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
     return batch | texts(given)
 

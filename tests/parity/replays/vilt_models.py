@@ -63,7 +63,7 @@ def batch_of(fixture: Fixture, mode: str) -> Batch:
 
     The plain computation finds padding by the official rule, the training path by the sizes beside the images.
     """
-    given = {**fixture.inputs, **fixture.choices}
+    given = fixture.given
     images = [name for name in given if name in ("image", "image_0", "image_1") or name.startswith("false_image_0")]
     batch: Batch = {name: [torch.from_numpy(given[name])] for name in images}
     if mode == TRAINING_PATH:

@@ -85,16 +85,17 @@ def pretraining_batch(fixture: Fixture, prefix: str = "") -> Batch:
     """A batch of pre-training under the loader's names, of images or of regions; the fixture's have a prefix."""
     given = {
         name.removeprefix(prefix): tensor(value)
-        for name, value in {**fixture.inputs, **fixture.choices}.items()
+        for name, value in fixture.given.items()
         if name.startswith(prefix) and not name.endswith("param_names")
     }
-    places, labels = given.pop("masked_pos"), given.pop("masked_ids")
+    renamed = ("masked_pos", "masked_ids", "text_atts", "text_ids_masked")
+    places, labels, text_masks, text_ids_mlm = (given[name] for name in renamed)
     chosen = labels != -100
     batch = {
-        "text_masks": given.pop("text_atts"),
-        "text_ids_mlm": given.pop("text_ids_masked"),
+        "text_masks": text_masks,
+        "text_ids_mlm": text_ids_mlm,
         "text_labels_mlm": torch.full_like(given["text_ids"], -100),
-        **given,
+        **{name: value for name, value in given.items() if name not in renamed},
     }
     rows = torch.arange(len(labels))[:, None].expand_as(labels)
     batch["text_labels_mlm"][rows[chosen], places[chosen]] = labels[chosen]
