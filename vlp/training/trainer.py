@@ -37,6 +37,8 @@ def prepare_process() -> None:
     # It is resumable: its sampler's position is in the checkpoint.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable")
     os.environ.setdefault("NCCL_DEBUG", "INFO")
+    # transformers 5.25 would fetch other kernels from the hub at a change of mode, which are not equal to the bit.
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))

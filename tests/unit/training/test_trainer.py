@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from transformers import BertForMaskedLM
 
+from tests.unit.epic.tiny import language_model
 from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training import trainer as engine
@@ -133,6 +135,14 @@ def test_variables_that_are_exported_but_empty_count_as_unset(tmp_path: Path, mo
     prepare_process()
     trainer = build_trainer({**CONFIG, "log_dir": str(tmp_path), "num_gpus": 2, "num_nodes": 1}, has_validation=True)
     assert trainer.node_rank == 0 and trainer.world_size == 2
+
+
+def test_no_kernels_are_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USE_HUB_KERNELS", "")
+    monkeypatch.delenv("USE_HUB_KERNELS")
+    language_model("bert").save_pretrained(tmp_path)
+    prepare_process()
+    assert not BertForMaskedLM.from_pretrained(tmp_path).train().use_kernels
 
 
 def test_a_process_may_open_as_many_files_as_its_workers_need() -> None:
