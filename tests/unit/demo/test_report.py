@@ -71,7 +71,7 @@ def report() -> Report:
         curriculum=Chart("|T|/|M|", [Series("share", steps, [0.8 - s / 500 for s in steps])], from_zero=True),
         saliency=[SaliencyExample(IMAGE, tokens, [0.1, 0.6, 0.3], [False, True, True])],
         verdicts=[VerdictExample(IMAGE, good, bad)],
-        gradcam=[GradCamExample(IMAGE, "a red ball", "red", heat, "blue", heat.T)],
+        gradcam=[GradCamExample(IMAGE, "a red ball", "red", 0.9, heat, "blue", 0.34, heat.T)],
     )
 
 
