@@ -88,9 +88,7 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Ima
     if changed:
         token = max(changed, key=lambda i: float(corruption.log_alpha[0, i]))
         position = kept.index(token)
-        seen = [
-            (float(each.logits[0, token].sigmoid()), each.heat(token)) for each in (original, corrupted)
-        ]
+        seen = [(each.logits[0, token].sigmoid().item(), each.heat(token)) for each in (original, corrupted)]
         examples.gradcam.append(
             GradCamExample(image, caption, words[position], *seen[0], new_words[position], *seen[1])
         )

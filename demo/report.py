@@ -128,7 +128,13 @@ def write_report(path: Path, report: Report) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "signed": _signed, "percent": _percent, "image": data_uri}
-    environment.globals |= {"line_chart": line_chart, "overlay": overlay, "in_words": in_words, "bars": _bars, "zip": zip}
+    environment.globals |= {
+        "line_chart": line_chart,
+        "overlay": overlay,
+        "in_words": in_words,
+        "bars": _bars,
+        "zip": zip,
+    }
     environment.globals["heat_colours"] = ", ".join(to_hex(colormaps[HEAT_MAP](i / 8)) for i in range(9))
     page = environment.get_template("report.html").render(report=report)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -158,6 +164,11 @@ def _signed(value: float | None, unit: str = "") -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
+
+
+def _heat_colours() -> str:
+    """Stops of the colours of heat maps, from 0 to a map's highest value, as CSS."""
+    return ", ".join(to_hex(colormaps[HEAT_MAP](stop)) for stop in np.linspace(0, 1, 9))
 
 
 def _bars(alpha: Sequence[float]) -> list[float]:

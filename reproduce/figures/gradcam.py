@@ -83,7 +83,7 @@ def verdict_on(name: str, model: nn.Module, pair: Pair, word: Word) -> Verdict:
     judgement = BASELINES[name].judge(model, dict(pair.batch), ids)
     tokens = pair.tokens_of(word.start, word.end)
     consistent = judgement.logits[0, tokens].sigmoid().mean()
-    return Verdict(word.text, float(consistent), np.mean([judgement.heat(token) for token in tokens], axis=0))
+    return Verdict(word.text, consistent.item(), np.mean([judgement.heat(token) for token in tokens], axis=0))
 
 
 def _asked(model: Any, saliency: Saliency | None, reader: PairReader, given: Given, pair: Pair) -> Asked:

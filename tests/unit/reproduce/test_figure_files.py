@@ -111,6 +111,15 @@ def test_a_figure_is_written_as_pdf_with_real_text_and_as_png(tmp_path: Path) ->
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
 
 
+def test_the_colours_of_a_heat_map_have_a_scale_with_named_ends() -> None:
+    image = Image.new("RGB", (90, 60), "red")
+    figure = draw_images([Panel("the image", image), Panel("its heat", image, 0.25), Panel("none", image, 0.0)])
+    of_image, *scales = figure.axes[3:]
+    assert not of_image.axison and all(axes.axison for axes in scales)
+    ends = [[label.get_text() for label in axes.get_xticklabels()] for axes in scales]
+    assert ends == [["0", "0.25 (highest)"], ["0", "0 everywhere"]]
+
+
 def test_a_small_image_is_enlarged_and_a_large_one_kept() -> None:
     assert enlarged(Image.new("RGB", (80, 64))).size == (400, 320)
     assert enlarged(Image.new("RGBA", (700, 500))).size == (700, 500)
