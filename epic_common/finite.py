@@ -17,9 +17,7 @@ def check_weights(model: nn.Module, source: str | Path) -> None:
     wrong = [name for name, weight in model.named_parameters() if not all(end.isfinite() for end in weight.aminmax())]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise ValueError(
-            f"{source}: NaN or infinite values in {', '.join(wrong[:3])}{more}; give weights that are whole"
-        )
+        raise ValueError(f"{source}: NaN or infinite values in {', '.join(wrong[:3])}{more}; give others")
 
 
 def zero_or_nan(finite: Tensor) -> Tensor:
