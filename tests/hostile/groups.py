@@ -25,6 +25,7 @@ IMAGES = "an image that cannot be read, or of an extreme shape"
 IDENTITY = "an `image_id` that is no official name"
 # Weights
 WEIGHTS = "a weights file that is none, unsafe or damaged"
+NOT_FINITE = "NaN or infinite weights in a file that is loaded"
 TEACHER = "a teacher that was itself trained with EPIC"
 TOKENIZER = "a tokenizer or language model that is absent, cut or damaged"
 HUB = "a hub name without a network"

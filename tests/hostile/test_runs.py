@@ -10,8 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tests.hostile.groups import CONVERT, HUB, IDENTITY, LAST, LOGS, NOTICES, PATCHES, RESUME, START, TEACHER, WEIGHTS
+from tests.hostile.groups import (
+    CONVERT,
+    HUB,
+    IDENTITY,
+    LAST,
+    LOGS,
+    NOT_FINITE,
+    NOTICES,
+    PATCHES,
+    RESUME,
+    START,
+    TEACHER,
+    WEIGHTS,
+)
 from tests.hostile.harness import Ended, digests, keeps_its_promise, nothing_changes, pretrained
 from tests.hostile.table import Row, each, rows
 from tests.launch.launcher import ROOT, Launcher, Result
@@ -181,6 +195,33 @@ def test_a_flipped_bit_of_a_tensor(key: str, launcher: Launcher, half: Result, t
     row = Row(WEIGHTS, f"{key}={tmp_path}/flipped.ckpt", 1, ("flipped.ckpt: is damaged", "itm_score.fc.weight"))
     items = (*launcher.teacher, *TWO_BATCHES, "max_steps=4", *row.items)
     keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *items))
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("key", ["load_path", "teacher_path", "resume_from"])
+def test_a_weight_that_is_no_number(key: str, launcher: Launcher, half: Result, tmp_path: Path) -> None:
+    """The file and its tensor are named, and nothing begins."""
+    name = "token_type_embeddings.weight"
+    content = torch.load(half.checkpoint, weights_only=True)
+    content["state_dict"][name][1] = torch.nan
+    torch.save(content, tmp_path / "nan.ckpt")
+    row = Row(NOT_FINITE, f"{key}={tmp_path}/nan.ckpt", 1, (f"error: {tmp_path}/nan.ckpt: NaN or infinite", name))
+    items = (*launcher.teacher, *TWO_BATCHES, "max_steps=4", *row.items)
+    keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *items))
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "epic.generator"])
+def test_a_language_model_with_a_weight_that_is_no_number(key: str, launcher: Launcher, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(launcher.language_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name][3, 1] = torch.inf
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "SHA256SUMS").unlink()
+    row = Row(NOT_FINITE, f"{key}={folder}", 1, (f"{folder}: NaN or infinite values in", "word_embeddings.weight"))
+    keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *launcher.teacher, *row.items))
     assert not (tmp_path / "logs").exists()
 
 

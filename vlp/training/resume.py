@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
+from vlp.checkpoint.weights import WeightsError, check_finite, check_tensors, named_tensors, read_checkpoint
 from vlp.data.datamodule import RunDataModule
 from vlp.training.changed_config import Change, Reading, changed, check_changes, described
 from vlp.training.rng import cuda_state
@@ -120,7 +120,7 @@ def check_resume(
     """What a run that goes on notes of it: the checkpoint, its optimiser step, and the changed values.
 
     Raises:
-        WeightsError: the file is no checkpoint of a run, or of another model.
+        WeightsError: the file is no checkpoint of a run, of another model, or holds numbers that are none.
         ValueError: of a run with other data, another number of processes or another kind of ``device``; or batches of
             another size that do not begin where it stands.
     """
@@ -136,7 +136,8 @@ def check_resume(
         raise WeightsError(
             f"{path} is of another model: it {side} {first} ({len(different)} names differ). {keys.hint}"
         )
-    check_shapes(path, theirs, ours, keys.hint)
+    check_tensors(path, theirs, ours, keys.hint)
+    check_finite(path, named_tensors(checkpoint["optimizer_states"], "optimizer_states"))
     try:
         datamodule.check_position(checkpoint[place], processes)
         if "position" in checkpoint[place]:  # of a sampler: streams hold their batches' sizes themselves

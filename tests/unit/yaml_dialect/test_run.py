@@ -368,6 +368,11 @@ def test_checkpoints_that_do_not_serve(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="lacks model, optimizer, epoch: --resume needs"):
         trained(tmp_path / "a", "--resume", "--checkpoint", str(bare))
     saved = read_checkpoint(out / "checkpoint_00.pth")
+    saved["optimizer"]["state"][0]["exp_avg"].flatten()[0] = torch.nan
+    torch.save(saved, bare)
+    with pytest.raises(SystemExit, match=r"bare\.pth: NaN or infinite values in optimizer\.state\.0\.exp_avg; "):
+        trained(tmp_path / "n", "--resume", "--checkpoint", str(bare))
+    saved = read_checkpoint(out / "checkpoint_00.pth")
     del saved["model"]["temp"]
     torch.save(saved, bare)
     with pytest.raises(SystemExit, match="is of another model: it lacks temp"):
