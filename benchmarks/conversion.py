@@ -32,6 +32,7 @@ from rich.table import Table
 from benchmarks.photos import photo
 from vlp.arguments import whole
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 SHARD = 10_000  # img2dataset's own number
 POOL = 64  # images that are told apart by their keys and captions alone: drawing them costs more than converting
@@ -201,6 +202,7 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     try:
         main(sys.argv[1:])
     except OSError as error:

@@ -22,6 +22,7 @@ from benchmarks.evaluation_cost import TEST_SETS, evaluation_cost, print_evaluat
 from benchmarks.gpus import GPUS, PRECISIONS, Gpu
 from vlp.arguments import whole
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 MEASURED = Path(__file__).parent / "measured"
 GIB = 2**30
@@ -260,4 +261,5 @@ def print_paper(console: Console, name: str) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

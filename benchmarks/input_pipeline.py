@@ -44,6 +44,7 @@ from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.config import base_config
+from vlp.safe_output import make_output_safe
 
 BATCH = 32
 
@@ -245,6 +246,7 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     try:
         main(sys.argv[1:])
     except (DataError, OSError) as error:

@@ -31,6 +31,7 @@ from benchmarks.step import machine, say
 from benchmarks.table import figure
 from vlp.arguments import whole
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 RERANKED = ("albef", "xvlm")
 BASELINES = ("meter", "vilt", *RERANKED)
@@ -155,4 +156,5 @@ def print_table(result: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

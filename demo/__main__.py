@@ -31,6 +31,7 @@ from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
 
@@ -181,4 +182,5 @@ def all_commands(settings: Settings) -> list[list[str]]:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(parse(sys.argv[1:]))

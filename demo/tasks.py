@@ -23,6 +23,7 @@ from demo.task_runs import BASELINES, stages
 from demo.task_scores import Score
 from vlp.arguments import whole
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 
 def main(settings: TaskSettings) -> None:
@@ -90,4 +91,5 @@ def parse(argv: Sequence[str]) -> TaskSettings:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(parse(sys.argv[1:]))

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from vlp.files import atomic_open
+from vlp.safe_output import make_output_safe
 
 SETUP = Path(__file__).resolve().parents[1] / "setup.py"
 HEAD = """# The versions that the tests ran with, on Python {python} and {system}; docs/running.md says how to use them.
@@ -86,4 +87,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

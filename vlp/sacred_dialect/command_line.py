@@ -24,6 +24,7 @@ from vlp.sacred_dialect.config import base_config
 from vlp.sacred_dialect.items import wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
 from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
+from vlp.safe_output import make_output_safe
 
 SWITCHES = "loss_names"
 FILES = (".yaml", ".yml", ".json")  # suffixes of config files
@@ -34,6 +35,7 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
     """
+    make_output_safe()
 
     @experiment.main
     def main(_config: dict[str, Any]) -> None:

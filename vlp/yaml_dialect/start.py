@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vlp.config.schema import ConfigError
+from vlp.safe_output import make_output_safe
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
 
@@ -16,6 +17,7 @@ def start(command: Command, run: Callable[[dict[str, Any]], None]) -> None:
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
     """
+    make_output_safe()
     try:
         config = resolved(command, sys.argv[1:])
     except ConfigError as error:

@@ -18,6 +18,7 @@ from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS
+from vlp.safe_output import make_output_safe
 
 # Folders of images, by the recipes' keys.
 _ROOTS = {
@@ -87,4 +88,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())
