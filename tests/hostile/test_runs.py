@@ -129,11 +129,14 @@ VARIABLES = {
     "MASTER_PORT=abc": "MASTER_PORT=abc: expected a whole number",
     "MASTER_PORT=99999": "MASTER_PORT=99999: expected a free port, 1 to 65535",
     "NODE_RANK=x": "NODE_RANK=x: expected a whole number",
-    "NODE_RANK=-1": "NODE_RANK=-1, but num_nodes=2: it must be one of 0 to 1",
+    "NODE_RANK=-1": "NODE_RANK=-1: expected at least 0",
     "NODE_RANK=7": "NODE_RANK=7, but num_nodes=2",
     "MASTER_ADDR=": "num_nodes=2, but MASTER_ADDR not set",
     "WORLD_SIZE=x": "WORLD_SIZE=x: expected a whole number",
     "SLURM_NTASKS=x": "SLURM_NTASKS=x: expected a whole number",
+    "RANK=0": "RANK=0, but WORLD_SIZE is not set",
+    "VLP_WAIT_FOR_RANKS=soon": "VLP_WAIT_FOR_RANKS=soon: expected seconds, more than 0",
+    "VLP_WAIT_FOR_RANKS=3": "rank 0 waited 3 s for rank 1 of 2, which are to come to 127.0.0.1:29511",
 }
 
 
