@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.files import sha256_of_bytes, write_json
+from vlp.files import regular, sha256_of_bytes, write_json
 
 FILE, LOG, LOCK = "stage.json", "stage.log", "stage.lock"
 AGAIN = 75  # a run's status after a signal, its state saved: docs/running.md
@@ -28,7 +28,7 @@ def read(folder: Path) -> Record | None:
     """
     path = folder / FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
