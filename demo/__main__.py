@@ -26,7 +26,7 @@ from demo.report import write_report
 from demo.settings import RUNS, Settings, parse
 from demo.sizes import CAPTIONS_PER_IMAGE, LEVEL, POSITIONS, REPOSITORY
 from demo.stages import Stage, run_command, run_stages
-from epic_common.language_models.fit import FitSettings, fit_language_model
+from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
@@ -114,7 +114,14 @@ def fit(settings: Settings) -> None:
     """The masked LM that stands in for a released one."""
     family = settings.description.text_family
     layers = settings.about.text_layers
-    sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=POSITIONS, layers=layers, seed=settings.seed)
+    sizes = FitSettings(
+        family=family,
+        steps=settings.lm_steps,
+        mlm_prob=RELEASED_RATE,
+        max_length=POSITIONS,
+        layers=layers,
+        seed=settings.seed,
+    )
     fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
 
 
