@@ -246,8 +246,9 @@ def _file_values(path: str, schema: type[YamlKeys], base: Mapping[str, Any]) -> 
 def _small_values(command: Command, base: Mapping[str, Any]) -> dict[str, Any]:
     """What makes a run a trial of a small model: the script's YAML file of one, less the data that it names."""
     official = Path(command.config)
-    names = (f"{command.name}.yaml", official.name)  # ALBEF's Pretrain_nlvr reads NLVR_pretrain.yaml
-    path = next((each for each in map((official.parent / SMALL).joinpath, names) if each.is_file()), official)
+    path = official.parent / SMALL / f"{command.name}.yaml"
+    if not path.is_file():
+        path = path.with_name(official.name)  # ALBEF's Pretrain_nlvr reads NLVR_pretrain.yaml
     fields = command.schema.model_fields
     values = _file_values(str(path), command.schema, base)
     model = {
