@@ -40,7 +40,9 @@ def config_of(baseline: str, command: str, monkeypatch: pytest.MonkeyPatch) -> d
     if baseline == "albef":
         return configured_by_yaml(COMMANDS[Path(given[0]).stem], given[1:])
     args = tasks_of_xvlm.arguments(given[1:])
-    (script,) = tasks_of_xvlm.task_of(args.task).commands(args, tasks_of_xvlm.task_of(args.task))  # type: ignore[union-attr]
+    task = tasks_of_xvlm.task_of(args.task)
+    assert task is not None
+    (script,) = task.commands(args, task)
     return configured_by_yaml(COMMANDS_OF_XVLM[Path(script[0]).stem], [*script[1:], *args.items])
 
 
