@@ -1,6 +1,6 @@
 """The command line of a script: official flags, ``--flag VALUE``, then ``key=value`` for any key of the YAML file.
 
-defaults < YAML file < flags < ``key=value``. Everything is checked before a model is imported.
+defaults < YAML file < ``tiny`` < flags < ``key=value``. Everything is checked before a model is imported.
 Source: docs/official/albef.md §1.
 """
 
@@ -15,14 +15,17 @@ from typing import Any, NoReturn, get_args
 from ruamel.yaml.error import YAMLError
 
 from vlp.config.nearest import did_you_mean
+from vlp.config.paths import MustExist
 from vlp.config.plain import not_plain, shortened
 from vlp.config.schema import ConfigError, check, check_alone, defaults
+from vlp.config.trial import TRIAL
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.keys import Init, YamlKeys, flag_of, json_keys
 from vlp.yaml_dialect.launch import meeting_place, world_size
 from vlp.yaml_dialect.paths import check_files, in_hdfs
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
 
+SMALL = "tiny"  # the item, and the folder of the small models beside the YAML files
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}  # of a flag's switch
 _LOCAL_RANK = ("--local_rank", "--local-rank")  # torch.distributed.launch gives it where --use_env is not given
 
@@ -48,12 +51,18 @@ def configured(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     arguments.pop("local_rank", None)
     base = plain_defaults(command)
     file = _file_values(path, schema, base)
-    given = nested_items(items, base)
+    small = _small_values(command, base) if SMALL in items else {}
+    given = nested_items([item for item in items if item != SMALL], base)
     arguments = {name: value for name, value in arguments.items() if not _leaves(schema, name, value)}
     if twice := sorted(arguments.keys() & given.keys()):
         raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
     config = base
-    for changes in (file, arguments, given):  # keys of the command line change those of a file that the YAML file names
+    for changes in (
+        file,
+        small,
+        arguments,
+        given,
+    ):  # keys of the command line change those of a file that the YAML file names
         config = merged(_of_each_encoder(config, changes), changes)
         for name in json_keys(schema):
             if isinstance(config[name], str):
@@ -89,7 +98,8 @@ def parser(command: Command) -> _Parser:
     made = _Parser(
         prog=f"{command.name}.py",
         usage=f"{command.name}.py [--flag VALUE ...] [key=value ...]",
-        epilog="key=value overrides any key of the YAML file, such as optimizer.lr=1e-5; docs/keys.md lists them all.",
+        epilog="key=value overrides any key of the YAML file, such as optimizer.lr=1e-5; docs/keys.md lists them all. "
+        "tiny: a trial of a small model.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -231,6 +241,22 @@ def _file_values(path: str, schema: type[YamlKeys], base: Mapping[str, Any]) -> 
     if problems:
         raise ConfigError("\n".join(problems))
     return values
+
+
+def _small_values(command: Command, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run a trial of a small model: the script's YAML file of one, less the data that it names."""
+    official = Path(command.config)
+    path = official.parent / SMALL / f"{command.name}.yaml"
+    if not path.is_file():
+        path = path.with_name(official.name)  # ALBEF's Pretrain_nlvr reads NLVR_pretrain.yaml
+    fields = command.schema.model_fields
+    values = _file_values(str(path), command.schema, base)
+    model = {
+        name: value
+        for name, value in values.items()
+        if not any(isinstance(each, MustExist) for each in fields[name].metadata)
+    }
+    return {**model, **TRIAL}
 
 
 def _json_values(key: str, name: str, folder: Path) -> dict[str, Any]:
