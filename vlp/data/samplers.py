@@ -84,20 +84,29 @@ class ResumableDistributedSampler(Sampler[int]):
             "dataset_size": len(self.dataset),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position.
+    def check(self, state: dict[str, Any], other_data: bool = False) -> None:
+        """Whether a saved position can be gone to.
 
         Raises:
-            ValueError: the state belongs to other data or another number of processes; it names what differs.
+            ValueError: the state belongs to other data, unless that is meant (``other_data``), or to another number of
+                processes; it names what differs.
         """
         own = self.state_dict()
-        fixed = ("dataset_size", "num_replicas", "seed", "shuffle")
+        fixed = ("num_replicas", "seed", "shuffle", *(() if other_data else ("dataset_size",)))
         different = [f"{name} was {state[name]}, is {own[name]}" for name in fixed if state[name] != own[name]]
         if different:
             raise ValueError(
                 f"cannot go on from the saved position in the training set: {'; '.join(different)}. Resume with the "
                 "same data, the same seed and the same number of processes (num_replicas)"
             )
-        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position; in a data set that is smaller now, at most to its end.
+
+        Raises:
+            ValueError: as :meth:`check`, of any data.
+        """
+        self.check(state, other_data=True)
+        self.epoch, self.position = int(state["epoch"]), min(int(state["position"]), len(self))
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)
