@@ -1,4 +1,4 @@
-"""A run that goes on with other tables than its checkpoint's: refused by file, or meant; a moved folder is no change."""
+"""A run that goes on with other tables than its checkpoint's: refused by file, or meant."""
 
 from __future__ import annotations
 
