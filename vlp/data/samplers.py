@@ -89,7 +89,7 @@ class ResumableDistributedSampler(Sampler[int]):
 
         Raises:
             ValueError: the state belongs to other data, unless that is meant (``other_data``), or to another number of
-                processes; it names what differs.
+                processes; it names what differs. Or the epoch ends before the position.
         """
         own = self.state_dict()
         fixed = ("num_replicas", "seed", "shuffle", *(() if other_data else ("dataset_size",)))
@@ -99,14 +99,19 @@ class ResumableDistributedSampler(Sampler[int]):
                 f"cannot go on from the saved position in the training set: {'; '.join(different)}. Resume with the "
                 "same data, the same seed and the same number of processes (num_replicas)"
             )
+        if state["dataset_size"] != own["dataset_size"] and 0 < len(self) <= state["position"]:
+            raise ValueError(
+                f"it stands after {state['position']} samples of a process's epoch, which has {len(self)} now: give more "
+                "rows, the checkpoint of an epoch's end, or start a new run from the weights"
+            )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position; in a data set that is smaller now, at most to its end.
+        """Go to a saved position.
 
         Raises:
             ValueError: as :meth:`check`, of any data.
         """
         self.check(state, other_data=True)
-        self.epoch, self.position = int(state["epoch"]), min(int(state["position"]), len(self))
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)

@@ -25,8 +25,8 @@ CHANGES: dict[str, Callable[[Rows], Rows]] = {
 
 @pytest.fixture(scope="module")
 def half(albef: AlbefLauncher) -> Run:
-    """Three steps of an epoch."""
-    return albef.run("Pretrain", "max_steps=3")
+    """Two steps of an epoch."""
+    return albef.run("Pretrain", "max_steps=2")
 
 
 def gone_on(albef: AlbefLauncher, half: Run, folder: Path, change: Callable[[Rows], Rows], *items: str) -> Run:
