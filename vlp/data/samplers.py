@@ -101,8 +101,8 @@ class ResumableDistributedSampler(Sampler[int]):
             )
         if state["dataset_size"] != own["dataset_size"] and 0 < len(self) <= state["position"]:
             raise ValueError(
-                f"it stands after {state['position']} samples of a process's epoch, which has {len(self)} now: give more "
-                "rows, the checkpoint of an epoch's end, or start a new run from the weights"
+                f"it stands after {state['position']} samples of a process's epoch, which has {len(self)} now: give "
+                "more rows, the checkpoint of an epoch's end, or start a new run from the weights"
             )
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
