@@ -106,7 +106,8 @@ def test_files_are_named_and_what_is_meant_goes_on(caplog: pytest.LogCaptureFixt
 
 
 def test_a_state_of_an_earlier_version_goes_on_with_one_notice(caplog: pytest.LogCaptureFixture) -> None:
-    for state in (None, [], "x"):
+    states: list[object] = [None, [], "x"]
+    for state in states:
         caplog.clear()
         assert check_data(GoingOn("last.ckpt", {}), state, {"train/a": {"a.json": "3 rows, 1"}}) == {}
         (record,) = caplog.records
