@@ -33,6 +33,7 @@ CONVERT = "`python -m vlp.checkpoint convert` or `export` onto what is there"
 BYTES = "a byte that changes on the disk, in a file that was written here"
 # Runs
 RESUME = "a run that goes on with another configuration"
+DATA = "a run that goes on with other data"
 LAST = "a `last.ckpt` that is broken"
 START = "a start that contradicts `num_gpus` × `num_nodes`, or whose variables are wrong"
 LOGS = "a `log_dir` where nothing can be written"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch
 from vlp.data.datamodule import RunDataModule
+from vlp.data.fed import Fed, digests_of_files
 from vlp.data.jsonl.batches import Reader, RowBatches
 from vlp.data.jsonl.coverage import coverage_of
 from vlp.data.jsonl.lanes import Position
@@ -99,6 +101,18 @@ class StreamDataModule(RunDataModule):
         held = {name: coverage_of(source.lines) for name, source in self.sources.items()}
         write_json(Path(self.config["output_dir"]) / REPORT, {"streams": streams, "coverage": held})
 
+    @cached_property
+    def fed(self) -> Fed:
+        files = [
+            (f"{stream}/{group}", path)
+            for stream, source in self.sources.items()
+            for group, path in zip(source.lines.groups, source.lines.files, strict=True)
+        ]
+        fed: Fed = {}
+        for (group, path), digest in zip(files, digests_of_files([path for _, path in files]), strict=True):
+            fed.setdefault(group, {})[path.name] = digest
+        return fed
+
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""
         return steps_of_epoch(self.config["train_dataset_size"], self.batch_size, processes)
@@ -154,7 +168,7 @@ class StreamDataModule(RunDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed, self._loader = state_dict or None, None
 
-    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
+    def check_position(self, state_dict: dict[str, Any], processes: int, other_data: bool = False) -> None:
         own = self._fixed(processes)
         different = [name for name, value in own.items() if state_dict.get(name) != value]
         if different:
