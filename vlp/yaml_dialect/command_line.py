@@ -1,6 +1,7 @@
 """The command line of a script: official flags, ``--flag VALUE``, then ``key=value`` for any key of the YAML file.
 
-defaults < YAML file < ``tiny`` < flags < ``key=value``. Everything is checked before a model is imported.
+defaults < YAML file < ``tiny`` < flags < ``key=value``; what is given twice counts as given last, so that ``"$@"``
+behind a script's own arguments overrides them. Everything is checked before a model is imported.
 Source: docs/official/albef.md §1.
 """
 
@@ -54,15 +55,10 @@ def configured(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     small = _small_values(command, base) if SMALL in items else {}
     given = nested_items([item for item in items if item != SMALL], base)
     arguments = {name: value for name, value in arguments.items() if not _leaves(schema, name, value)}
-    if twice := sorted(arguments.keys() & given.keys()):
-        raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
+    last = {name: value for name, value in arguments.items() if _flag_is_last(name, argv)}
     config = base
-    for changes in (
-        file,
-        small,
-        arguments,
-        given,
-    ):  # keys of the command line change those of a file that the YAML file names
+    # Keys of the command line change those of a JSON file that the YAML file names.
+    for changes in (file, small, arguments, *given, last):
         config = merged(_of_each_encoder(config, changes), changes)
         for name in json_keys(schema):
             if isinstance(config[name], str):
@@ -80,6 +76,12 @@ def _of_each_encoder(config: Mapping[str, Any], changes: Mapping[str, Any]) -> M
     if isinstance(word, str) and isinstance(changes.get("init"), Mapping):
         return {**config, "init": dict.fromkeys(Init.model_fields, word)}
     return config
+
+
+def _flag_is_last(name: str, argv: Sequence[str]) -> bool:
+    """Whether the flag of a key stands behind every item of that key."""
+    heads = [word.split("=")[0].split(".")[0] for word in argv if word.startswith("--") or "=" in word]
+    return next((head for head in reversed(heads) if head in (name, f"--{name}")), name) != name
 
 
 def _leaves(schema: type[YamlKeys], name: str, value: Any) -> bool:
@@ -158,13 +160,13 @@ class _Parser(argparse.ArgumentParser):
 # Items ----------------------------------------------------------------------------------------------------------
 
 
-def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
-    """``key=value`` items as nested keys: ``schedular.epochs=1`` -> ``{"schedular": {"epochs": 1}}``.
+def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``key=value`` items as changes of nested keys: ``schedular.epochs=1`` -> ``[{"schedular": {"epochs": 1}}]``.
 
     Raises:
-        ConfigError: a line for each that is no item, has an unknown key or an unreadable value, or contradicts another.
+        ConfigError: a line for each that is no item, has an unknown key or an unreadable value.
     """
-    found: dict[str, Any] = {}
+    changes = list[dict[str, Any]]()
     problems = list[str]()
     for item in items:
         name, is_item, text = item.partition("=")
@@ -172,12 +174,12 @@ def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any
             problems.append(f"{shortened(item)!r}: expected key=value, or a flag with two dashes")
             continue
         try:
-            _place(found, name, _value(name, text), base)
+            changes.append(_nested(name, _value(name, text), base))
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return found
+    return changes
 
 
 def _value(name: str, text: str) -> Any:
@@ -193,22 +195,19 @@ def _value(name: str, text: str) -> Any:
     return value
 
 
-def _place(found: dict[str, Any], name: str, value: Any, base: Mapping[str, Any]) -> None:
-    inside, known, path = found, base, name.split(".")
+def _nested(name: str, value: Any, base: Mapping[str, Any]) -> dict[str, Any]:
+    known: Any = base
+    path = name.split(".")
     for depth, part in enumerate(path):
         prefix = "".join(f"{each}." for each in path[:depth])
+        if not isinstance(known, Mapping):
+            raise ConfigError(f"unknown config key {name!r}: {prefix[:-1]} has no keys")
         if part not in known:
             raise ConfigError(f"unknown config key {prefix + part!r}{did_you_mean(part, known, prefix)}")
-        if depth == len(path) - 1:
-            if part in inside:
-                raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
-            inside[part] = value
-            return
-        if not isinstance(known[part], Mapping):
-            raise ConfigError(f"unknown config key {name!r}: {prefix}{part} has no keys")
-        known, inside = known[part], inside.setdefault(part, {})
-        if not isinstance(inside, dict):
-            raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
+        known = known[part]
+    for part in reversed(path):
+        value = {part: value}
+    return value
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
