@@ -23,12 +23,14 @@ from vlp.config.schema import defaults
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
+from vlp.progress import waiting
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
 from vlp.sacred_dialect.paper_metrics import paper_metrics
 from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
+from vlp.training.launch_variables import is_first_process
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
@@ -54,7 +56,8 @@ def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEn
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
-    built = or_exit(lambda: build(baseline, config, environment))
+    with waiting("building the run: its data, model and weights", is_first_process()):
+        built = or_exit(lambda: build(baseline, config, environment))
     if config["test_only"]:
         evaluate(built, config, config["seed"], partial(write_results, baseline, built, config))
     else:
