@@ -21,6 +21,7 @@ from rich.table import Table
 from benchmarks.evaluation_cost import TEST_SETS, evaluation_cost, print_evaluation
 from benchmarks.gpus import GPUS, PRECISIONS, Gpu
 from vlp.arguments import whole
+from vlp.console import stdout_console
 from vlp.files import write_json
 from vlp.safe_output import make_output_safe
 
@@ -125,7 +126,7 @@ def weights_gib(trained: int, frozen: int) -> float:
 def main(argv: Sequence[str]) -> None:
     """Print a table for every recipe, write the JSON."""
     arguments = parse(argv)
-    console, gpu = Console(), GPUS[arguments.gpu]
+    console, gpu = stdout_console(), GPUS[arguments.gpu]
     if arguments.evaluation:
         plan_evaluation(console, gpu, arguments)
         return

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from vlp.config.schema import ConfigError
+from vlp.console import stdout_console
 from vlp.data.conversion.command import status_of
-from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS

@@ -14,8 +14,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from vlp.config.schema import ConfigError
+from vlp.console import stdout_console
 from vlp.data.conversion.command import status_of
-from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
 from vlp.data.jsonl.plans import PLANS
