@@ -135,7 +135,7 @@ def check_scored_again(evaluation: Run, training: Run, checkpoint: Path, metrics
     assert not any(name.startswith("train_") for name in line)
     said = {name: float(line[name]) for name in metrics}
     assert said == pytest.approx({name: ours["metrics"][name] for name in said}, abs=6e-5)
-    assert re.search(r"^split +\S", evaluation.output, re.MULTILINE), evaluation.output
+    assert re.search(r"^ split +\S", evaluation.output, re.MULTILINE), evaluation.output
     assert not [*evaluation.directory.glob("*.pth"), *evaluation.directory.glob("*.th")]
 
 
