@@ -67,11 +67,15 @@ class PlainProgress(Callback):
         self._wait.enter_context(waiting(f"waiting for the first batch of the {title}", shown))
 
     def on_validation_batch_end(self, *_: Any) -> None:
+        self._advance()
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        self._advance()
+
+    def _advance(self) -> None:
         assert self._batches is not None
         self._batches.advance()
         self._wait.close()
-
-    on_test_batch_end = on_validation_batch_end
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._wait.close()
