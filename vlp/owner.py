@@ -126,9 +126,10 @@ def _take(claim: Claim, new: bool = False) -> _Held:
     mine = _Held(claim.file, _lock(claim), made)
     _held.append(mine)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    command = " ".join(shlex.join(sys.orig_argv).split())  # of one line, as a message is
     who = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     try:
-        _write(mine.descriptor, {**who, "folder": str(claim.file.parent), "command": shlex.join(sys.orig_argv)})
+        _write(mine.descriptor, {**who, "folder": str(claim.file.parent), "command": command})
     except OSError:  # the disk is full
         _release(mine)
         raise
