@@ -19,7 +19,7 @@ def test_two_runs_that_start_at_once_have_two_folders(launcher: Launcher) -> Non
     folders = sorted(first.log_dir.glob("*/version_*"))
     assert [folder.name for folder in folders] == ["version_0", "version_1"]
     for folder in folders:
-        steps = [line for line in (folder / "metrics.jsonl").read_text().splitlines() if "/train/loss" in line]
+        steps = [line for line in (folder / "metrics.jsonl").read_text().splitlines() if '/train/loss":' in line]
         assert len(steps) == 2
         assert (folder / "checkpoints" / "last.ckpt").is_file() and not (folder / ".run.lock").exists()
 

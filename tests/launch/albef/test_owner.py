@@ -32,10 +32,11 @@ def test_a_new_run_beside_one_that_has_saved_hears_of_it_first(albef: AlbefLaunc
     ended_in_a_line(run, "wait for it, or give another output_dir")
 
 
+@pytest.mark.slow
 def test_an_evaluation_does_not_write_into_a_run_that_goes_on(albef: AlbefLauncher, tmp_path: Path) -> None:
-    output = tmp_path / "run"
+    output, weights = tmp_path / "run", str(albef.vanilla.checkpoint)
     with held(Claim(output)), nothing_changes(output):
-        run = albef.run("Retrieval", "--evaluate", output=output, check=False)
+        run = albef.run("Retrieval", "--evaluate", "--checkpoint", weights, output=output, check=False)
     ended_in_a_line(run, f"is writing into {output}")
 
 
