@@ -25,7 +25,7 @@ from demo.page import build_report
 from demo.report import write_report
 from demo.settings import RUNS, Settings, parse
 from demo.sizes import CAPTIONS_PER_IMAGE, LEVEL, POSITIONS, REPOSITORY
-from demo.stages import Stage, run_command, run_stages
+from demo.stages import Stage, own_output, run_command, run_stages
 from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
@@ -41,6 +41,7 @@ def main(settings: Settings) -> None:
     started = time.monotonic()
     transformers.logging.disable_progress_bar()  # of reading a file of a few megabytes
     transformers.logging.set_verbosity_error()
+    own_output(settings.output)
     claim_output(settings)
     run_stages(stages(settings))
     comparison = compare(settings)

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.table import Table
 
 from demo.sizes import REPOSITORY
-from demo.stages import run_stages
+from demo.stages import own_output, run_stages
 from demo.task_recipes import TaskSettings
 from demo.task_runs import BASELINES, stages
 from demo.task_scores import Score
@@ -28,6 +28,7 @@ from vlp.safe_output import make_output_safe
 
 def main(settings: TaskSettings) -> None:
     """Run all stages, print the table and write the results."""
+    own_output(settings.output)
     claim_output(settings)
     run_stages(stages(settings))
     about = BASELINES[settings.baseline]

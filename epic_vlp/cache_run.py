@@ -6,6 +6,7 @@ import datetime
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,6 +17,7 @@ from epic_common.saliency_cache.writer import CacheWriter
 from epic_vlp.parts import Config
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.errors import DataError
+from vlp.owner import Claim, HeldError, own
 from vlp.training.processes import leave_processes
 from vlp.training.rendezvous import MissingRanks, meet
 from vlp.versions import package_versions
@@ -69,6 +71,23 @@ def new_fabric(cuda: bool, devices: Any, per_node: int, nodes: int, precision: A
         strategy="auto" if per_node * nodes == 1 else _WaitingDDP(process_group_backend="gloo", timeout=timeout),
         precision=precision,
     )
+
+
+def launch_owner(fabric: L.Fabric, folder: str) -> None:
+    """Start the processes, of which the first owns the cache's folder to their end.
+
+    Raises:
+        HeldError: others build there; on every process.
+    """
+    fabric.launch()
+    refusal = ""
+    if fabric.is_global_zero:
+        try:
+            own(Claim(Path(folder), "cache", "give another saliency_cache", "building"))
+        except OSError as error:
+            refusal = str(error)
+    if refusal := fabric.broadcast(refusal):
+        raise HeldError(refusal)
 
 
 def report(cache: SaliencyCache) -> None:

@@ -31,7 +31,7 @@ class RunDataModule(L.LightningDataModule):
     def write_report(self, folder: Path) -> None:
         """Leave ``data.json`` in the run's folder: what is read, and how much of the published data sets that is.
 
-        Every process calls it before the run. Data modules that know the folder write it when they prepare their data.
+        Every process calls it before the run.
         """
 
     @cached_property

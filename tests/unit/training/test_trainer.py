@@ -9,6 +9,7 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,7 +225,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What Lightning's Trainer is asked for where CUDA is said to be there."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(engine.L, "Trainer", lambda **given: asked.update(given))
+
+    def trainer(**given: Any) -> SimpleNamespace:
+        asked.update(given)
+        return SimpleNamespace(log_dir=None)
+
+    monkeypatch.setattr(engine.L, "Trainer", trainer)
     tf32 = torch.backends.cudnn.allow_tf32
     yield asked
     torch.set_float32_matmul_precision("highest")

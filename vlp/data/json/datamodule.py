@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -73,9 +74,10 @@ class JsonDataModule(RunDataModule):
         self.sets = {split: part.dataset for split, part in self.parts.items()}
         self.collate = next(iter(self.parts.values())).collate
 
-    def prepare_data(self) -> None:
-        """Lightning calls it in one process, before a run: leave in its folder how many images are there."""
-        store_coverage(self.sets, Path(self.config["output_dir"]))
+    @rank_zero_only
+    def write_report(self, folder: Path) -> None:
+        """Leave in a run's folder how many images are there."""
+        store_coverage(self.sets, folder)
 
     @cached_property
     def fed(self) -> Fed:

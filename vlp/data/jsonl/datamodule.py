@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from vlp.data.blocks import Blocks
@@ -86,8 +87,9 @@ class StreamDataModule(RunDataModule):
         for source in self.sources.values():
             RowBatches(source.lines, source.read, source.collate, source.size, config["seed"]).check_first_rows()
 
-    def prepare_data(self) -> None:
-        """Lightning calls it in one process, before a run: leave in its folder which files the streams read.
+    @rank_zero_only
+    def write_report(self, folder: Path) -> None:
+        """Leave in a run's folder which files the streams read.
 
         Beside them stands how much of the published data sets they hold.
         """
@@ -99,7 +101,7 @@ class StreamDataModule(RunDataModule):
             for name, source in self.sources.items()
         }
         held = {name: coverage_of(source.lines) for name, source in self.sources.items()}
-        write_json(Path(self.config["output_dir"]) / REPORT, {"streams": streams, "coverage": held})
+        write_json(folder / REPORT, {"streams": streams, "coverage": held})
 
     @cached_property
     def fed(self) -> Fed:
