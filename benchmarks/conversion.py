@@ -26,12 +26,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.photos import photo
 from vlp.arguments import whole
+from vlp.console import stdout_console
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 SHARD = 10_000  # img2dataset's own number
 POOL = 64  # images that are told apart by their keys and captions alone: drawing them costs more than converting
@@ -197,10 +198,11 @@ def print_table(result: Mapping[str, Any]) -> None:
             rates = f"{entry['images_per_second']:,.0f}", f"{entry['images_per_cpu_second']:,.0f}"
             peak = f"{entry['peak_mb']:.0f}" if "peak_mb" in entry else ""
             grid.add_row(way, f"{int(images):,}", *rates, f"{entry['times_a_plain_copy']:.1f}", peak)
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    stdout_console().print(grid)
 
 
 if __name__ == "__main__":
+    make_output_safe()
     try:
         main(sys.argv[1:])
     except OSError as error:

@@ -21,7 +21,9 @@ from rich.table import Table
 from benchmarks.evaluation_cost import TEST_SETS, evaluation_cost, print_evaluation
 from benchmarks.gpus import GPUS, PRECISIONS, Gpu
 from vlp.arguments import whole
+from vlp.console import stdout_console
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 MEASURED = Path(__file__).parent / "measured"
 GIB = 2**30
@@ -124,7 +126,7 @@ def weights_gib(trained: int, frozen: int) -> float:
 def main(argv: Sequence[str]) -> None:
     """Print a table for every recipe, write the JSON."""
     arguments = parse(argv)
-    console, gpu = Console(), GPUS[arguments.gpu]
+    console, gpu = stdout_console(), GPUS[arguments.gpu]
     if arguments.evaluation:
         plan_evaluation(console, gpu, arguments)
         return
@@ -260,4 +262,5 @@ def print_paper(console: Console, name: str) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

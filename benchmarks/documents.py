@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.cost import MEASURED, OFFICIAL_REGION, REGION
 from benchmarks.table import Column, figure
+from vlp.safe_output import make_output_safe
 
 HEADINGS = {
     "vanilla_official": "vanilla, official",
@@ -92,4 +93,5 @@ def _line(*cells: str) -> str:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     print(*cost_table(), "", *readme_table(), sep="\n")

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from benchmarks.gpus import PRECISIONS, Gpu
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 COUNTED = Path(__file__).parent / "scoring.json"
 
@@ -117,4 +118,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main()

@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Subset
@@ -37,6 +36,7 @@ from meter import config as meter_config
 from vilt import config as vilt_config
 from vlp.arguments import whole
 from vlp.baseline import get_baseline
+from vlp.console import stdout_console
 from vlp.data.arrow.datamodule import ArrowDataModule
 from vlp.data.arrow.registry import SPECS
 from vlp.data.errors import DataError
@@ -44,6 +44,7 @@ from vlp.data.transforms import CLIP_MEAN, CLIP_STD, HALF, pixelbert_size
 from vlp.files import write_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.config import base_config
+from vlp.safe_output import make_output_safe
 
 BATCH = 32
 
@@ -241,10 +242,11 @@ def print_table(result: Mapping[str, Any]) -> None:
         title = "plain PIL loop" if name == "plain" else f"pipeline, num_workers={name.removeprefix('workers_')}"
         ratio, wall = result["ratio_to_plain"][name], result["images_per_second"][name]
         grid.add_row(title, f"{value:.1f}", f"{ratio:.2f}", f"{wall:.1f}")
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    stdout_console().print(grid)
 
 
 if __name__ == "__main__":
+    make_output_safe()
     try:
         main(sys.argv[1:])
     except (DataError, OSError) as error:

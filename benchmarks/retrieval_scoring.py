@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.counting import SkippedProducts, count_products
@@ -30,7 +29,9 @@ from benchmarks.scoring_reranked import RerankedWork, sizes
 from benchmarks.step import machine, say
 from benchmarks.table import figure
 from vlp.arguments import whole
+from vlp.console import stdout_console
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 RERANKED = ("albef", "xvlm")
 BASELINES = ("meter", "vilt", *RERANKED)
@@ -151,8 +152,9 @@ def print_table(result: Mapping[str, Any]) -> None:
         speed = result.get("pairs_per_second", {}).get(name)
         grid.add_row(title, figure(speed, ".1f"), figure(speed and ratio[name], ".2f"), figure(gflop[name], ".3g"))
     grid.add_row("floor", "", "", f"{gflop['floor']:.3g}")
-    Console(width=None if sys.stdout.isatty() else 120).print(grid)
+    stdout_console().print(grid)
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

@@ -33,6 +33,7 @@ from benchmarks.vilt_step import ViltSteps
 from benchmarks.xvlm_step import XvlmSteps
 from vlp.arguments import whole
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 BASELINES: dict[str, type[Steps]] = {"albef": AlbefSteps, "meter": MeterSteps, "vilt": ViltSteps, "xvlm": XvlmSteps}
 PAIRS = 8
@@ -282,4 +283,5 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.baseline import VARIANTS
+from vlp.console import stdout_console
 
 
 class Column(NamedTuple):
@@ -40,7 +41,7 @@ VALUES = (
 
 def print_tables(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Ratios to the first variant, the values behind them, and GFLOP per pair by part of the model."""
-    console = console or Console()
+    console = console or stdout_console()
     settings = result["settings"]
     tokens, off = settings["counted_tokens"], settings.get("without")
     title = f"{settings['baseline']}, {settings['size']}" + (f", without {' and '.join(off)}" if off else "")

@@ -25,12 +25,13 @@ from demo.page import build_report
 from demo.report import write_report
 from demo.settings import RUNS, Settings, parse
 from demo.sizes import CAPTIONS_PER_IMAGE, LEVEL, POSITIONS, REPOSITORY
-from demo.stages import Stage, run_command, run_stages
-from epic_common.language_models.fit import FitSettings, fit_language_model
+from demo.stages import Stage, own_output, run_command, run_stages
+from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
 
@@ -40,6 +41,7 @@ def main(settings: Settings) -> None:
     started = time.monotonic()
     transformers.logging.disable_progress_bar()  # of reading a file of a few megabytes
     transformers.logging.set_verbosity_error()
+    own_output(settings.output)
     claim_output(settings)
     run_stages(stages(settings))
     comparison = compare(settings)
@@ -113,7 +115,14 @@ def fit(settings: Settings) -> None:
     """The masked LM that stands in for a released one."""
     family = settings.description.text_family
     layers = settings.about.text_layers
-    sizes = FitSettings(family=family, steps=settings.lm_steps, max_length=POSITIONS, layers=layers, seed=settings.seed)
+    sizes = FitSettings(
+        family=family,
+        steps=settings.lm_steps,
+        mlm_prob=RELEASED_RATE,
+        max_length=POSITIONS,
+        layers=layers,
+        seed=settings.seed,
+    )
     fit_language_model(settings.path("data", "captions.txt"), settings.language_model, sizes)
 
 
@@ -181,4 +190,5 @@ def all_commands(settings: Settings) -> list[list[str]]:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(parse(sys.argv[1:]))

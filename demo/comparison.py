@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from demo.chance import recall_by_chance
 from demo.report import Score
 from demo.settings import RUNS, Settings
 from demo.sizes import CAPTIONS_PER_IMAGE
+from vlp.console import stdout_console
 from vlp.files import write_json
 
 
@@ -62,7 +62,7 @@ def print_table(comparison: Comparison, settings: Settings) -> None:
         table.add_column(column, justify="left" if not column else "right")
     for s in comparison.scores:
         table.add_row(s.name, *(_cell(value, s.unit) for value in (s.vanilla, s.epic, s.chance)))
-    console = Console()
+    console = stdout_console()
     console.print(table)
     console.print(comparison.remark)
 

@@ -88,9 +88,9 @@ def _add(examples: Examples, trained: Trained, batch: dict[str, Any], image: Ima
     if changed:
         token = max(changed, key=lambda i: float(corruption.log_alpha[0, i]))
         position = kept.index(token)
-        heats = [judgement.heat(token) for judgement in (original, corrupted)]
+        seen = [(each.logits[0, token].sigmoid().item(), each.heat(token)) for each in (original, corrupted)]
         examples.gradcam.append(
-            GradCamExample(image, caption, words[position], heats[0], new_words[position], heats[1])
+            GradCamExample(image, caption, words[position], *seen[0], new_words[position], *seen[1])
         )
 
 

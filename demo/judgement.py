@@ -33,6 +33,13 @@ class Judgement(NamedTuple):
         return cam[-rows * columns :].view(rows, columns).numpy()
 
 
+def in_words(consistent: float) -> str:
+    """D (Eq. 1), the probability that a word is consistent with the image, as a verdict with its own probability."""
+    if consistent >= 0.5:
+        return f"D: consistent with p = {consistent:.2f}"
+    return f"D: inconsistent with p = {1 - consistent:.2f}"
+
+
 def meter_judgement(model: Any, batch: dict[str, Any], ids: Tensor) -> Judgement:
     """``ids`` (1, n) with the batch's image: the cross-attention of METER's text stream."""
     attention = model.cross_modal_text_layers[-2].crossattention.self

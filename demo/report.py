@@ -10,10 +10,13 @@ from pathlib import Path
 
 import jinja2
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from demo.figures import Chart, data_uri, line_chart, overlay
+from demo.figures import HEAT_MAP, Chart, data_uri, line_chart, overlay
+from demo.judgement import in_words
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -78,13 +81,15 @@ class VerdictExample:
 
 @dataclass(frozen=True)
 class GradCamExample:
-    """Fig. 5: heat maps (h, w) of one token of the caption, as it stands and replaced."""
+    """Fig. 5: D and heat maps (h, w) of one token of the caption, as it stands and replaced."""
 
     image: Image.Image
     caption: str
     original: str
+    original_consistent: float
     original_heat: NDArray[np.float32]
     replaced: str
+    replaced_consistent: float
     replaced_heat: NDArray[np.float32]
 
 
@@ -123,7 +128,14 @@ def write_report(path: Path, report: Report) -> None:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _number, "signed": _signed, "percent": _percent, "image": data_uri}
-    environment.globals |= {"line_chart": line_chart, "overlay": overlay, "bars": _bars, "zip": zip}
+    environment.globals |= {
+        "line_chart": line_chart,
+        "overlay": overlay,
+        "in_words": in_words,
+        "bars": _bars,
+        "zip": zip,
+    }
+    environment.globals["heat_colours"] = ", ".join(to_hex(colormaps[HEAT_MAP](i / 8)) for i in range(9))
     page = environment.get_template("report.html").render(report=report)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -152,6 +164,11 @@ def _signed(value: float | None, unit: str = "") -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f}"
+
+
+def _heat_colours() -> str:
+    """Stops of the colours of heat maps, from 0 to a map's highest value, as CSS."""
+    return ", ".join(to_hex(colormaps[HEAT_MAP](stop)) for stop in np.linspace(0, 1, 9))
 
 
 def _bars(alpha: Sequence[float]) -> list[float]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo.sizes import REPOSITORY
+from vlp.safe_output import make_output_safe
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 # Of the whole report, which is five times as long, what no table says: the saliency bars and the verdicts on words.
@@ -119,4 +120,5 @@ def shrink(taken: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(sys.argv[1:])

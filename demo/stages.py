@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlp.owner import Claim, own
 from vlp.progress import clock
 
 
@@ -27,6 +28,18 @@ class Stage:
     seconds: float
     done: Path
     run: Callable[[], None]
+
+
+def own_output(folder: Path) -> None:
+    """Keep other demos out of ``folder`` to the end of this process.
+
+    Raises:
+        SystemExit: one runs there, or nothing can be written there.
+    """
+    try:
+        own(Claim(folder, "demo", "give another --output"))
+    except OSError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def run_stages(stages: Sequence[Stage]) -> None:

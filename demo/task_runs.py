@@ -13,7 +13,7 @@ from demo.task_recipes_albef import ALBEF
 from demo.task_recipes_meter import METER
 from demo.task_recipes_vilt import VILT
 from demo.task_recipes_xvlm import XVLM
-from epic_common.language_models.fit import FitSettings, fit_language_model
+from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import write_tasks
 from vlp.baseline import get_baseline
@@ -66,6 +66,7 @@ def fit(settings: TaskSettings, about: TaskRecipes) -> None:
     sizes = FitSettings(
         family=family,
         steps=settings.lm_steps,
+        mlm_prob=RELEASED_RATE,
         max_length=POSITIONS,
         layers=about.text_layers,
         seed=settings.seed,

@@ -13,20 +13,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from demo.sizes import REPOSITORY
-from demo.stages import run_stages
+from demo.stages import own_output, run_stages
 from demo.task_recipes import TaskSettings
 from demo.task_runs import BASELINES, stages
 from demo.task_scores import Score
 from vlp.arguments import whole
+from vlp.console import stdout_console
 from vlp.files import write_json
+from vlp.safe_output import make_output_safe
 
 
 def main(settings: TaskSettings) -> None:
     """Run all stages, print the table and write the results."""
+    own_output(settings.output)
     claim_output(settings)
     run_stages(stages(settings))
     about = BASELINES[settings.baseline]
@@ -63,7 +65,7 @@ def print_table(found: Sequence[Score]) -> None:
     for each in found:
         blind = "–" if each.blind is None else f"{each.blind:.1f}"
         table.add_row(each.task, each.metric, f"{each.value:.1f}", f"{each.chance:.1f}", blind, str(each.items))
-    Console().print(table)
+    stdout_console().print(table)
 
 
 def parse(argv: Sequence[str]) -> TaskSettings:
@@ -90,4 +92,5 @@ def parse(argv: Sequence[str]) -> TaskSettings:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main(parse(sys.argv[1:]))

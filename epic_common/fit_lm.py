@@ -5,6 +5,8 @@ python -m epic_common.fit_lm --captions captions.txt --output runs/lm --init rob
 """
 
 from epic_common.language_models.fit import main
+from epic_common.safe_output import make_output_safe
 
 if __name__ == "__main__":
+    make_output_safe()
     main()

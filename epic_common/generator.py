@@ -92,8 +92,13 @@ class LanguageModelGenerator(TokenGenerator):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> LanguageModelGenerator:
-        super().train(mode)
-        self.language_model.train(mode and self.config.trains_generator and self.config.generator_dropout)
+        """f_L is switched where its mode changes alone: a switch can be dear (transformers 5.25 looks for kernels)."""
+        self.training = mode
+        drops = mode and self.config.trains_generator and self.config.generator_dropout
+        for part in self.children():
+            wanted = drops if part is self.language_model else mode
+            if part.training != wanted:
+                part.train(wanted)
         return self
 
     def first_embedding(self, image_cls: Tensor | None) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from epic_common.finite import check_weights
 from epic_common.saliency import saliency_scores
 
 
@@ -89,12 +90,18 @@ class Teacher(FrozenModel):
         model: the pre-trained baseline.
         layer: ``epic.saliency_layer``.
         checkpoint: the file that the weights came from; its SHA-256 is kept in ``sha256``.
+
+    Raises:
+        ValueError: the file's weights are NaN or infinite.
     """
 
     def __init__(self, model: VisionLanguageModel, layer: int = -2, checkpoint: str | Path | None = None) -> None:
         super().__init__(model)
         self.layer = layer
-        self.sha256 = None if checkpoint is None else file_sha256(checkpoint)
+        self.sha256: str | None = None
+        if checkpoint is not None:
+            check_weights(self.module, checkpoint)
+            self.sha256 = file_sha256(checkpoint)
 
     @torch.no_grad()
     def saliency(self, batch: Any) -> Tensor:

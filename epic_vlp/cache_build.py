@@ -16,7 +16,7 @@ from epic_common.config import EpicConfig
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
 from epic_vlp.cache_identity import identity, identity_in_config
-from epic_vlp.cache_run import build_missing, check_asked, new_fabric, run_or_exit
+from epic_vlp.cache_run import build_missing, check_asked, launch_owner, new_fabric, run_or_exit
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.parts import Config, parts_of
@@ -96,7 +96,7 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     prepare_process()
     transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
-    fabric.launch()
+    launch_owner(fabric, config["saliency_cache"])
     datamodule = baseline.datamodule({**config, "test_only": True})  # whose training sets would draw false images
     sets = [datamodule.dataset(k, s, image_only=True, false_draws=False) for k in config["datasets"] for s in SPLITS]
     for dataset in sets:

@@ -6,6 +6,7 @@ import datetime
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -16,7 +17,9 @@ from epic_common.saliency_cache.writer import CacheWriter
 from epic_vlp.parts import Config
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.errors import DataError
+from vlp.owner import Claim, HeldError, own
 from vlp.training.processes import leave_processes
+from vlp.training.rendezvous import MissingRanks, meet
 from vlp.versions import package_versions
 
 
@@ -27,7 +30,7 @@ def run_or_exit(build: Callable[[], None]) -> None:
         build()
     except DataError as error:
         sys.exit(f"error: {error.plain}")
-    except (WeightsError, FloatingPointError, ValueError, OSError) as error:
+    except (WeightsError, FloatingPointError, MissingRanks, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     leave_processes()
 
@@ -43,6 +46,15 @@ def check_asked(config: Config) -> None:
             raise ValueError(f"{key} must be given: {what}")
 
 
+class _WaitingDDP(DDPStrategy):
+    def _setup_distributed(self) -> None:
+        self._set_world_ranks()
+        assert self.cluster_environment is not None
+        store = meet(self.cluster_environment)
+        super()._setup_distributed()
+        del store  # no earlier: rank 0 keeps it for all
+
+
 def new_fabric(cuda: bool, devices: Any, per_node: int, nodes: int, precision: Any) -> L.Fabric:
     """Processes that exchange nothing but when they are done.
 
@@ -56,9 +68,26 @@ def new_fabric(cuda: bool, devices: Any, per_node: int, nodes: int, precision: A
         accelerator="gpu" if cuda else "cpu",
         devices=devices,
         num_nodes=nodes,
-        strategy="auto" if per_node * nodes == 1 else DDPStrategy(process_group_backend="gloo", timeout=timeout),
+        strategy="auto" if per_node * nodes == 1 else _WaitingDDP(process_group_backend="gloo", timeout=timeout),
         precision=precision,
     )
+
+
+def launch_owner(fabric: L.Fabric, folder: str) -> None:
+    """Start the processes, of which the first owns the cache's folder to their end.
+
+    Raises:
+        HeldError: others build there; on every process.
+    """
+    fabric.launch()
+    refusal = ""
+    if fabric.is_global_zero:
+        try:
+            own(Claim(Path(folder), "cache", "give another saliency_cache", "building"))
+        except OSError as error:
+            refusal = str(error)
+    if refusal := fabric.broadcast(refusal):
+        raise HeldError(refusal)
 
 
 def report(cache: SaliencyCache) -> None:

@@ -18,7 +18,7 @@ from epic_common.separator import mask_with_sep
 from epic_common.teacher import FrozenModel, SaliencyTeacher, SasSnapshot
 from epic_common.vocabulary import Vocabulary
 from epic_vlp.running_average import RunningAverage
-from vlp.checkpoint.weights import read_checkpoint
+from vlp.checkpoint.weights import check_finite, named_tensors, read_checkpoint
 from vlp.distributed import gathered
 from vlp.nn.packed_text import TextLayout, encode_text_states
 from vlp.nn.padding import PaddedLayout
@@ -200,13 +200,18 @@ class LightningEpic(Epic):
         return getattr(self.teacher or self.snapshot, "sha256", None)
 
     def check_same_teacher(self, path: str) -> None:
-        """Refuse to go on from the checkpoint of a run with another teacher.
+        """Refuse to go on from the checkpoint of a run with another teacher, or whose second model has diverged.
 
         Raises:
             ValueError: naming both hashes.
+            WeightsError: naming the weights that are NaN or infinite.
         """
         state = read_checkpoint(path, mmap=True).get("epic")
-        if isinstance(state, dict) and state["teacher_sha256"] != self.teacher_sha256:
+        if not isinstance(state, dict):
+            return
+        for part in ("snapshot", "average"):
+            check_finite(path, named_tensors(state.get(part), f"epic.{part}"))
+        if state["teacher_sha256"] != self.teacher_sha256:
             raise ValueError(
                 f"resume_from={path}: its run had the teacher of sha256 {state['teacher_sha256']}, this one has "
                 f"{self.teacher_sha256}; give the same teacher"

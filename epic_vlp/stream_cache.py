@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
 from epic_vlp.cache_identity import identity, identity_in_config
-from epic_vlp.cache_run import build_missing, check_asked, new_fabric, run_or_exit
+from epic_vlp.cache_run import build_missing, check_asked, launch_owner, new_fabric, run_or_exit
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.parts import Config, parts_of, settings_of
@@ -117,7 +117,7 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
     prepare_process()
     transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
-    fabric.launch()
+    launch_owner(fabric, config["saliency_cache"])
     streams: Any = baseline.datamodule
     datamodule = streams(config)
     source: Source = datamodule.sources[IMAGES]

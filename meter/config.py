@@ -16,6 +16,7 @@ from annotated_types import Ge, Gt, Le
 from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
 from vlp.config.kinds import Amount, Choices, Name, Positive, Switch
 from vlp.config.schema import Schema, key, with_defaults
+from vlp.config.trial import TRIAL
 from vlp.sacred_dialect.config import new_experiment
 from vlp.sacred_dialect.keys import SacredKeys, loss_names
 
@@ -238,6 +239,9 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "drop_rate": 0.0,  # models of this size underfit
         "max_text_len": 30,
         "init": {"vision": "random", "text": "pretrained"},
+        **TRIAL,
+        "batch_size": 32,
+        "warmup_steps": 0.1,
     },
 }
 # EPIC >

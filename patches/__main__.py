@@ -18,6 +18,7 @@ from patches.marks import PatchError, blocks
 from patches.official import command as official
 from patches.tree import ROOT, is_epic_file, patch_path, present, read_tree, vanilla, write_tree
 from patches.unified import applied, difference
+from vlp.safe_output import make_output_safe
 
 
 def list_patch(baseline: str) -> None:
@@ -120,4 +121,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from vlp.config.schema import ConfigError
 from vlp.data.errors import DataError
+from vlp.safe_output import make_output_safe
 
 # Command -> the module of its add_arguments(parser) and main(arguments) -> status, and what it does. A module is
 # imported when its command is chosen.
@@ -52,4 +53,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main(sys.argv[1:]))

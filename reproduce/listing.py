@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from rich import box
-from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from reproduce.cost import ASSUMED, cost_line
 from reproduce.experiments import Experiments, Row, load
+from vlp.console import stdout_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +19,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Print them."""
     experiments = load()
-    table = Table("row", "model", "cells", "stages", "pre-training", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        Column("row", no_wrap=True), "model", "cells", "stages", "pre-training", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for row in experiments.rows.values():
         table.add_row(row.name, f"{row.label}, {row.data}, {row.variant}", *row_numbers(row, experiments))
     for figure in experiments.figures.values():
         table.add_row(figure.name, figure.title, "", str(len(experiments.needed(figure.after))))
-    console = Console()
+    console = stdout_console()
     console.print(table)
     console.print(ASSUMED, soft_wrap=True)
     return 0

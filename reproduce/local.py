@@ -15,6 +15,7 @@ from reproduce import slurm, state
 from reproduce.experiments import REPOSITORY
 from reproduce.pipeline import Planned
 from vlp.config.schema import ConfigError
+from vlp.owner import note_process
 from vlp.progress import clock
 
 SHOWN = ("step ", "retrieval: ", "epoch ", "[notice]", "error: ", "results: ")  # beginnings of lines that are printed
@@ -130,7 +131,7 @@ def _call(each: Planned, lock: int, stop: Stop) -> int:
             start_new_session=True,  # a terminal's signal comes by way of this process, once
         )
         stop.process = process
-        state.note_holder(each.folder, process.pid)
+        note_process(lock, process.pid)
         if stop.asked:
             process.send_signal(signal.SIGTERM)
         assert process.stdout is not None

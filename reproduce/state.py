@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.files import sha256_of_bytes, write_json
+from vlp.files import regular, sha256_of_bytes, write_json
+from vlp.owner import Claim, HeldError, held, is_held
 
-FILE, LOG, LOCK = "stage.json", "stage.log", "stage.lock"
+FILE, LOG = "stage.json", "stage.log"
 AGAIN = 75  # a run's status after a signal, its state saved: docs/running.md
 
 Record = dict[str, Any]
@@ -28,7 +27,7 @@ def read(folder: Path) -> Record | None:
     """
     path = folder / FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(regular(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as error:
@@ -120,40 +119,18 @@ def locked(folder: Path) -> Iterator[int]:
     Raises:
         LockedError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LockedError(
-                f"{folder}: runs already: wait for it, or stop it (kill -TERM {_holder(folder)}) and start again"
-            ) from None
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def note_holder(folder: Path, process: int) -> None:
-    """Write into the lock who is to be stopped."""
-    (folder / LOCK).write_text(f"{process}\n", encoding="utf-8")
-
-
-def _holder(folder: Path) -> str:
-    text = (folder / LOCK).read_text(encoding="utf-8").strip()
-    return text if text.isdecimal() else "PID"
+            lock = stack.enter_context(held(_claim(folder)))
+        except HeldError as error:
+            raise LockedError(str(error)) from None
+        yield lock
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process of this machine runs the stage."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    """Whether a process runs the stage."""
+    return is_held(_claim(folder))
+
+
+def _claim(folder: Path) -> Claim:
+    return Claim(folder, "stage", "stop it (kill -TERM and its number) and start again", "running the stage of")

@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from reproduce import slurm, state
 from reproduce.running import add_places, experiments_of, places_of
+from vlp.console import stdout_console
 from vlp.progress import clock
 
 ORDER = ("done", "running", "queued", "stopped", "failed", "not run")
@@ -43,7 +43,7 @@ def main(arguments: argparse.Namespace) -> int:
                 known.setdefault(name, stage_state(places.folder(name)))
             counts = Counter(known[name] for name in row.stages)
             table.add_row(row.name, *(f"[{STYLES.get(each, 'default')}]{counts[each] or '–'}[/]" for each in ORDER))
-    Console().print(table)
+    stdout_console().print(table)
     return 0
 
 

@@ -16,6 +16,7 @@ from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
 from scenes.task_layouts import LAYOUTS, TASKS, write_tasks
+from vlp.safe_output import make_output_safe
 
 
 def _images_parser() -> argparse.ArgumentParser:
@@ -73,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     try:
         main(sys.argv[1:])
     except (ValueError, FileExistsError, FileNotFoundError) as error:

@@ -17,6 +17,7 @@ from vilt.datamodules.tables import SPECS
 from vilt.modules.sizes import VIT_SIZES
 from vlp.config.kinds import Amount, Choices, Name, Positive
 from vlp.config.schema import Schema, key, with_defaults
+from vlp.config.trial import TRIAL
 from vlp.data.arrow.registry import DatasetSpec
 from vlp.data.transform_keys import PIXELBERT, PIXELBERT_STEP
 from vlp.sacred_dialect.config import new_experiment
@@ -178,6 +179,9 @@ NAMED_CONFIGS: dict[str, dict[str, Any]] = {
         "max_text_len": 30,
         "init": {"vision": "random"},
         "precision": 32,
+        **TRIAL,
+        "batch_size": 32,
+        "warmup_steps": 0.1,
     },
 }
 # EPIC >

@@ -1,7 +1,7 @@
 """``python -m vlp.constraints FILE``: write the versions of this environment that setup.py leads to, for ``pip -c``.
 
-Packages that are there for other reasons are left out; so are the local labels of a build (``+cpu``), which only the
-index that has it knows.
+Packages that are there for other reasons are left out; so is what differs between builds of torch: local labels
+(``+cpu``), which only the index that has it knows, and the packages of its CUDA.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from vlp.files import atomic_open
+from vlp.safe_output import make_output_safe
 
+OF_CUDA = ("nvidia-", "cuda-", "triton")
 SETUP = Path(__file__).resolve().parents[1] / "setup.py"
 HEAD = """# The versions that the tests ran with, on Python {python} and {system}; docs/running.md says how to use them.
 # Written by `make known-good`.
@@ -50,6 +52,8 @@ def installed(wanted: Iterable[Requirement]) -> dict[str, Version]:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": for_extra}):
             continue
         name = canonicalize_name(requirement.name)
+        if name.startswith(OF_CUDA):
+            continue
         found = distribution(name)
         versions[name] = Version(found.version)
         for extra in ("", *requirement.extras):
@@ -65,16 +69,29 @@ def text_of(versions: Mapping[str, Version]) -> str:
     return head + "".join(f"{name}=={version.public}\n" for name, version in sorted(versions.items()))
 
 
+def differences(versions: Mapping[str, Version], path: Path) -> list[str]:
+    """A line for each package whose version is not that of the file."""
+    pins = dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
+    found = {name: version.public for name, version in versions.items()}
+    names = sorted({*pins, *found})
+    return [f"{n}: {pins.get(n, 'none')} -> {found.get(n, 'none')}" for n in names if pins.get(n) != found.get(n)]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write the file; 1 where something that setup.py asks for is not installed."""
     parser = argparse.ArgumentParser("python -m vlp.constraints", description=__doc__)
     parser.add_argument("file", metavar="FILE", type=Path)
-    path = parser.parse_args(arguments).file
+    parser.add_argument("--differs", action="store_true", help="print what differs from FILE instead of writing it")
+    options = parser.parse_args(arguments)
+    path: Path = options.file
     try:
         versions = installed(requirements())
     except PackageNotFoundError as error:
         print(f"error: {error.name} is not installed here: make setup-test installs everything", file=sys.stderr)
         return 1
+    if options.differs:
+        print(f"{path} -> here:", *differences(versions, path), sep="\n")
+        return 0
     try:
         with atomic_open(path) as handle:
             handle.write(text_of(versions).encode())
@@ -86,4 +103,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_OTHERS = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -49,6 +51,20 @@ def write_json(path: str | Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     with atomic_open(path) as handle:
         handle.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def regular(path: str | Path) -> Path:
+    """``path``, of a file whose reading comes to an end: a pipe, socket or device never may.
+
+    Raises:
+        OSError: it is something else; FileNotFoundError: nothing is there.
+    """
+    path = Path(path)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = next((name for test, name in _OTHERS.items() if test(mode)), "a device")
+        raise OSError(errno.EINVAL, f"is {what}, not a file", str(path))
+    return path
 
 
 def sha256_of_bytes(path: str | Path) -> str:

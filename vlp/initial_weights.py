@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from vlp.checkpoint.folder import check_folder
 from vlp.checkpoint.layout import State
 from vlp.checkpoint.recognition import KNOWN_EXTRAS
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.checkpoint.weights import WeightsError, check_tensors, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.hub import HubError, hub_access, is_path
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def fill_encoder(
         state = resized({name: t.float() for name, t in found.state.items() if name in expected}, expected)
     except ValueError as error:
         raise WeightsError(f"{found.source}: {error}") from error
-    check_shapes(found.source, state, expected, f"Check {key}")
+    check_tensors(found.source, state, expected, f"Check {key}")
     missing = [name for name in expected if name not in state and not may_lack(name)]
     if missing:
         raise WeightsError(f"{found.source} lacks {missing[:3]} ({len(missing)} tensors) of {key}'s {tower} encoder")

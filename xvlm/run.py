@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vlp.config.nearest import did_you_mean
+from vlp.safe_output import make_output_safe
 from vlp.yaml_dialect.paths import in_hdfs
 from xvlm.config import COMMANDS
 from xvlm.tasks import SELF_CRITICAL, TASKS, Task, task_of
@@ -185,4 +186,5 @@ def call(command: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
+from epic_common.config import EpicConfig
 from epic_common.language_models.hub import load_pair, write_sums
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
@@ -39,6 +40,8 @@ from epic_common.teacher import file_sha256
 from epic_common.vocabulary import Vocabulary
 
 _SUMMARY = "fit_lm.json"
+# The masking rate of BERT and RoBERTa, for models that stand in for the released ones.
+RELEASED_RATE = 0.15
 # batches that are drawn together and then sorted by length
 _POOL = 16
 
@@ -59,8 +62,9 @@ class FitSettings:
     # peak of a linear warm-up over the first tenth and linear decay; 0 = 2e-3 from scratch, 5e-5 from ``init``
     learning_rate: Amount = 0.0
     weight_decay: Amount = 0.01
-    # share of tokens that are predicted; of those 80 % become the mask token, 10 % a random one, 10 % stay
-    mlm_prob: OpenShare = 0.15
+    # share of tokens that are predicted, by default as many as EPIC has f_L fill in; of those 80 % become the mask
+    # token, 10 % a random one, 10 % stay
+    mlm_prob: OpenShare = EpicConfig.mask_ratio
     max_length: Annotated[int, Ge(3)] = 50  # tokens, two special ones and a word at least
     layers: Positive = 2
     width: Positive = 128
@@ -270,9 +274,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="folder to make")
     parser.add_argument("--device", help="torch device (default: the first GPU if there is one)")
     for name, default in asdict(FitSettings()).items():
-        parser.add_argument(
-            f"--{name.replace('_', '-')}", type=type(default), default=default, help=f"default {default!r}"
-        )
+        said = f"default {default!r}"
+        if name == "mlm_prob":
+            said += f", the share that EPIC masks; BERT and RoBERTa were trained with {RELEASED_RATE}"
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default, help=said)
     options = vars(parser.parse_args(arguments))
     captions, output, device = options.pop("captions"), options.pop("output"), options.pop("device")
     try:
@@ -283,5 +288,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"{parser.prog}: {error}\n")
     print(
         f"{output}: masked-token accuracy {summary['held_out_accuracy']:.1%}, loss {summary['held_out_loss']:.3f} "
-        f"on {summary['held_out_captions']} captions that were not fitted"
+        f"on {summary['held_out_captions']} captions that were not fitted, {summary['settings']['mlm_prob']:.0%} masked"
     )

@@ -12,6 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from epic_common.finite import check_weights
 from epic_common.teacher import file_sha256
 
 SUMS = "SHA256SUMS"  # of a folder that fit_lm has written; sha256sum -c reads it
@@ -70,6 +71,7 @@ def _load_or_why(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase] |
 
 def _load(name: str, **options: Any) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForMaskedLM.from_pretrained(name, **options)
+    check_weights(model, name)
     return model, AutoTokenizer.from_pretrained(name, **options)
 
 

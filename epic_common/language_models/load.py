@@ -9,6 +9,7 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from epic_common.config import EpicConfig
+from epic_common.finite import check_weights
 from epic_common.language_models.logits import vocabulary_head
 
 
@@ -52,7 +53,7 @@ def load_language_model(
         tokenizer: the baseline's tokenizer, whose ids the generator must share.
 
     Raises:
-        ValueError: as :func:`check_generator`; or the tokenizations differ.
+        ValueError: as :func:`check_generator`; or the tokenizations differ, or a weight is NaN or infinite.
     """
     if config.replacement != "lm":
         return None
@@ -61,6 +62,7 @@ def load_language_model(
         _check_same_tokens(config.generator, tokenizer)
     language_model: Any = AutoModelForMaskedLM.from_pretrained(config.generator or text_encoder)
     vocabulary_head(language_model)
+    check_weights(language_model, config.generator or text_encoder)
     return cast(PreTrainedModel, language_model)
 
 

@@ -26,7 +26,14 @@ from meter.modules.sizes import CLIP_SIZES, SWIN_SIZES
 from meter.modules.swin_transformer import SwinTower
 from meter.modules.vision_tower import VisionTower
 from vlp.checkpoint.forms import SUFFIXES
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.checkpoint.weights import (
+    WeightsError,
+    check_finite,
+    check_tensors,
+    read_state_dict,
+    sha256_of_file,
+    sha256_of_tensors,
+)
 from vlp.hub import HubError, hub_access, is_path
 from vlp.initial_weights import pretrained_text, resolve_init, timm_weights
 from vlp.nn.official_names import swin_key
@@ -116,6 +123,7 @@ def _load_text(source: str) -> PreTrainedModel:
         raise WeightsError(
             f"text encoder {source!r} lacks {missing[:3]} ({len(missing)} tensors) of its own config.json"
         )
+    check_finite(f"text encoder {source}", text.named_parameters())
     text.train()  # transformers loads in eval mode, and Lightning leaves modes as they are: no dropout in training
     log.info("[init] text: %s, sha256 of its tensors %s", source, sha256_of_tensors(text.state_dict()))
     return text
@@ -154,7 +162,7 @@ def _load_vision(tower: VisionTower, init: str, config: dict[str, Any]) -> None:
     expected = tower.state_dict()
     state = {name: value.float() for name, value in state.items() if name in expected}
     state = resized_positions(init, state, expected)
-    check_shapes(init, state, expected, "Check vit and image_size")
+    check_tensors(init, state, expected, "Check vit and image_size")
     rebuilt = ("relative_position_index", "attn_mask")
     optional = (
         "positional_embedding",

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _of_yaml(
     command = baseline.scripts[PRETRAIN].command
     base = plain_defaults(command)
     if _is_ours(saved, command.schema):
-        config = merged(_known(saved, base), nested_items(items, base))
+        config = reduce(merged, nested_items(items, base), _known(saved, base))
         check(command.schema, config)
         return config
     _refuse_nothing(checkpoint, file, f"--config {Path(baseline.name, command.config)}")

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from demo.figures import HEAT_MAP
 from vlp.files import atomic_open
 
 # Type 42 fonts stay text: what submission systems ask for. Colours that also differ in grey.
@@ -44,6 +47,14 @@ class Band(NamedTuple):
         return {"mean": self.mean.tolist(), "deviation": self.deviation.tolist()}
 
 
+class Panel(NamedTuple):
+    """An image under a title; ``peak`` is of a heat map its largest value, which has the brightest colour."""
+
+    title: str
+    image: Image.Image
+    peak: float | None = None
+
+
 def draw_bars(image: Image.Image, tokens: Sequence[str], alpha: Sequence[float]) -> Figure:
     """Fig. 4: the image, and beside it a bar per token."""
     with matplotlib.rc_context(STYLE):
@@ -57,13 +68,18 @@ def draw_bars(image: Image.Image, tokens: Sequence[str], alpha: Sequence[float])
     return figure
 
 
-def draw_images(panels: Mapping[str, Image.Image]) -> Figure:
-    """Fig. 5: images side by side, each under its title."""
+def draw_images(panels: Sequence[Panel]) -> Figure:
+    """Fig. 5: images side by side, each under its title, and under a heat map what its colours stand for."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.6 * len(panels), 2.9), layout="constrained")
-        for axes, (title, image) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
-            _show(axes, image)
-            axes.set_title(title, fontsize=8)
+        figure = Figure(figsize=(2.6 * len(panels), 3.3), layout="constrained")
+        pictures, scales = figure.subplots(2, len(panels), height_ratios=(1, 0.035), squeeze=False)
+        for picture, scale, panel in zip(pictures, scales, panels, strict=True):
+            _show(picture, panel.image)
+            picture.set_title(panel.title, fontsize=8)
+            if panel.peak is None:
+                scale.axis("off")
+            else:
+                _draw_scale(figure, scale, panel.peak)
     return figure
 
 
@@ -103,6 +119,14 @@ def enlarged(image: Image.Image) -> Image.Image:
     """A small image a whole number of times larger, in RGB."""
     times = max(1, round(_SHORTEST / min(image.size)))
     return image.convert("RGB").resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
+
+
+def _draw_scale(figure: Figure, axes: matplotlib.axes.Axes, peak: float) -> None:
+    colours = ScalarMappable(Normalize(0, 1), HEAT_MAP)
+    bar = figure.colorbar(colours, cax=axes, orientation="horizontal", ticks=[0, 1], label="attention × its gradient")
+    low, high = bar.ax.set_xticklabels(["0", f"{peak:.2g} (highest)" if peak > 0 else "0 everywhere"])
+    low.set_horizontalalignment("left")
+    high.set_horizontalalignment("right")
 
 
 def _show(axes: matplotlib.axes.Axes, image: Image.Image) -> None:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from demo.baselines import BASELINES
 from demo.figures import overlay
-from reproduce.figures.drawing import draw_images, enlarged, save
+from demo.judgement import in_words
+from reproduce.figures.drawing import Panel, draw_images, enlarged, save
 from reproduce.figures.given_pairs import Given
 from reproduce.figures.models import Saliency, load_judge
 from reproduce.figures.reading import READERS, Pair, PairReader
@@ -82,7 +83,7 @@ def verdict_on(name: str, model: nn.Module, pair: Pair, word: Word) -> Verdict:
     judgement = BASELINES[name].judge(model, dict(pair.batch), ids)
     tokens = pair.tokens_of(word.start, word.end)
     consistent = judgement.logits[0, tokens].sigmoid().mean()
-    return Verdict(word.text, float(consistent), np.mean([judgement.heat(token) for token in tokens], axis=0))
+    return Verdict(word.text, consistent.item(), np.mean([judgement.heat(token) for token in tokens], axis=0))
 
 
 def _asked(model: Any, saliency: Saliency | None, reader: PairReader, given: Given, pair: Pair) -> Asked:
@@ -107,13 +108,16 @@ def _moved(word: Word, other: str) -> Word:
 
 def _drawn(pair: Pair, original: Verdict, replaced: Verdict) -> Figure:
     image = enlarged(pair.view)
-    return draw_images(
-        {
-            "original image": image,
-            f"“{replaced.word}” (inconsistent), D = {replaced.consistent:.2f}": overlay(image, replaced.heat, scale=1),
-            f"“{original.word}” (consistent), D = {original.consistent:.2f}": overlay(image, original.heat, scale=1),
-        }
-    )
+    words = {f"“{replaced.word}” put for “{original.word}”": replaced, f"“{original.word}” as it stands": original}
+    heats = [
+        Panel(
+            f"{word}\n{in_words(verdict.consistent)}",
+            overlay(image, verdict.heat, scale=1),
+            float(verdict.heat.max()),
+        )
+        for word, verdict in words.items()
+    ]
+    return draw_images([Panel("original image", image), *heats])
 
 
 def _numbers(verdict: Verdict) -> dict[str, Any]:

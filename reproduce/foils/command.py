@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from reproduce.figures.command import quieten
@@ -26,6 +25,7 @@ from reproduce.foils.measures import Judged, Numbers, judge_foils, measure
 from vlp.arguments import whole
 from vlp.checkpoint.errors import WeightsError
 from vlp.config.schema import ConfigError
+from vlp.console import stdout_console
 from vlp.files import write_json
 
 OUTPUT = Path("runs/reproduce/foils")
@@ -126,7 +126,7 @@ def _show(judge: Judge, whole_set: Numbers, fields: Mapping[str, Numbers]) -> No
         area = "–" if itc.get("auroc") is None else f"{itc['auroc']:.3f}"
         shares = (itc.get("located"), itc.get("located_by_chance"), itc.get("accuracy"), itm.get("accuracy"))
         table.add_row(name, str(numbers["foils"] - numbers["unread"]), area, *map(_percent, shares))
-    Console().print(table)
+    stdout_console().print(table)
     print("found: the least consistent token is a replaced one. ITC, ITM: the caption scores higher than its foil.")
     if judge.head is None:
         print("This checkpoint was pre-trained without EPIC: its ITM head alone judges captions.")

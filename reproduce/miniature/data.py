@@ -14,7 +14,7 @@ from demo.sizes import POSITIONS
 from demo.stages import Stage, run_stages
 from demo.task_recipes import TaskRecipes
 from demo.task_runs import BASELINES
-from epic_common.language_models.fit import FitSettings, fit_language_model
+from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
 from reproduce.miniature.places import RESTVAL, Bench, waiting_lock
 from scenes.coco_layout import TRUTH_FILE, Request, write_coco
 from scenes.corpus import corpus
@@ -95,6 +95,7 @@ def _fit(bench: Bench, about: TaskRecipes) -> None:
     sizes = FitSettings(
         family=get_baseline(bench.name).text_family,
         steps=chosen.steps,
+        mlm_prob=RELEASED_RATE,
         max_length=POSITIONS,
         layers=about.text_layers,
         width=width,
@@ -120,6 +121,6 @@ def _fit_further(bench: Bench) -> None:
     path = bench.tasks(0).data / "captions.txt"
     path.write_text("\n".join(said["raw"] for each in read for said in each["captions"]) + "\n", encoding="utf-8")
     steps, start = bench.miniature.language_model.fitted_steps, str(bench.tasks(0).language_model)
-    # The rate is that of so small a model.
-    sizes = FitSettings(init=start, steps=steps, max_length=POSITIONS, learning_rate=1e-3)
+    # The learning rate is that of so small a model.
+    sizes = FitSettings(init=start, steps=steps, mlm_prob=RELEASED_RATE, max_length=POSITIONS, learning_rate=1e-3)
     fit_language_model(path, fitted_folder(bench), sizes)

@@ -17,6 +17,7 @@ from reproduce.miniature.claims import BASELINES, TEXT_ONLY, VARIANTS, WITH_IMAG
 from reproduce.miniature.results import CALIBRATION, RUNS, Run, read_runs
 from reproduce.miniature.settings import digest
 from vlp.config.schema import ConfigError, Schema
+from vlp.files import regular
 
 S = TypeVar("S", bound=Schema)
 Seeds = Mapping[int, Run]
@@ -163,7 +164,7 @@ def _calibration(path: Path) -> Calibration | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConfigError(f"{path}: is no JSON ({error}); make it again") from None
     if not isinstance(content, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ FORMATS: Mapping[str, tuple[str, Callable[[Report, Path], str]]] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The formats, and where the runs are."""
     parser.add_argument("--format", nargs="+", choices=[*FORMATS], default=[*FORMATS], help="default: all")
+    parser.add_argument("--measured-only", action="store_true", help="leave out rows that were not run")
     add_places(parser)
 
 
@@ -37,6 +39,7 @@ def main(arguments: argparse.Namespace) -> int:
     places = places_of(arguments)
     experiments = experiments_of(arguments.scale, places)
     report = report_of(experiments, printed_tables(), places.root, Hashes(experiments, places))
+    report = replace(report, measured_only=arguments.measured_only)
     for name in arguments.format:
         file, page = FORMATS[name]
         path = places.root / file

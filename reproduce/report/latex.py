@@ -7,10 +7,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from reproduce.report.columns import settings
-from reproduce.report.pages import LEGEND, TITLE, Report, described, letter, link, marks, shown
+from reproduce.report.pages import NOTHING, TITLE, Report, described, letter, link, marks, shown
 from reproduce.report.tables import Entry, Table
 
-_PREAMBLE = r"""\documentclass[a4paper,landscape]{article}
+_PREAMBLE = r"""\documentclass[a4paper]{article}
 \usepackage[T1]{fontenc}
 \usepackage[margin=12mm]{geometry}
 \usepackage{booktabs}
@@ -43,12 +43,12 @@ def escaped(text: str) -> str:
 def _document(report: Report, folder: Path) -> Iterator[str]:
     yield _PREAMBLE
     yield rf"\section*{{{escaped(TITLE)}}}"
-    yield escaped(LEGEND)
+    yield escaped(report.legend)
     if report.warning:
         yield ""
         yield rf"\textbf{{{escaped(report.warning)}}}"
     for table in report.tables:
-        yield from _table(table, folder)
+        yield from _table(table, report, folder)
     yield from _list("On the paper's text", report.notes)
     yield from _list("Results that are not shown", report.problems)
     yield r"\end{document}"
@@ -62,9 +62,21 @@ def _list(title: str, lines: tuple[str, ...]) -> Iterator[str]:
         yield r"\end{itemize}"
 
 
-def _table(table: Table, folder: Path) -> Iterator[str]:
+def _table(table: Table, report: Report, folder: Path) -> Iterator[str]:
     yield rf"\subsection*{{{escaped(table.title)}{_raised(marks(table))}}}"
     yield escaped(f"Split: {table.split}.")
+    parts = report.parts(table)
+    yield from () if parts else (NOTHING,)
+    for part in parts:
+        yield from _part(part, folder)
+    for i, note in enumerate(table.notes):
+        yield rf"{_raised(letter(i))} {escaped(note)}\par"
+    for source in table.sources:
+        href = _href(link(source, folder), escaped(source.stage))
+        yield rf"{_raised(source.number)} {href}: {escaped(described(source))}\par"
+
+
+def _part(table: Table, folder: Path) -> Iterator[str]:
     names = len(table.heads) + 2
     yield r"\begingroup\scriptsize"
     yield rf"\begin{{longtable}}{{*{{{names}}}{{l}}*{{{len(table.columns)}}}{{r}}}}"
@@ -78,11 +90,6 @@ def _table(table: Table, folder: Path) -> Iterator[str]:
     yield r"\bottomrule"
     yield r"\end{longtable}"
     yield r"\endgroup"
-    for i, note in enumerate(table.notes):
-        yield rf"{_raised(letter(i))} {escaped(note)}\par"
-    for source in table.sources:
-        href = _href(link(source, folder), escaped(source.stage))
-        yield rf"{_raised(source.number)} {href}: {escaped(described(source))}\par"
 
 
 def _head(table: Table, names: int) -> Iterator[str]:

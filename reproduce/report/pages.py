@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
 from pathlib import Path
 from urllib.parse import quote
 
+from reproduce.report.columns import settings
 from reproduce.report.readings import Source
-from reproduce.report.tables import Line, Table
+from reproduce.report.tables import NOT_PRINTED, NOT_RUN, Line, Table
 
 TITLE = "EPIC's tables, printed and measured"
 LEGEND = (
@@ -18,6 +20,9 @@ LEGEND = (
     "An empty cell has not been run; – stands where the paper prints nothing. A measured number is a link to its "
     "results file, which is described below the table under the number beside it."
 )
+MEASURED_ONLY = "Models that were not run are left out."
+NOTHING = "Nothing of this table has been run."
+MOST_COLUMNS = 8  # of numbers: a page in portrait has room for these beside the names of the lines
 SCALES = {"smoke": "scenes at the least sizes"}  # of other names the name says it
 ON_SCENES = (
     "Measured on {scales}: these are not the paper's data, and the models are small. Such numbers say that every step "
@@ -27,11 +32,24 @@ ON_SCENES = (
 
 @dataclass(frozen=True)
 class Report:
-    """Tables, notes on the paper's text, and the results that are not shown, each with the reason."""
+    """Tables, notes on the paper's text, and the results that are not shown, each with the reason.
+
+    ``measured_only`` leaves out what has no measured number.
+    """
 
     tables: tuple[Table, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
+    measured_only: bool = False
+
+    @property
+    def legend(self) -> str:
+        """How to read the tables."""
+        return f"{LEGEND} {MEASURED_ONLY}" if self.measured_only else LEGEND
+
+    def parts(self, table: Table) -> list[Table]:
+        """Of one of the tables, what is shown."""
+        return [*parts(table, self.measured_only)]
 
     @property
     def warning(self) -> str:
@@ -48,6 +66,32 @@ class Shown:
     model: tuple[str, ...]
     variant: str
     opens: bool  # the lines of another model
+
+
+def parts(table: Table, measured_only: bool = False) -> Iterator[Table]:
+    """A table cut between its settings, so that each part fits the width of a page.
+
+    Args:
+        measured_only: leave out models and gains that have no measured number there, lines that hold none, and with
+            them a part of which nothing is left.
+    """
+    counts = [count for _, count in settings(table.columns)]
+    if len(table.columns) <= MOST_COLUMNS:
+        counts = [len(table.columns)]
+    for end, count in zip(accumulate(counts), counts, strict=True):
+        cut = slice(end - count, end)
+        lines = tuple(replace(line, entries=line.entries[cut]) for line in table.lines)
+        if measured_only:
+            lines = tuple(_measured(lines))
+        if lines:
+            yield replace(table, columns=table.columns[cut], lines=lines)
+
+
+def _measured(lines: Iterable[Line]) -> Iterator[Line]:
+    for _, each in groupby(lines, key=lambda line: (line.model, line.variant)):
+        held = [line for line in each if any(entry.text not in (NOT_RUN, NOT_PRINTED) for entry in line.entries)]
+        if any(line.what == "measured" for line in held):
+            yield from held
 
 
 def shown(table: Table) -> Iterator[Shown]:

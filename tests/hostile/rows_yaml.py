@@ -130,9 +130,8 @@ PRETRAIN = [
             f"seed=1{'0' * 5000}": "seed",
             "'epic={1: 2}'": "the key 1 is not text",
             "seed=2020-01-01": "date is not among text",
-            "alpha=1 alpha=1": "alpha is given more than once",
-            "epic.mask_ratio=1 'epic={mask_ratio: 1}'": "epic is given more than once, as a whole or in part",
-            "--seed 1 seed=1": "--seed and seed= contradict each other",
+            "alpha=0.4 alpha=x": "alpha='x': expected a number",
+            "epic.mask_ratio=0.5 'epic={mask_ratio: x}'": "epic.mask_ratio='x': expected a number",
         },
     ),
     *rows(

@@ -10,11 +10,26 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from tests.hostile.groups import CONVERT, HUB, IDENTITY, LAST, LOGS, NOTICES, PATCHES, RESUME, START, TEACHER, WEIGHTS
+from tests.hostile.groups import (
+    ALONE,
+    CONVERT,
+    HUB,
+    IDENTITY,
+    LAST,
+    LOGS,
+    NOT_FINITE,
+    NOTICES,
+    PATCHES,
+    RESUME,
+    START,
+    TEACHER,
+    WEIGHTS,
+)
 from tests.hostile.harness import Ended, digests, keeps_its_promise, nothing_changes, pretrained
 from tests.hostile.table import Row, each, rows
-from tests.launch.launcher import ROOT, Launcher, Result
+from tests.launch.launcher import ROOT, Launcher, Result, address
 from tests.unit.data.raw import image_bytes, read_table, write_table
 from vlp.checkpoint.__main__ import main as checkpoint_command
 from vlp.data.arrow.writer import CAPTION
@@ -115,11 +130,13 @@ VARIABLES = {
     "MASTER_PORT=abc": "MASTER_PORT=abc: expected a whole number",
     "MASTER_PORT=99999": "MASTER_PORT=99999: expected a free port, 1 to 65535",
     "NODE_RANK=x": "NODE_RANK=x: expected a whole number",
-    "NODE_RANK=-1": "NODE_RANK=-1, but num_nodes=2: it must be one of 0 to 1",
+    "NODE_RANK=-1": "NODE_RANK=-1: expected at least 0",
     "NODE_RANK=7": "NODE_RANK=7, but num_nodes=2",
     "MASTER_ADDR=": "num_nodes=2, but MASTER_ADDR not set",
     "WORLD_SIZE=x": "WORLD_SIZE=x: expected a whole number",
     "SLURM_NTASKS=x": "SLURM_NTASKS=x: expected a whole number",
+    "RANK=0": "RANK=0, but WORLD_SIZE is not set",
+    "VLP_WAIT_FOR_RANKS=soon": "VLP_WAIT_FOR_RANKS=soon: expected seconds, more than 0",
 }
 
 
@@ -130,6 +147,12 @@ def test_variables_of_a_launcher(row: Row, launcher: Launcher, tmp_path: Path) -
     ended = pretrained(launcher, tmp_path / "logs", "num_nodes=2", environment={**ADDRESS, name: value})
     keeps_its_promise(row, ended)
     assert not (tmp_path / "logs").exists()
+
+
+def test_a_node_that_does_not_come(launcher: Launcher, tmp_path: Path) -> None:
+    row = Row(ALONE, "VLP_WAIT_FOR_RANKS=3", 1, ("error: rank 0 waited 3 s for rank 1 of 2, which are to come to ",))
+    environment = {**address(), "NODE_RANK": "0", "VLP_WAIT_FOR_RANKS": "3"}
+    keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", "num_nodes=2", environment=environment))
 
 
 # Settings ------------------------------------------------------------------------------------------------
@@ -181,6 +204,33 @@ def test_a_flipped_bit_of_a_tensor(key: str, launcher: Launcher, half: Result, t
     row = Row(WEIGHTS, f"{key}={tmp_path}/flipped.ckpt", 1, ("flipped.ckpt: is damaged", "itm_score.fc.weight"))
     items = (*launcher.teacher, *TWO_BATCHES, "max_steps=4", *row.items)
     keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *items))
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("key", ["load_path", "teacher_path", "resume_from"])
+def test_a_weight_that_is_no_number(key: str, launcher: Launcher, half: Result, tmp_path: Path) -> None:
+    """The file and its tensor are named, and nothing begins."""
+    name = "token_type_embeddings.weight"
+    content = torch.load(half.checkpoint, weights_only=True)
+    content["state_dict"][name][1] = torch.nan
+    torch.save(content, tmp_path / "nan.ckpt")
+    row = Row(NOT_FINITE, f"{key}={tmp_path}/nan.ckpt", 1, (f"error: {tmp_path}/nan.ckpt: NaN or infinite", name))
+    items = (*launcher.teacher, *TWO_BATCHES, "max_steps=4", *row.items)
+    keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *items))
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("key", ["tokenizer", "epic.generator"])
+def test_a_language_model_with_a_weight_that_is_no_number(key: str, launcher: Launcher, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(launcher.language_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("word_embeddings.weight"))
+    weights[name][3, 1] = torch.inf
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    (folder / "SHA256SUMS").unlink()
+    row = Row(NOT_FINITE, f"{key}={folder}", 1, (f"{folder}: NaN or infinite values in", "word_embeddings.weight"))
+    keeps_its_promise(row, pretrained(launcher, tmp_path / "logs", *launcher.teacher, *row.items))
     assert not (tmp_path / "logs").exists()
 
 

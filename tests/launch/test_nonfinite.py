@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ pytestmark = SHARED_CODE
 
 @pytest.fixture(scope="session")
 def poisoned(launcher: Launcher, vanilla: Result) -> Path:
-    """A checkpoint whose masked-language head gives infinite scores."""
+    """A checkpoint whose masked-language head gives scores whose sum is infinite."""
     state = torch.load(vanilla.checkpoint, weights_only=True)["state_dict"]
-    state["mlm_score.bias"][0] = math.inf
+    state["mlm_score.bias"][0] = 3e38
     path = launcher.data / "poisoned.ckpt"
     torch.save({"state_dict": state}, path)
     return path
@@ -31,7 +30,7 @@ def report(run: Result, rank: int = 0) -> dict[str, Any]:
     return json.loads((run.directory / f"nonfinite_rank{rank}.json").read_text())
 
 
-def test_a_checkpoint_with_an_infinite_weight(launcher: Launcher, poisoned: Path) -> None:
+def test_a_checkpoint_whose_loss_overflows(launcher: Launcher, poisoned: Path) -> None:
     run = launcher.pretrain(f"load_path={poisoned}", "save_every_n_steps=1", check=False)
     assert run.status == 1 and "Traceback" not in run.output
     assert "a loss that is not finite in step 1, rank 0: " in run.output and "precision=bf16" in run.output
@@ -49,9 +48,10 @@ def test_a_checkpoint_with_an_infinite_weight(launcher: Launcher, poisoned: Path
 
 @pytest.fixture(scope="session")
 def broken_teacher(launcher: Launcher, vanilla: Result) -> Path:
-    """A teacher whose penultimate fusion layer, that of Eq. 8, gives scores that are no numbers."""
+    """A teacher whose penultimate fusion layer, that of Eq. 8, gives scores that overflow."""
     content = torch.load(vanilla.checkpoint, weights_only=True)
-    content["state_dict"]["cross_modal_image_layers.1.crossattention.self.query.bias"][0] = math.nan
+    for part in ("query", "key"):
+        content["state_dict"][f"cross_modal_image_layers.1.crossattention.self.{part}.bias"][0] = 1e20
     path = launcher.data / "broken_teacher.ckpt"
     torch.save(content, path)
     return path
@@ -59,11 +59,11 @@ def broken_teacher(launcher: Launcher, vanilla: Result) -> Path:
 
 @pytest.fixture(scope="session")
 def broken_generator(launcher: Launcher) -> Path:
-    """A masked language model that gives one word no number."""
+    """A masked language model that gives one word a score whose sum over two places overflows."""
     path = launcher.data / "broken_generator"
     shutil.copytree(launcher.language_model, path)
     weights = load_file(path / "model.safetensors")
-    weights["lm_head.bias"][20] = math.nan
+    weights["lm_head.bias"][20] = 3e38
     save_file(weights, path / "model.safetensors", {"format": "pt"})
     (path / "SHA256SUMS").unlink()
     return path
@@ -80,14 +80,14 @@ def stopped_by(run: Result, loss: str, rank: int = 0) -> dict[str, Any]:
     return content
 
 
-def test_a_teacher_with_a_weight_that_is_no_number(launcher: Launcher, broken_teacher: Path) -> None:
+def test_a_teacher_whose_scores_overflow(launcher: Launcher, broken_teacher: Path) -> None:
     run = launcher.pretrain("epic", f"teacher_path={broken_teacher}", "save_every_n_steps=1", check=False)
     stopped_by(run, "epic_teacher_guard_loss")
     assert not list(run.directory.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize(("training", "loss"), [("finetune", "epic_gen_loss"), ("fixed", "epic_generator_guard_loss")])
-def test_a_generator_with_a_weight_that_is_no_number(
+def test_a_generator_whose_scores_overflow(
     launcher: Launcher, broken_generator: Path, training: str, loss: str
 ) -> None:
     items = (f"epic.generator={broken_generator}", f"epic.generator_training={training}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
 from abc import abstractmethod
@@ -134,15 +135,10 @@ def check_scored_again(evaluation: Run, training: Run, checkpoint: Path, metrics
     assert not any(name.startswith("train_") for name in line)
     said = {name: float(line[name]) for name in metrics}
     assert said == pytest.approx({name: ours["metrics"][name] for name in said}, abs=6e-5)
+    assert re.search(r"^ split +\S", evaluation.output, re.MULTILINE), evaluation.output
     assert not [*evaluation.directory.glob("*.pth"), *evaluation.directory.glob("*.th")]
 
 
 def _checked(run: Run, check: bool) -> Run:
     checked(run, check)
     return run
-
-
-def last_of(items: Sequence[str]) -> list[str]:
-    """Of several values of a key the last one, as a command line may give a key once; flags stay as they are."""
-    last = {item.split("=")[0]: item for item in items if "=" in item}
-    return [*last.values(), *(item for item in items if "=" not in item)]

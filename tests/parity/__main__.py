@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.parity.fixture import FIXTURES
 from tests.parity.runner import Outcome, discover, last_line, modes, read, run
+from vlp.safe_output import make_output_safe
 
 SHOWN = 20  # failures printed per fixture and mode
 
@@ -72,4 +73,5 @@ def _line(label: str, mode: str, outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

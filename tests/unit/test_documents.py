@@ -7,6 +7,7 @@ import importlib.util
 import operator
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -221,6 +222,19 @@ def test_documents_name_targets_of_the_makefile() -> None:
         inline = re.findall(r"`make ([\w-]+)", page.read_text(encoding="utf-8"))
         named = [*inline, *re.findall(r"^make ([\w-]+)", "\n".join(lines_of_code(page)), re.MULTILINE)]
         assert set(named) <= targets, page.name
+
+
+def test_what_the_commands_write_into_the_checkout_is_ignored_by_git() -> None:
+    """Relative paths of outputs; names in capitals stand for folders of the user's own."""
+    found = set[str]()
+    for page in OURS:
+        written = re.findall(r"--output(?:_dir)? [\"']?([a-z][\w./-]*)", "\n".join(lines_of_code(page)))
+        found |= {path.rstrip("/") + "/file" for path in written}
+    inside = {path for path in found if path.startswith(("output", "data"))}  # as seen from a baseline's folder
+    places = (found - inside) | {folder + path for folder in ("albef/", "xvlm/") for path in inside}
+    assert {"xvlm/data/pretrain_4m/file", "albef/data/file", "albef/output/Pretrain_4M/file"} <= places
+    said = subprocess.run(["git", "check-ignore", *places], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert places == set(said.stdout.split())
 
 
 def test_the_method_names_functions_that_exist() -> None:

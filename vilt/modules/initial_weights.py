@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vilt.modules.sizes import VIT_SIZES
 from vilt.modules.vision_transformer import VisionTransformer
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, sha256_of_file, sha256_of_tensors
+from vlp.checkpoint.weights import WeightsError, check_tensors, read_state_dict, sha256_of_file, sha256_of_tensors
 from vlp.initial_weights import timm_weights
 from vlp.nn.positions import interpolate_vit_positions
 
@@ -74,7 +74,7 @@ def load_imagenet(transformer: VisionTransformer, init: str, vit: str) -> None:
         state = {name: _fitted(name, t.float(), expected[name], grid) for name, t in state.items() if name in expected}
     except ValueError as error:
         raise WeightsError(f"{source}: {error}") from error
-    check_shapes(source, state, expected, "Check vit")
+    check_tensors(source, state, expected, "Check vit")
     if missing := [name for name in expected if name not in state and name != "mask_token"]:
         raise WeightsError(f"{source} lacks {missing[:3]} ({len(missing)} tensors) of vit={vit}")
     transformer.load_state_dict(state, strict=False)

@@ -17,6 +17,7 @@ from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.export import export
 from vlp.checkpoint.inspection import inspect, text
 from vlp.checkpoint.weights import sha256_of_file
+from vlp.safe_output import make_output_safe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,4 +74,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

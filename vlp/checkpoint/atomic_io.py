@@ -13,6 +13,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from vlp.checkpoint.weights import read_checkpoint
 from vlp.files import atomic_open
+from vlp.progress import waiting
 from vlp.versions import package_versions
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             for stale in path.parent.glob(f".*{path.suffix}.tmp"):  # of a save that was killed
                 stale.unlink()
-            with atomic_open(path) as handle:
+            with waiting(f"saving {path}"), atomic_open(path) as handle:
                 _write(content, handle)
         except OSError as error:
             self.failure = f"{path} was not saved: {os.strerror(error.errno) if error.errno else error}"

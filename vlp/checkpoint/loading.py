@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from vlp.checkpoint.layout import CheckpointLayout, State
 from vlp.checkpoint.recognition import KNOWN_EXTRAS, known_extras, refuse_other
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_state_dict, saved_config, sha256_of_file
+from vlp.checkpoint.weights import WeightsError, check_tensors, read_state_dict, saved_config, sha256_of_file
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def load_into(model: nn.Module, path: str | Path, layout: CheckpointLayout) -> l
         raise WeightsError(f"{path}: none of its {len(state)} tensors is {layout.title}'s (first: {sorted(state)[:3]})")
     state = _with_derived_heads(path, layout.resized(path, state, expected), expected)
     hint = architecture_hint(path, model.config, layout)  # type: ignore[arg-type]
-    check_shapes(path, state, expected, hint)
+    check_tensors(path, state, expected, hint)
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(KNOWN_EXTRAS)]
     log.info("[load] %s, %d tensors, sha256 %s", path, len(state) - len(unexpected), sha256_of_file(path))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.weights import sha256_of_file
+from vlp.files import regular
 
 
 class Results(NamedTuple):
@@ -54,7 +55,7 @@ def _nearby(run: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(regular(path).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     is_results = isinstance(content, dict) and isinstance(content.get("metrics"), dict)

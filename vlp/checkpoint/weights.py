@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +173,13 @@ def state_key(content: Mapping[str, Any]) -> str | None:
     return next((key for key in STATE_KEYS if isinstance(content.get(key), dict)), None)
 
 
-def check_shapes(path: str | Path, loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor], hint: str) -> None:
-    """Refuse tensors whose shapes differ from the model's, naming the first ones.
+def check_tensors(path: str | Path, loaded: Mapping[str, Tensor], expected: Mapping[str, Tensor], hint: str) -> None:
+    """Refuse tensors whose shapes differ from the model's, or that hold NaN or infinity where the model has none.
+
+    Tensors that the model does not take are not looked at.
 
     Raises:
-        WeightsError: with ``hint`` saying which config keys decide the shapes.
+        WeightsError: naming the first ones, with ``hint`` saying which config keys decide the shapes.
     """
     wrong = [
         f"{name}: {tuple(value.shape)} in the file, {tuple(expected[name].shape)} in the model"
@@ -187,3 +189,34 @@ def check_shapes(path: str | Path, loaded: Mapping[str, Tensor], expected: Mappi
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
         raise WeightsError(f"{path} does not fit the model: {'; '.join(wrong[:3])}{more}. {hint}")
+    # A mask that the model has itself may be infinite; and what is finite in the file may be none in the model's type.
+    taken = {name: value for name, value in loaded.items() if name in expected and _is_finite(expected[name])}
+    check_finite(path, ((name, value.to(expected[name].dtype)) for name, value in taken.items()))
+
+
+def check_finite(path: str | Path, named: Iterable[tuple[str, Tensor]]) -> None:
+    """Refuse tensors with a NaN or infinite value, which would end the run some steps later and far from the file.
+
+    Raises:
+        WeightsError: naming the first ones.
+    """
+    if wrong := [name for name, tensor in named if not _is_finite(tensor)]:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise WeightsError(
+            f"{path}: NaN or infinite values in {', '.join(wrong[:3])}{more}; give an earlier checkpoint, or a file "
+            "that is whole"
+        )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    # One pass without a copy, where isfinite() takes as long as the reading of the file.
+    return not (tensor.is_floating_point() and tensor.numel()) or all(end.isfinite() for end in tensor.aminmax())
+
+
+def named_tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested dictionaries and lists, such as an optimiser's state, by the keys that lead to them."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, Mapping | list | tuple):
+        for key, inner in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from named_tensors(inner, f"{name}.{key}")

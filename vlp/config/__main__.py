@@ -5,6 +5,7 @@ from __future__ import annotations
 from vlp.baseline import REGISTRY, get_baseline
 from vlp.config.table import key_table, script_table
 from vlp.sacred_dialect.baseline import sacred_baselines
+from vlp.safe_output import make_output_safe
 from vlp.yaml_dialect.baseline import YamlBaseline
 
 HEAD = """# Keys
@@ -39,4 +40,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     main()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from vlp.config.kinds import Allowed, Name, Switch, Text
 from vlp.config.nearest import did_you_mean
 from vlp.config.schema import Schema, defaults, key
-from vlp.training.changed_config import keys_and_blocks
+from vlp.training.changed_config import DATA, keys_and_blocks
 
 Names = Annotated[Text | list[Name], Allowed("keys or blocks of keys: a,b, or a list")]
 Compile = Switch | Annotated[Name, Allowed("a backend of torch.compile")]
@@ -41,7 +41,7 @@ class EngineKeys(Schema):
 
     def relations(self) -> Iterator[str]:
         yield from super().relations()
-        known = keys_and_blocks(defaults(type(self)))
+        known = {DATA, *keys_and_blocks(defaults(type(self)))}
         for name in listed(self.resume_anyway):
             if name not in known:
                 yield f"resume_anyway={name}: there is no such key{did_you_mean(name, known)}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 
+from vlp.data.fed import Fed
 from vlp.data.samplers import ResumableDistributedSampler
 
 
@@ -29,8 +31,17 @@ class RunDataModule(L.LightningDataModule):
     def write_report(self, folder: Path) -> None:
         """Leave ``data.json`` in the run's folder: what is read, and how much of the published data sets that is.
 
-        Every process calls it before the run. Data modules that know the folder write it when they prepare their data.
+        Every process calls it before the run.
         """
+
+    @cached_property
+    def fed(self) -> Fed:
+        """The digests of all files that the run reads, those of its evaluations as well.
+
+        Raises:
+            OSError: a file cannot be read any more.
+        """
+        return {}
 
     def token_blocks(self) -> Sequence[list[list[int]]]:
         """Every caption of the training set once, as the token ids of its sentence, without padding.
@@ -77,13 +88,16 @@ class RunDataModule(L.LightningDataModule):
         """Go on from a saved position once the training loader is built."""
         self._resumed = state_dict or None
 
-    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
+    def check_position(self, state_dict: dict[str, Any], processes: int, other_data: bool = False) -> None:
         """Whether a run of ``processes`` processes can go on from a saved position.
+
+        Args:
+            other_data: it is meant that the training set is another one.
 
         Raises:
             ValueError: naming what differs.
         """
-        self.new_train_sampler(processes, rank=0).load_state_dict(state_dict)
+        self.new_train_sampler(processes, rank=0).check(state_dict, other_data)
 
     def _processes(self) -> tuple[int, int]:
         """How many processes there are, and which one this is."""

@@ -84,20 +84,34 @@ class ResumableDistributedSampler(Sampler[int]):
             "dataset_size": len(self.dataset),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to a saved position.
+    def check(self, state: dict[str, Any], other_data: bool = False) -> None:
+        """Whether a saved position can be gone to.
 
         Raises:
-            ValueError: the state belongs to other data or another number of processes; it names what differs.
+            ValueError: the state belongs to other data, unless that is meant (``other_data``), or to another number of
+                processes; it names what differs. Or the epoch ends before the position.
         """
         own = self.state_dict()
-        fixed = ("dataset_size", "num_replicas", "seed", "shuffle")
+        fixed = ("num_replicas", "seed", "shuffle", *(() if other_data else ("dataset_size",)))
         different = [f"{name} was {state[name]}, is {own[name]}" for name in fixed if state[name] != own[name]]
         if different:
             raise ValueError(
                 f"cannot go on from the saved position in the training set: {'; '.join(different)}. Resume with the "
                 "same data, the same seed and the same number of processes (num_replicas)"
             )
+        if state["dataset_size"] != own["dataset_size"] and 0 < len(self) <= state["position"]:
+            raise ValueError(
+                f"it stands after {state['position']} samples of a process's epoch, which has {len(self)} now: give "
+                "more rows, the checkpoint of an epoch's end, or start a new run from the weights"
+            )
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved position.
+
+        Raises:
+            ValueError: as :meth:`check`, of any data.
+        """
+        self.check(state, other_data=True)
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.epoch)

@@ -12,7 +12,7 @@ from typing import Any
 
 from vlp.data.errors import DataError
 from vlp.distributed import gathered
-from vlp.files import write_json
+from vlp.files import regular, write_json
 
 ImageId = int | str
 References = Mapping[ImageId, Sequence[str]]
@@ -44,7 +44,7 @@ def read_references(path: str | Path) -> dict[ImageId, list[str]]:
         DataError: no such file, or one of another form.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = json.loads(regular(path).read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): it should hold the reference captions") from error
     except (ValueError, RecursionError) as error:

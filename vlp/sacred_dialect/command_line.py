@@ -8,6 +8,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
 from vlp.config.plain import not_plain
 from vlp.config.schema import ConfigError, check, check_alone
+from vlp.progress import LIBRARIES, waiting
 from vlp.sacred_dialect.config import base_config
 from vlp.sacred_dialect.items import wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
 from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
+from vlp.safe_output import make_output_safe
+from vlp.training.launch_variables import is_first_process
 
 SWITCHES = "loss_names"
 FILES = (".yaml", ".yml", ".json")  # suffixes of config files
@@ -34,11 +38,14 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
     """
+    make_output_safe()
 
     @experiment.main
     def main(_config: dict[str, Any]) -> None:
         or_exit(lambda: check(schema, _config))
         or_exit(lambda: check_paths(schema, _config))
+        with waiting(LIBRARIES, is_first_process()):
+            import_module("vlp.sacred_dialect.run")
         run(_config)
 
     given = check_command_line(experiment, sys.argv)

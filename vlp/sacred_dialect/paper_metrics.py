@@ -11,6 +11,7 @@ from typing import Any
 ACCURACIES = {"nlvr2": "nlvr2", "snli": "snli_ve"}  # task -> how its columns begin
 SPLITS = {"dev": "val", "test": "test"}  # in the tags of these tasks -> in results.json
 RECALLS = "recalls/"
+WAYS = {"ir": "img", "tr": "txt"}
 
 
 def paper_metrics(
@@ -34,3 +35,17 @@ def paper_metrics(
         prefix = f"{scored[0]}_{'ft' if tuned else 'zs'}"
         columns[config["eval_split"]] = {f"{prefix}_{name}": 100 * value for name, value in recalls.items()}
     return columns
+
+
+def named_scores(eval_split: str, metrics: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """The scores of each split under the names of ``vlp.evaluation.score_table``."""
+    scores: dict[str, dict[str, float]] = {}
+    for tag, value in metrics.items():
+        if tag.startswith(RECALLS):
+            way, rank = tag.removeprefix(RECALLS).split("_")
+            scores.setdefault(eval_split, {})[f"{WAYS[way]}_{rank}"] = 100 * value
+        elif tag.endswith(("/accuracy_epoch", "/score_epoch")):
+            _, part, quantity = tag.split("/")
+            name = "acc" if quantity == "accuracy_epoch" else "score"
+            scores.setdefault(SPLITS.get(part, part), {})[name] = value
+    return scores

@@ -10,6 +10,7 @@ from typing import Any
 
 from vlp.checkpoint.weights import WeightsError
 from vlp.config.engine_keys import listed
+from vlp.owner import Claim, check_free
 from vlp.sacred_dialect.settings import PRECISIONS, run_name, trainer_settings
 from vlp.training.changed_config import Reading
 from vlp.training.resume import GoingOn, Rules, going_on_from, is_complete, read_run
@@ -69,6 +70,7 @@ def resolve_resume(config: Mapping[str, Any]) -> str | None:
 
     Raises:
         WeightsError: there are some, and every one is broken: a new run would bury what they are worth.
+        HeldError: the run that it belongs to is not over.
     """
     if config["resume_from"] != "auto":
         return config["resume_from"]
@@ -82,6 +84,8 @@ def resolve_resume(config: Mapping[str, Any]) -> str | None:
             log.warning("[resume] auto: passed over, %s", error)
             broken.append(str(error))
             continue
+        # A run of several ranks has no last.ckpt in its own folder before all of them have come this far.
+        check_free(Claim(path.parents[1], instead="give another exp_name"))
         log.info("[resume] auto: %s", path)
         if broken:
             log.warning("[resume] auto: goes on from step %d%s", step, _repeated(step, lasts, _version(path)))

@@ -21,14 +21,17 @@ from vlp.checkpoint.loading import freeze_itm_head, load_into
 from vlp.checkpoint.weights import WeightsError, saved_config, sha256_of_file
 from vlp.config.schema import defaults
 from vlp.data.arrow.datamodule import ArrowDataModule
+from vlp.evaluation.score_table import print_scores
 from vlp.evaluation.vqa import write_submission
 from vlp.files import write_json
+from vlp.progress import waiting
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
-from vlp.sacred_dialect.paper_metrics import paper_metrics
+from vlp.sacred_dialect.paper_metrics import named_scores, paper_metrics
 from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
+from vlp.training.launch_variables import is_first_process
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
@@ -54,7 +57,8 @@ def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEn
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
-    built = or_exit(lambda: build(baseline, config, environment))
+    with waiting("building the run: its data, model and weights", is_first_process()):
+        built = or_exit(lambda: build(baseline, config, environment))
     if config["test_only"]:
         evaluate(built, config, config["seed"], partial(write_results, baseline, built, config))
     else:
@@ -117,7 +121,7 @@ def check_schedule(
 
 
 def write_results(baseline: SacredBaseline, built: Run, config: Mapping[str, Any], directory: Path) -> None:
-    """Print the official recall tuple and write ``results.json``: metrics, checkpoint, split and protocol."""
+    """Write ``results.json``: metrics, checkpoint, split, protocol; print the scores and the official recall tuple."""
     metrics = {name: float(value) for name, value in built.trainer.callback_metrics.items()}
     if config["get_recall_metric"]:
         order = ("ir_r1", "ir_r5", "ir_r10", "tr_r1", "tr_r5", "tr_r10")
@@ -140,6 +144,7 @@ def write_results(baseline: SacredBaseline, built: Run, config: Mapping[str, Any
             **answers,
         },
     )
+    print_scores(named_scores(config["eval_split"], metrics))
     print(f"results: {path}")
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+DATA = "data"  # in resume_anyway: the content of the files that a run reads
 Reading = Callable[[Any], Any] | None  # how a key's value is read for the comparison; None: it may differ
 
 
@@ -54,6 +56,11 @@ def keys_and_blocks(config: Mapping[str, Any]) -> set[str]:
     """The names of all keys, dotted within blocks, and of the blocks."""
     names = flat(config, whole=True)
     return {".".join(name.split(".")[: depth + 1]) for name in names for depth in range(name.count(".") + 1)}
+
+
+def file_names(value: Any) -> list[str]:
+    """A reading for keys that name data files, one or several: where they lie does not count."""
+    return [Path(str(each)).name for each in (value if isinstance(value, list | tuple) else [value])]
 
 
 def check_changes(

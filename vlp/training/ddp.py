@@ -9,6 +9,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from vlp.training.rendezvous import meet
+
 
 def names_below(module: nn.Module, prefixes: Iterable[str]) -> list[str]:
     """Names of the parameters of ``module`` that begin with one of ``prefixes``."""
@@ -33,8 +35,24 @@ def unused_parameters(model: nn.Module) -> set[str] | None:
     return found
 
 
-class KnownUnusedDDP(DDPStrategy):
-    """``DDPStrategy`` that searches each step for unused parameters only where the model does not tell them.
+class WaitingDDP(DDPStrategy):
+    """``DDPStrategy`` that waits for the other processes to a limit, and says for which; see :func:`meet`."""
+
+    def setup_distributed(self) -> None:
+        """Meet the other processes.
+
+        Raises:
+            MissingRanks: some have not come.
+        """
+        self.set_world_ranks()
+        assert self.cluster_environment is not None
+        store = meet(self.cluster_environment)
+        super().setup_distributed()
+        del store  # no earlier: rank 0 keeps it for all
+
+
+class KnownUnusedDDP(WaitingDDP):
+    """``WaitingDDP`` that searches each step for unused parameters only where the model does not tell them.
 
     With ``equal_buffers`` the model's buffers are sent to all processes once: each makes the same of them.
     """

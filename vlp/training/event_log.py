@@ -21,6 +21,15 @@ class EventLog(TensorBoardLogger):
 
     _ended = False
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether each run has a folder ``version_{k}`` of its own."""
+        return self.version != ""
+
+    def count_again(self) -> None:
+        """Take the next free k: another run was faster."""
+        self._version = None
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         self._attempt(super().log_metrics, metrics, step)

@@ -17,6 +17,7 @@ from torchmetrics import Metric
 
 from vlp.data.datamodule import RunDataModule
 from vlp.distributed import gathered
+from vlp.training.changed_config import DATA
 from vlp.training.rng import random_state, set_random_state
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class ExactState(Callback):
         # A validation that is cut short is repeated from its start.
         random = self._before_validation or random_state(trainer.strategy.root_device)
         means = running_means(pl_module) if self._cut_means is None else self._cut_means
+        if trainer.is_global_zero:  # whose checkpoint is written
+            checkpoint[DATA] = trainer.datamodule.fed  # type: ignore[attr-defined]
         checkpoint["ranks"] = gathered({"random_state": random, "running_means": means})
 
     # Going on --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from vlp.data.errors import DataError
 from vlp.distributed import lost_peer
+from vlp.training.rendezvous import MissingRanks
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ def plain_failures(rank: int) -> Iterator[None]:
     except DataError as error:
         log.debug("while the run was going on", exc_info=True)
         sys.exit(f"error: {error.plain}")
+    except MissingRanks as error:
+        log.debug("before the run", exc_info=True)
+        sys.exit(f"error: {error}")
     except RuntimeError as error:
         if " does not have a deterministic implementation" in str(error):  # torch's words
             log.debug("while the run was going on", exc_info=True)

@@ -6,6 +6,8 @@ import os
 
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
+from vlp.training.launch_variables import check_variables
+
 
 class OpenMPIEnvironment(ClusterEnvironment):
     """World size and ranks from ``OMPI_COMM_WORLD_*``, the address from ``MASTER_ADDR`` and ``MASTER_PORT``.
@@ -13,13 +15,17 @@ class OpenMPIEnvironment(ClusterEnvironment):
     OpenMPI's ``…_NODE_RANK`` is the rank of a process WITHIN its node, so the node's index is derived instead.
 
     Raises:
-        RuntimeError: a variable is missing, naming it.
+        RuntimeError: a variable is missing or wrong, naming it.
     """
 
     def __init__(self) -> None:
         needed = ["MASTER_ADDR", "MASTER_PORT", *(f"OMPI_COMM_WORLD_{name}" for name in ("SIZE", "RANK", "LOCAL_RANK"))]
         if missing := [name for name in (*needed, "OMPI_COMM_WORLD_LOCAL_SIZE") if name not in os.environ]:
             raise RuntimeError(f"{', '.join(missing)} not set: start this script with mpirun, one process per GPU")
+        try:
+            check_variables()
+        except ValueError as error:
+            raise RuntimeError(str(error)) from None
         os.environ["WORLD_SIZE"] = os.environ["OMPI_COMM_WORLD_SIZE"]
         os.environ["NODE_RANK"] = str(self.node_rank())
 

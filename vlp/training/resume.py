@@ -5,18 +5,22 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint
+from vlp.checkpoint.weights import WeightsError, check_finite, check_tensors, named_tensors, read_checkpoint
 from vlp.data.datamodule import RunDataModule
-from vlp.training.changed_config import Change, Reading, changed, check_changes, described
+from vlp.data.fed import Fed
+from vlp.training.changed_config import DATA, Change, Reading, changed, check_changes, described
 from vlp.training.rng import cuda_state
 
 log = logging.getLogger(__name__)
+_NAMED = 5  # files in a message
 
 # In every checkpoint of a run.
 STATE: dict[str, type] = {
@@ -43,11 +47,16 @@ SACRED = Keys()
 
 
 class GoingOn(NamedTuple):
-    """What a run goes on from: a checkpoint, and the values that are other ones from here on."""
+    """What a run goes on from: a checkpoint, and the values that are other ones from here on.
+
+    Attributes:
+        other_data: whether files may have another content than they had.
+    """
 
     checkpoint: str
     changed: Mapping[str, Change]
     keys: Keys = SACRED
+    other_data: bool = False
 
 
 class Rules(NamedTuple):
@@ -79,7 +88,7 @@ def going_on_from(
     succeeds must end.
 
     Args:
-        anyway: keys and blocks that may differ all the same.
+        anyway: keys and blocks that may differ all the same, and "data".
         finished: why the run of a checkpoint is complete; empty if it is not.
 
     Raises:
@@ -99,7 +108,7 @@ def going_on_from(
         sys.exit(0)
     if changes:
         log.warning("[resume] from here on: %s", described(changes))
-    return GoingOn(path, changes, rules.keys)
+    return GoingOn(path, changes, rules.keys, DATA in anyway)
 
 
 def read_run(path: str | Path, keys: Keys = SACRED) -> dict[str, Any]:
@@ -120,7 +129,7 @@ def check_resume(
     """What a run that goes on notes of it: the checkpoint, its optimiser step, and the changed values.
 
     Raises:
-        WeightsError: the file is no checkpoint of a run, or of another model.
+        WeightsError: the file is no checkpoint of a run, of another model, or holds numbers that are none.
         ValueError: of a run with other data, another number of processes or another kind of ``device``; or batches of
             another size that do not begin where it stands.
     """
@@ -136,16 +145,53 @@ def check_resume(
         raise WeightsError(
             f"{path} is of another model: it {side} {first} ({len(different)} names differ). {keys.hint}"
         )
-    check_shapes(path, theirs, ours, keys.hint)
+    check_tensors(path, theirs, ours, keys.hint)
+    check_finite(path, named_tensors(checkpoint["optimizer_states"], "optimizer_states"))
+    changed = {**going_on.changed, **check_data(going_on, checkpoint.get(DATA), datamodule.fed)}
     try:
-        datamodule.check_position(checkpoint[place], processes)
+        datamodule.check_position(checkpoint[place], processes, going_on.other_data)
         if "position" in checkpoint[place]:  # of a sampler: streams hold their batches' sizes themselves
             check_batches(datamodule, checkpoint[place]["position"], keys)
         cuda_state(checkpoint["ranks"][0]["random_state"], device)
     except ValueError as error:
         raise ValueError(f"resume_from={path}: {error}") from error
-    changes = {key: change._asdict() for key, change in going_on.changed.items()}
+    changes = {key: change._asdict() for key, change in changed.items()}
     return {"checkpoint": path, "step": int(checkpoint["global_step"]), "changed": changes}
+
+
+def check_data(going_on: GoingOn, before: Any, now: Fed) -> dict[str, Change]:
+    """Which files are others than those that the checkpoint's run was fed, each with both digests.
+
+    What only one of the two runs reads at all is the configuration's to say. A checkpoint of an earlier version holds
+    no digests (``before``): that is said, and nothing compared.
+
+    Raises:
+        ValueError: some are, which the user has not asked for.
+    """
+    path = going_on.checkpoint
+    if not isinstance(before, dict):
+        if now:
+            said = "it is not known whether they changed, since an earlier version wrote no digests of them"
+            rank_zero_only(log.warning)("[resume] the data of %s: %s", path, said)
+        return {}
+    both = [(source, before[source], now[source]) for source in now if isinstance(before.get(source), dict)]
+    changes = {
+        f"{file} ({source})": Change(theirs.get(file, "not read"), ours.get(file, "not there"))
+        for source, theirs, ours in both
+        for file in {**ours, **theirs}
+        if theirs.get(file) != ours.get(file)
+    }
+    if not changes:
+        return {}
+    more = f"; and {len(changes) - _NAMED} more files" if len(changes) > _NAMED else ""
+    listed = described(dict(islice(changes.items(), _NAMED))) + more
+    if not going_on.other_data:
+        raise ValueError(
+            f"resume_from={path}: its run was fed other data: {listed}. Put back the files as they were, or go on with "
+            f"them as they are: resume_anyway={DATA}"
+        )
+    rank_zero_only(log.warning)("[resume] other data from here on: %s", listed)
+    return changes
 
 
 def check_batches(datamodule: RunDataModule, position: int, keys: Keys = SACRED) -> None:

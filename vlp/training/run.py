@@ -59,6 +59,8 @@ def train(run: Run, config: Mapping[str, Any], seed: int) -> None:
         path = going_on.checkpoint
         processes, device = run.trainer.world_size, run.trainer.strategy.root_device
         noted = or_exit(lambda: check_resume(going_on, run.model, run.datamodule, processes, device))
+    if run.trainer.is_global_zero:
+        or_exit(lambda: run.datamodule.fed)  # before files can change
     start(run, config, seed, noted)
     with plain_failures(run.trainer.global_rank):
         run.trainer.fit(run.model, datamodule=run.datamodule, ckpt_path=path, weights_only=True)

@@ -23,7 +23,8 @@ from vlp.training.learning_rates import OwnRates, RateLog
 from vlp.training.matmul import set_matmul_precision
 from vlp.training.preemption import Preemption
 from vlp.training.progress import progress_callback
-from vlp.training.run_log import BestCheckpoint, JsonLinesLogger, LastCheckpoint
+from vlp.training.run_folder import RunFolder
+from vlp.training.run_log import BestCheckpoint, LastCheckpoint
 from vlp.training.settings import TrainerSettings
 from vlp.training.skipped_images import SkippedImages
 
@@ -37,6 +38,8 @@ def prepare_process() -> None:
     # It is resumable: its sampler's position is in the checkpoint.
     warnings.filterwarnings("ignore", message=".*dataloader is not resumable")
     os.environ.setdefault("NCCL_DEBUG", "INFO")
+    # transformers 5.25 would fetch other kernels from the hub at a change of mode, which are not equal to the bit.
+    os.environ.setdefault("USE_HUB_KERNELS", "NO")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 20480 if hard == resource.RLIM_INFINITY else min(20480, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
@@ -56,6 +59,9 @@ def build_trainer(
         has_validation: whether there is a validation set (else the last checkpoint alone is kept).
         environment: of processes that another launcher (MPI) has started.
         callbacks: of a dialect, beside those of every run.
+
+    Raises:
+        HeldError: another run owns the folder.
     """
     accelerator, devices = _devices(settings)
     if accelerator == "gpu":
@@ -64,7 +70,8 @@ def build_trainer(
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
     strategy, plugin = _strategy(settings, accelerator, environment), settings.precision_plugin
-    return L.Trainer(
+    folder = RunFolder()
+    trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=settings.num_nodes,
@@ -82,8 +89,8 @@ def build_trainer(
         deterministic=deterministic,
         max_epochs=settings.max_epochs,
         max_steps=-1 if settings.max_steps is None else settings.max_steps,
-        callbacks=_callbacks(settings, has_validation, callbacks),
-        logger=[logger, JsonLinesLogger(logger.log_dir)],
+        callbacks=[folder, *_callbacks(settings, has_validation, callbacks)],
+        logger=logger,
         use_distributed_sampler=False,
         accumulate_grad_batches=settings.accumulate,
         log_every_n_steps=settings.log_every,
@@ -93,6 +100,8 @@ def build_trainer(
         profiler=StepClock(),
         enable_progress_bar=sys.stdout.isatty(),
     )
+    folder.take(trainer, logger)
+    return trainer
 
 
 def _devices(settings: TrainerSettings) -> tuple[str, int | list[int]]:

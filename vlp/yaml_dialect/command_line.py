@@ -1,6 +1,7 @@
 """The command line of a script: official flags, ``--flag VALUE``, then ``key=value`` for any key of the YAML file.
 
-defaults < YAML file < flags < ``key=value``. Everything is checked before a model is imported.
+defaults < YAML file < ``tiny`` < flags < ``key=value``; what is given twice counts as given last, so that ``"$@"``
+behind a script's own arguments overrides them. Everything is checked before a model is imported.
 Source: docs/official/albef.md §1.
 """
 
@@ -15,14 +16,17 @@ from typing import Any, NoReturn, get_args
 from ruamel.yaml.error import YAMLError
 
 from vlp.config.nearest import did_you_mean
+from vlp.config.paths import MustExist
 from vlp.config.plain import not_plain, shortened
 from vlp.config.schema import ConfigError, check, check_alone, defaults
+from vlp.config.trial import TRIAL
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.keys import Init, YamlKeys, flag_of, json_keys
 from vlp.yaml_dialect.launch import meeting_place, world_size
 from vlp.yaml_dialect.paths import check_files, in_hdfs
 from vlp.yaml_dialect.yaml_file import key_lines, load_yaml, read_json, read_yaml
 
+SMALL = "tiny"  # the item, and the folder of the small models beside the YAML files
 WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}  # of a flag's switch
 _LOCAL_RANK = ("--local_rank", "--local-rank")  # torch.distributed.launch gives it where --use_env is not given
 
@@ -48,12 +52,13 @@ def configured(command: Command, argv: Sequence[str]) -> dict[str, Any]:
     arguments.pop("local_rank", None)
     base = plain_defaults(command)
     file = _file_values(path, schema, base)
-    given = nested_items(items, base)
+    small = _small_values(command, base) if SMALL in items else {}
+    given = nested_items([item for item in items if item != SMALL], base)
     arguments = {name: value for name, value in arguments.items() if not _leaves(schema, name, value)}
-    if twice := sorted(arguments.keys() & given.keys()):
-        raise ConfigError(f"--{twice[0]} and {twice[0]}= contradict each other: give one of them")
+    last = {name: value for name, value in arguments.items() if _flag_is_last(name, argv)}
     config = base
-    for changes in (file, arguments, given):  # keys of the command line change those of a file that the YAML file names
+    # Keys of the command line change those of a JSON file that the YAML file names.
+    for changes in (file, small, arguments, *given, last):
         config = merged(_of_each_encoder(config, changes), changes)
         for name in json_keys(schema):
             if isinstance(config[name], str):
@@ -73,6 +78,12 @@ def _of_each_encoder(config: Mapping[str, Any], changes: Mapping[str, Any]) -> M
     return config
 
 
+def _flag_is_last(name: str, argv: Sequence[str]) -> bool:
+    """Whether the flag of a key stands behind every item of that key."""
+    heads = [word.split("=")[0].split(".")[0] for word in argv if word.startswith("--") or "=" in word]
+    return next((head for head in reversed(heads) if head in (name, f"--{name}")), name) != name
+
+
 def _leaves(schema: type[YamlKeys], name: str, value: Any) -> bool:
     """Whether a flag's value says that its key stays as it is."""
     flag = flag_of(schema.model_fields[name])
@@ -89,7 +100,8 @@ def parser(command: Command) -> _Parser:
     made = _Parser(
         prog=f"{command.name}.py",
         usage=f"{command.name}.py [--flag VALUE ...] [key=value ...]",
-        epilog="key=value overrides any key of the YAML file, such as optimizer.lr=1e-5; docs/keys.md lists them all.",
+        epilog="key=value overrides any key of the YAML file, such as optimizer.lr=1e-5; docs/keys.md lists them all. "
+        "tiny: a trial of a small model.",
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -148,13 +160,13 @@ class _Parser(argparse.ArgumentParser):
 # Items ----------------------------------------------------------------------------------------------------------
 
 
-def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
-    """``key=value`` items as nested keys: ``schedular.epochs=1`` -> ``{"schedular": {"epochs": 1}}``.
+def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """``key=value`` items as changes of nested keys: ``schedular.epochs=1`` -> ``[{"schedular": {"epochs": 1}}]``.
 
     Raises:
-        ConfigError: a line for each that is no item, has an unknown key or an unreadable value, or contradicts another.
+        ConfigError: a line for each that is no item, has an unknown key or an unreadable value.
     """
-    found: dict[str, Any] = {}
+    changes = list[dict[str, Any]]()
     problems = list[str]()
     for item in items:
         name, is_item, text = item.partition("=")
@@ -162,12 +174,12 @@ def nested_items(items: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any
             problems.append(f"{shortened(item)!r}: expected key=value, or a flag with two dashes")
             continue
         try:
-            _place(found, name, _value(name, text), base)
+            changes.append(_nested(name, _value(name, text), base))
         except ConfigError as error:
             problems.append(str(error))
     if problems:
         raise ConfigError("\n".join(problems))
-    return found
+    return changes
 
 
 def _value(name: str, text: str) -> Any:
@@ -183,22 +195,19 @@ def _value(name: str, text: str) -> Any:
     return value
 
 
-def _place(found: dict[str, Any], name: str, value: Any, base: Mapping[str, Any]) -> None:
-    inside, known, path = found, base, name.split(".")
+def _nested(name: str, value: Any, base: Mapping[str, Any]) -> dict[str, Any]:
+    known: Any = base
+    path = name.split(".")
     for depth, part in enumerate(path):
         prefix = "".join(f"{each}." for each in path[:depth])
+        if not isinstance(known, Mapping):
+            raise ConfigError(f"unknown config key {name!r}: {prefix[:-1]} has no keys")
         if part not in known:
             raise ConfigError(f"unknown config key {prefix + part!r}{did_you_mean(part, known, prefix)}")
-        if depth == len(path) - 1:
-            if part in inside:
-                raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
-            inside[part] = value
-            return
-        if not isinstance(known[part], Mapping):
-            raise ConfigError(f"unknown config key {name!r}: {prefix}{part} has no keys")
-        known, inside = known[part], inside.setdefault(part, {})
-        if not isinstance(inside, dict):
-            raise ConfigError(f"{name} is given more than once, as a whole or in part: give it once")
+        known = known[part]
+    for part in reversed(path):
+        value = {part: value}
+    return value
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -231,6 +240,22 @@ def _file_values(path: str, schema: type[YamlKeys], base: Mapping[str, Any]) -> 
     if problems:
         raise ConfigError("\n".join(problems))
     return values
+
+
+def _small_values(command: Command, base: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes a run a trial of a small model: the script's YAML file of one, less the data that it names."""
+    official = Path(command.config)
+    path = official.parent / SMALL / f"{command.name}.yaml"
+    if not path.is_file():
+        path = path.with_name(official.name)  # ALBEF's Pretrain_nlvr reads NLVR_pretrain.yaml
+    fields = command.schema.model_fields
+    values = _file_values(str(path), command.schema, base)
+    model = {
+        name: value
+        for name, value in values.items()
+        if not any(isinstance(each, MustExist) for each in fields[name].metadata)
+    }
+    return {**model, **TRIAL}
 
 
 def _json_values(key: str, name: str, folder: Path) -> dict[str, Any]:

@@ -15,21 +15,23 @@ Files = dict[str, dict[str, Any]]  # name of a file in the run's folder -> its c
 
 
 class EpochEnd(NamedTuple):
-    """A whole epoch of a run that has just been trained and scored.
+    """A whole epoch of a run that has just been trained and scored, or the end that max_steps gives a run.
 
     Attributes:
         better: whether its evaluation is the best so far; True where a script selects nothing.
+        ended: by max_steps: what is left has the name that the last epoch's would have.
     """
 
     trainer: L.Trainer
     module: nn.Module
     config: Mapping[str, Any]
     better: bool
+    ended: bool = False
 
     @property
     def epoch(self) -> int:
         """Counted from 0."""
-        return self.trainer.current_epoch
+        return (self.trainer.max_epochs or 1) - 1 if self.ended else self.trainer.current_epoch
 
     @property
     def last(self) -> bool:

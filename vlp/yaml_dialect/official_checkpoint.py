@@ -13,7 +13,14 @@ from typing import Any
 import lightning as L
 from torch.optim.lr_scheduler import LambdaLR
 
-from vlp.checkpoint.weights import WeightsError, check_shapes, read_checkpoint, tensors_of
+from vlp.checkpoint.weights import (
+    WeightsError,
+    check_finite,
+    check_tensors,
+    named_tensors,
+    read_checkpoint,
+    tensors_of,
+)
 from vlp.training.learning_rates import set_rates
 
 PARTS: dict[str, type] = {"model": dict, "optimizer": dict, "epoch": int}
@@ -54,13 +61,14 @@ class AfterEpoch(L.Callback):
         """Load the model's tensors, all of them.
 
         Raises:
-            WeightsError: of another model or size.
+            WeightsError: of another model or size, or with numbers that are none.
         """
         state, own = tensors_of(self.path, self.content), model.state_dict()
         if different := sorted(state.keys() ^ own.keys()):
             side = "has" if different[0] in state else "lacks"
             raise WeightsError(f"{self.path} is of another model: it {side} {different[0]} ({len(different)} differ)")
-        check_shapes(self.path, state, own, "--resume needs the checkpoint of a run of the same configuration")
+        check_tensors(self.path, state, own, "--resume needs the checkpoint of a run of the same configuration")
+        check_finite(self.path, named_tensors(self.content["optimizer"], "optimizer"))
         model.load_state_dict(state)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

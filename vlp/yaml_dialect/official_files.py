@@ -28,6 +28,8 @@ from vlp.yaml_dialect.yaml_file import write_yaml
 class OfficialFiles(Checkpoint):
     """After each whole epoch: its line in log.txt and, as the script has it, its checkpoint.
 
+    A run without selection that max_steps ends leaves the checkpoint of its last epoch, too: commands name that one.
+
     A Checkpoint, so that its hooks come after the model's, which compute the epoch's means, and before last.ckpt is
     taken, which holds what is best so far.
 
@@ -73,6 +75,12 @@ class OfficialFiles(Checkpoint):
             append(self.folder / "log.txt", line)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if self.script.selection is None and trainer.global_step == trainer.max_steps:
+            end = EpochEnd(trainer, pl_module, self.config, better=True, ended=True)
+            files = self.script.keeps(end)
+            self.best_epoch, self.kept = end.epoch, next(iter(files))
+            if trainer.is_global_zero:
+                write_files(trainer, self.folder, files)
         if self.script.names_best and self.kept and trainer.is_global_zero:
             append_best(self.folder / "log.txt", self.best_epoch)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from vlp.checkpoint.forms import weights_file
 from vlp.checkpoint.weights import saved_config, sha256_of_file
+from vlp.evaluation.score_table import print_scores
 from vlp.files import write_json
 from vlp.yaml_dialect.baseline import Script
 from vlp.yaml_dialect.epoch_log import tag
@@ -41,7 +42,7 @@ def write_results(
     checkpoint: str | Path,
     epoch: int | None = None,
 ) -> None:
-    """Write it and say where.
+    """Write it, print the scores and say where it is.
 
     Args:
         results: metrics of each split.
@@ -65,4 +66,5 @@ def write_results(
             "config": {name: config[name] for name in EXCERPT if name in config},
         },
     )
+    print_scores(results)
     print(f"results: {path}", flush=True)

@@ -9,8 +9,10 @@ from typing import Any
 
 from vlp.config.engine_keys import listed
 from vlp.config.schema import defaults
-from vlp.training.changed_config import Reading
+from vlp.owner import check_free
+from vlp.training.changed_config import Reading, file_names
 from vlp.training.resume import GoingOn, Keys, Rules, going_on_from, is_complete, read_run
+from vlp.training.run_folder import claim_of
 from vlp.training.settings import PRECISIONS
 from vlp.yaml_dialect.baseline import Script
 
@@ -29,6 +31,9 @@ READINGS: dict[str, Reading] = {
     # The same numbers, up to rounding, in another way; compile and matmul_precision are not among these.
     **dict.fromkeys(("num_workers", "gradient_checkpointing", "shard_optimizer", "deterministic", "pack_text")),
     **dict.fromkeys(("images.num_workers", "regions.num_workers"), lambda _: None),
+    # What is in them is compared, too.
+    **dict.fromkeys(("train_file", "train_file_regions", "val_file", "test_file", "answer_list"), file_names),
+    **dict.fromkeys(("det_file", "val_gt_file", "test_gt_file"), file_names),
     "precision": lambda value: PRECISIONS.get(value, value),
 }
 # Only max_steps makes a run longer: the cosine and so every step depends on schedular.epochs. Batches of another size
@@ -71,13 +76,14 @@ def going_on(config: Mapping[str, Any], script: Script, may_change: Iterable[str
 
     Raises:
         WeightsError, ValueError: as :func:`vlp.training.resume.going_on_from`.
-        ValueError: a new run in the folder of another one.
+        ValueError, HeldError: a new run in the folder of another one.
     """
     path, last = config["resume_from"], last_checkpoint_of(config)
     if config.get("evaluate"):
         return None
     if path is None:
         if last.exists() and not config.get("resume"):
+            check_free(claim_of(config["output_dir"]))  # that of this run is taken later
             raise ValueError(
                 f"output_dir={config['output_dir']}: holds the run of {last}: go on with it by resume_from=auto, give "
                 "another output_dir, or remove it"

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import lightning as L
 import transformers
 
+from vlp.progress import waiting
+from vlp.training.launch_variables import is_first_process
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
@@ -52,7 +54,8 @@ def run(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
-    built = or_exit(lambda: build(baseline, name, config))
+    with waiting("building the run: its data, model and weights", is_first_process()):
+        built = or_exit(lambda: build(baseline, name, config))
     if config.get("evaluate"):
         evaluate(built.run, config, config["seed"], lambda _: scored(baseline, built, config), "config_evaluate.json")
     else:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from vlp.config.schema import ConfigError
+from vlp.progress import LIBRARIES, waiting
+from vlp.safe_output import make_output_safe
+from vlp.training.launch_variables import is_first_process
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
 
@@ -16,8 +20,11 @@ def start(command: Command, run: Callable[[dict[str, Any]], None]) -> None:
 
     ``run`` is to import the model: a wrong command line then gets its answer at once.
     """
+    make_output_safe()
     try:
         config = resolved(command, sys.argv[1:])
     except ConfigError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
+    with waiting(LIBRARIES, is_first_process()):
+        import_module("vlp.yaml_dialect.run")
     run(config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from tests.launch.yaml_launcher import Run, YamlLauncher, last_of
+from tests.launch.yaml_launcher import Run, YamlLauncher
 
 CONFIGS = {"Pretrain_nlvr": "NLVR_pretrain"}  # script -> its YAML file, where that has another name
 WIDTH, VOCAB = 32, 300
@@ -92,6 +92,6 @@ class AlbefLauncher(YamlLauncher):
     def arguments(self, script: str, output: Path, *items: str) -> list[str]:
         """The command line of a script; flags and keys of ``items`` come last, and a later key wins."""
         config = ("--config", f"./configs/tiny/{CONFIGS.get(script, script)}.yaml")
-        own = last_of((*SMALL, *self.items[script], *items))
+        own = (*SMALL, *self.items[script], *items)
         given = () if "--config" in own else config
         return [f"{script}.py", *given, "--output_dir", str(output), "--text_encoder", str(self.language_model), *own]

@@ -62,6 +62,20 @@ def test_files_of_another_stage(albef: AlbefLauncher, vanilla: Run, tmp_path: Pa
     refused(albef.run("Pretrain", "--checkpoint", str(tmp_path / "other.pth"), check=False), "other.pth")
 
 
+def test_weights_that_are_no_numbers(albef: AlbefLauncher, tmp_path: Path) -> None:
+    """As start, as teacher, and to be scored; the tensors are named."""
+    content, path = torch.load(albef.pretrained, weights_only=True), tmp_path / "nan.pth"
+    content["model"]["visual_encoder.norm.weight"][0] = torch.nan
+    torch.save(content, path)
+    message = f"{path}: NaN or infinite values in visual_encoder.norm.weight; "
+    for script, *items in (
+        ("Pretrain", "--checkpoint", path),
+        ("Pretrain", "epic.enabled=True", f"teacher_path={path}"),
+        ("Retrieval", "--evaluate", "--checkpoint", path),
+    ):
+        refused(albef.run(script, *map(str, items), check=False), message)
+
+
 def test_what_cannot_be_gone_on_with(albef: AlbefLauncher, vanilla: Run) -> None:
     resume = f"resume_from={vanilla.checkpoint}"
     for items, message in (

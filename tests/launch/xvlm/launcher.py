@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 
-from tests.launch.yaml_launcher import Run, YamlLauncher, last_of
+from tests.launch.yaml_launcher import Run, YamlLauncher
 
 WIDTH, VOCAB = 32, 300
 SMALL = (
@@ -97,6 +97,6 @@ class XvlmLauncher(YamlLauncher):
         return str(self.vanilla.directory / f"model_state_epoch_{EPOCHS - 1}.th")
 
     def arguments(self, script: str, output: Path, *items: str) -> list[str]:
-        own = last_of((*SMALL, f"text_encoder={self.language_model}", *self.items[script], *items))
+        own = (*SMALL, f"text_encoder={self.language_model}", *self.items[script], *items)
         given = () if "--config" in own else ("--config", f"./configs/tiny/{script}.yaml")
         return [f"{script}.py", *given, "--output_dir", str(output), *own]

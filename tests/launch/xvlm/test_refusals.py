@@ -40,6 +40,16 @@ def test_a_file_of_another_model(xvlm: XvlmLauncher, tmp_path: Path) -> None:
     refused(xvlm.run("Pretrain", "--checkpoint", str(tmp_path / "other.th"), check=False), "other.th")
 
 
+def test_weights_that_are_no_numbers(xvlm: XvlmLauncher, tmp_path: Path) -> None:
+    content, path = torch.load(xvlm.pretrained, weights_only=True), tmp_path / "nan.th"
+    content["model"]["text_proj.weight"][0, 0] = -torch.inf
+    torch.save(content, path)
+    refused(
+        xvlm.run("Pretrain", "--checkpoint", str(path), check=False),
+        f"{path}: NaN or infinite values in text_proj.weight; ",
+    )
+
+
 def test_what_cannot_be_gone_on_with(xvlm: XvlmLauncher, vanilla: Run) -> None:
     resume = f"resume_from={vanilla.checkpoint}"
     for items, message in (

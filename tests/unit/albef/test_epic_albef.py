@@ -19,7 +19,7 @@ from patches.marks import without_blocks
 from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture
 from tests.parity.replays import albef_models
 from tests.unit.albef.epic import IDS, SIZES, VARIANTS, VOCABULARY, batch_of, student, teacher
-from tests.unit.fusion_epic import corruptions_of, plain_epic_losses, planned
+from tests.unit.fusion_epic import corruptions_of, plain_epic_losses, planned, read_alike
 from vlp.losses.total import losses_of, total_loss
 from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextPlan
@@ -159,7 +159,7 @@ def test_a_planned_batch_has_the_losses_of_any_other_and_asks_for_nothing(preset
         torch.manual_seed(0)
         model, batch = student(preset, changes), batch_of((7, 5, 9, 4))
         torch.manual_seed(1)
-        given = planned(model, batch) if plan else batch
+        given = planned(model, batch) if plan else read_alike(model, batch)
         with HostWaits() as waits:
             outputs = model(given, 0.4)
             total_loss(outputs).backward()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vlp.checkpoint.inspection import inspect
 from vlp.checkpoint.weights import (
     WeightsError,
+    check_tensors,
     read_checkpoint,
     read_state_dict,
     saved_config,
@@ -257,3 +258,35 @@ def test_hash_of_tensors_sees_names_shapes_types_and_values_but_not_order() -> N
     ]
     assert len({one, *(sha256_of_tensors(state) for state in changed)}) == 5
     assert len(sha256_of_tensors({"scalar": torch.tensor(1.0), "empty": torch.zeros(0)})) == 64
+
+
+# Numbers that are none -----------------------------------------------------------------------------------------
+
+MODEL = {"a.weight": torch.zeros(2, 3), "a.ids": torch.zeros(2, dtype=torch.long), "a.empty": torch.zeros(0, 3)}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_a_value_that_is_no_number_is_found_wherever_it_stands(value: float, kind: torch.dtype) -> None:
+    check_tensors("a.ckpt", {name: tensor.to(kind) for name, tensor in MODEL.items()}, MODEL, "")
+    for place in range(6):
+        weight = torch.ones(6, dtype=kind)
+        weight[place] = value
+        with pytest.raises(WeightsError, match=r"^a\.ckpt: NaN or infinite values in a\.weight; give an earlier"):
+            check_tensors("a.ckpt", {**MODEL, "a.weight": weight.reshape(2, 3)}, MODEL, "")
+
+
+def test_a_number_that_is_none_in_the_models_type() -> None:
+    with pytest.raises(WeightsError, match=r"NaN or infinite values in a\.weight"):
+        check_tensors("a.ckpt", {"a.weight": torch.full((2, 3), 1e300, dtype=torch.float64)}, MODEL, "")
+
+
+def test_what_the_model_does_not_take_or_has_infinite_itself_may_be_so() -> None:
+    mask = torch.full((3, 3), -torch.inf).triu(1)
+    check_tensors("a.ckpt", {**MODEL, "mask": mask, "head": mask}, {**MODEL, "mask": mask}, "")
+
+
+def test_of_many_tensors_the_first_are_named() -> None:
+    state = {f"layer{i}": torch.full((2,), torch.nan) for i in range(5)}
+    with pytest.raises(WeightsError, match=r"in layer0, layer1, layer2 and 2 more; "):
+        check_tensors("a.ckpt", state, {name: torch.zeros(2) for name in state}, "")

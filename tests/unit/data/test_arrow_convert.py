@@ -185,7 +185,7 @@ def test_vqa_keeps_the_last_thousand_val_images_apart(tmp_path: Path) -> None:
 def test_progress_is_plain_lines_and_the_summary_says_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vlp.data.conversion.progress._LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("vlp.progress.Pace.due", lambda _: True)
     write_coco(tmp_path / "raw", coco(), [*coco(), "COCO_val2014_000000000999.jpg"])
     make_arrow(tmp_path / "raw", tmp_path / "arrow")  # under the official module name
     printed = capsys.readouterr()

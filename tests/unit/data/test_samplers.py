@@ -110,7 +110,10 @@ def test_a_state_of_something_else_is_refused() -> None:
     with pytest.raises(ValueError, match="num_replicas was 2, is 3"):
         Run(0, workers=0, world=3).sampler.load_state_dict(state)
     with pytest.raises(ValueError, match="dataset_size was 23, is 24"):
-        Run(0, workers=0, n=24).sampler.load_state_dict(state)
+        Run(0, workers=0, n=24).sampler.check(state)
+    Run(0, workers=0, n=24).sampler.check({**state, "position": 8}, other_data=True)
+    with pytest.raises(ValueError, match="it stands after 8 samples of a process's epoch, which has 8 now"):
+        Run(0, workers=0, n=16).sampler.check({**state, "position": 8}, other_data=True)
 
 
 def test_the_length_is_that_of_the_epoch_after_a_resume() -> None:

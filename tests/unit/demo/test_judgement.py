@@ -13,6 +13,7 @@ from torch import Tensor
 import vilt.modules.vision_transformer
 import vlp.nn.attention
 from demo.baselines import BASELINES
+from demo.judgement import in_words
 from epic_common.consistency import ConsistencyHead
 from tests.unit.albef import small as albef_small
 from tests.unit.meter import small as meter_small
@@ -138,3 +139,11 @@ def test_keeping_the_map_changes_no_verdict_and_ends_with_it(baseline: str, case
     assert torch.allclose(judgement.attention.sum(dim=-1), torch.ones(1, dtype=torch.float64))
     assert torch.allclose(judgement.logits, model.epic.head(case.states(model, batch)), atol=1e-9)
     assert not any(getattr(module, "keep_map", False) for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("consistent", "says"),
+    [(0.66, "consistent with p = 0.66"), (0.06, "inconsistent with p = 0.94"), (0.5, "consistent with p = 0.50")],
+)
+def test_a_verdict_is_named_with_its_own_probability(consistent: float, says: str) -> None:
+    assert in_words(consistent) == f"D: {says}"

@@ -71,7 +71,7 @@ def report() -> Report:
         curriculum=Chart("|T|/|M|", [Series("share", steps, [0.8 - s / 500 for s in steps])], from_zero=True),
         saliency=[SaliencyExample(IMAGE, tokens, [0.1, 0.6, 0.3], [False, True, True])],
         verdicts=[VerdictExample(IMAGE, good, bad)],
-        gradcam=[GradCamExample(IMAGE, "a red ball", "red", heat, "blue", heat.T)],
+        gradcam=[GradCamExample(IMAGE, "a red ball", "red", 0.9, heat, "blue", 0.34, heat.T)],
     )
 
 
@@ -102,6 +102,9 @@ def test_the_page_shows_what_it_was_given_and_escapes_it(report: Report, tmp_pat
     words = " ".join(page.text.split())
     for expected in ("EPIC & METER", "3,000", "data_root=<here>", "+7.5", "−2.0", "0.913", "One seed.", "<i>red</i>"):
         assert expected in words, expected
+    for verdict in ("true: redD: consistent with p = 0.90", "replaced: blueD: inconsistent with p = 0.66"):
+        assert verdict in words
+    assert "0highest of the map" in words
     assert "<i>red</i>" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.tags.count("section") == 6
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from epic_common.config import EpicConfig
 from epic_common.language_models import progress
 from epic_common.language_models.fit import FitSettings, fit_language_model, main
 from tests.unit.epic.small_captions import SMALL
@@ -134,3 +135,10 @@ def test_the_command_line_reports_progress_with_the_time_left(
     with pytest.raises(SystemExit) as stop:
         main([*command[3:], *sizes])
     assert stop.value.code == 2 and "already there" in capsys.readouterr().err
+
+
+def test_help_says_that_as_many_tokens_are_masked_as_by_epic(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert f"default {EpicConfig().mask_ratio}, the share that EPIC masks" in " ".join(capsys.readouterr().out.split())
+    assert FitSettings().mlm_prob == EpicConfig().mask_ratio

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import chisquare
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BertTokenizer
 
@@ -197,6 +197,20 @@ def test_a_frozen_generator_has_no_gradient_no_dropout_and_no_loss(preset: str) 
     proposal = propose(generator, ids, mask, masked, rng())
     assert proposal.loss == 0 and not proposal.loss.requires_grad
     assert torch.equal(proposal.tokens, propose(generator, ids, mask, masked, rng()).tokens)
+
+
+def test_the_language_model_is_switched_where_its_mode_changes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for preset, changes in (("lm_fixed", []), ("epic", [False, True])):
+        generator, switched = lm_generator(preset).train(), list[bool]()
+        monkeypatch.setattr(type(generator.language_model), "train", lambda _, mode, to=switched: to.append(mode))
+        nn.Sequential(generator).train().train()
+        assert switched == []
+        generator.language_model.training = preset == "epic"
+        generator.eval()
+        generator.language_model.training = False
+        generator.train()
+        assert switched == changes
+        monkeypatch.undo()
 
 
 def test_a_separator_is_appended_for_the_generator_alone() -> None:

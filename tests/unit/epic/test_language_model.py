@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModel, BertTokenizer
+from transformers import AutoModel, AutoModelForMaskedLM, BertTokenizer
 
+from epic_common.language_models.hub import load_pair
 from epic_common.language_models.load import load_language_model
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from tests.unit.epic.tiny import config_of, language_model, sentences
@@ -124,3 +125,15 @@ def test_a_model_without_a_masked_lm_head_is_refused(folder: Path) -> None:
     assert json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"] == "bert"
     with pytest.raises(TypeError, match="BertModel has none of the masked-LM heads"):
         vocabulary_head(AutoModel.from_pretrained(folder))
+
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path, tmp_path: Path) -> None:
+    model = AutoModelForMaskedLM.from_pretrained(folder)
+    model.bert.embeddings.word_embeddings.weight.data[4, 2] = torch.nan
+    model.save_pretrained(tmp_path)
+    BertTokenizer.from_pretrained(folder).save_pretrained(tmp_path)
+    message = rf"{tmp_path}: NaN or infinite values in bert\.embeddings\.word_embeddings\.weight; give others"
+    with pytest.raises(ValueError, match=message):
+        load_language_model(config_of("epic"), str(tmp_path), BertTokenizer(str(VOCAB)))
+    with pytest.raises(ValueError, match=message):
+        load_pair(str(tmp_path))

@@ -53,6 +53,15 @@ def test_it_records_the_hash_of_its_file(tmp_path: Path) -> None:
     assert Teacher(model(0)).sha256 is None
 
 
+def test_a_file_with_weights_that_are_no_numbers_is_named(tmp_path: Path) -> None:
+    broken, path = model(0), tmp_path / "teacher.ckpt"
+    path.touch()
+    name, weight = next(iter(broken.named_parameters()))
+    weight.data.flatten()[0] = torch.inf
+    with pytest.raises(ValueError, match=rf"{path}: NaN or infinite values in {name}; give others"):
+        Teacher(broken, checkpoint=path)
+
+
 @pytest.mark.parametrize("held", [Teacher, lambda tiny: SasSnapshot(Teacher(tiny))])
 def test_it_runs_where_it_was_placed_and_nowhere_else(held: Callable[[TinyModel], Teacher | SasSnapshot]) -> None:
     tiny, batch = model(0), batch_of(5, 3)

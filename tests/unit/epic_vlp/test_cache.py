@@ -236,7 +236,8 @@ def test_broken_images_are_counted_as_in_training(folder: Path, tmp_path: Path) 
 
 def test_scores_that_are_not_finite_are_not_written(folder: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(folder / "teacher.ckpt", weights_only=True)
-    checkpoint["state_dict"]["cross_modal_image_layers.1.crossattention.self.query.bias"][0] = torch.inf
+    for part in ("query", "key"):  # each is finite, their product is not
+        checkpoint["state_dict"][f"cross_modal_image_layers.1.crossattention.self.{part}.bias"][0] = 1e20
     torch.save(checkpoint, tmp_path / "broken.ckpt")
     config = config_of(folder, teacher_path=str(tmp_path / "broken.ckpt"), saliency_cache=str(tmp_path / "cache"))
     with pytest.raises(FloatingPointError, match=r"saliency of .*vg\.arrow, row 0 .*, caption .* is not finite"):

@@ -38,7 +38,7 @@ def of_markdown(text: str) -> list[Row]:
             rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
             tables.append(table)
     cells = [[_linked(LINKED_MD, cell, 1, 2) for cell in row] for row in rows]
-    return _rows(tables, cells, [any("<br>" in cell for cell in row) for row in rows])
+    return _rows(tables, cells, [_is_head(row) for row in rows])
 
 
 def of_latex(text: str) -> list[Row]:
@@ -50,8 +50,12 @@ def of_latex(text: str) -> list[Row]:
             tables.append(table)
             parts = re.split(r"(?<!\\)&", line.removesuffix(r" \\"))
             cells.append([_linked(LINKED_TEX, _plain(part.strip()), 2, 1) for part in parts])
-            heads.append(r"\multicolumn" in line or "R@1" in line or "test-dev" in line)
+            heads.append(r"\multicolumn" in line or _is_head(parts))
     return _rows(tables, cells, heads)
+
+
+def _is_head(row: list[str]) -> bool:
+    return any("R@" in cell or "test-dev" in cell or re.search(r"\b(dev|test)$", cell) for cell in row)
 
 
 def _plain(text: str) -> str:
@@ -130,17 +134,26 @@ READERS = {"md": of_markdown, "html": of_html, "latex": of_latex}
 
 
 def _rows(tables: list[int], cells: list[list[Cell]], heads: list[bool]) -> list[Row]:
+    """The lines; parts of a table, each below a head of its own, are put side by side."""
     found: list[Row] = []
+    place = 0  # in found, of the next line of a part
     for table, row, head in zip(tables, cells, heads, strict=True):
         if head:
+            place = next((i for i, each in enumerate(found) if each.table == table), len(found))
             continue
         names = 0 if table > 3 else 2
-        before = found[-1] if found and found[-1].table == table else None
+        before = found[place - 1] if place and found[place - 1].table == table else None
         model = tuple(cell.text for cell in row[:names])
         variant, what = row[names].text, row[names + 1].text
         if before is not None and not any(model):
             model = before.model
         if before is not None and not variant:
             variant = before.variant
-        found.append(Row(table, model, variant, what, tuple(row[names + 2 :])))
+        made = Row(table, model, variant, what, tuple(row[names + 2 :]))
+        if place == len(found):
+            found.append(made)
+        else:
+            assert found[place][:4] == made[:4]
+            found[place] = made._replace(cells=found[place].cells + made.cells)
+        place += 1
     return found

@@ -12,6 +12,7 @@ from reproduce.__main__ import main
 from reproduce.experiments import load
 from scenes.coco_layout import Request, write_coco
 from vlp.data.arrow.convert import convert
+from vlp.data.json.convert import make_lists
 
 
 def test_list_has_every_row_with_its_cost(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +105,10 @@ def test_captions_are_written_once_each(tmp_path: Path) -> None:
     told = {s["raw"].strip() for each in images if each["split"] in ("train", "restval") for s in each["sentences"]}
     found = out.read_text().splitlines()
     assert len(found) == len(set(found)) and set(found) == told
+    make_lists("coco", tmp_path / "raw", tmp_path / "lists")
+    of_lists = tmp_path / "of_lists.txt"
+    assert main(["captions", "--lists", str(tmp_path / "lists" / "coco.json"), "--output", str(of_lists)]) == 0
+    assert {*of_lists.read_text().splitlines()} == told
 
 
 def test_answers_of_lists_are_scored_already(tmp_path: Path) -> None:

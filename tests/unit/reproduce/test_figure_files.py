@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reproduce.figures.drawing import Band, draw_bands, draw_bars, draw_images, enlarged, save
+from reproduce.figures.drawing import Band, Panel, draw_bands, draw_bars, draw_images, enlarged, save
 from reproduce.figures.given_pairs import Given, add_pairs, given_pairs
 from vlp.data.errors import DataError
 
@@ -102,12 +102,22 @@ def test_curves_are_drawn_in_percent_with_their_bands() -> None:
 def test_a_figure_is_written_as_pdf_with_real_text_and_as_png(tmp_path: Path) -> None:
     image = Image.new("RGB", (90, 60), "red")
     for number in range(2):
-        written = save(draw_images({"“red” (consistent)": image, "β": image}), tmp_path / f"{number}" / "figure5_1")
+        figure = draw_images([Panel("“red” put for “β”", image, 0.25), Panel("β", image)])
+        written = save(figure, tmp_path / f"{number}" / "figure5_1")
         assert [path.name for path in written] == ["figure5_1.pdf", "figure5_1.png"]
     pdf = (tmp_path / "0" / "figure5_1.pdf").read_bytes()
     assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf
     for name in ("figure5_1.pdf", "figure5_1.png"):
         assert (tmp_path / "0" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+
+
+def test_the_colours_of_a_heat_map_have_a_scale_with_named_ends() -> None:
+    image = Image.new("RGB", (90, 60), "red")
+    figure = draw_images([Panel("the image", image), Panel("its heat", image, 0.25), Panel("none", image, 0.0)])
+    of_image, *scales = figure.axes[3:]
+    assert not of_image.axison and all(axes.axison for axes in scales)
+    ends = [[label.get_text() for label in axes.get_xticklabels()] for axes in scales]
+    assert ends == [["0", "0.25 (highest)"], ["0", "0 everywhere"]]
 
 
 def test_a_small_image_is_enlarged_and_a_large_one_kept() -> None:

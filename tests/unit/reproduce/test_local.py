@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -138,9 +139,11 @@ def test_a_killed_pipeline_leaves_a_run_that_no_second_one_joins(tmp_path: Path)
         time.sleep(0.05)
     pipeline.kill()
     pipeline.wait()
-    holder = int((folder / state.LOCK).read_text())
+    holder = json.loads((folder / ".stage.lock").read_text())["pid"]
     assert state.is_locked(folder)
-    with pytest.raises(ConfigError, match=f"runs already: wait for it, or stop it .kill -TERM {holder}"):
+    with pytest.raises(
+        ConfigError, match=f"process {holder} on .* is running the stage of .*: wait for it, or stop it"
+    ):
         run(tmp_path, experiments(stage("a", waits)))
     os.kill(holder, signal.SIGKILL)
     while state.is_locked(folder):

@@ -234,10 +234,10 @@ def test_of_a_key_that_is_there_twice_the_last_value_counts() -> None:
 
 def test_a_folder_is_cleared_but_for_its_lock(tmp_path: Path) -> None:
     (tmp_path / "run" / "deep").mkdir(parents=True)
-    for name in ("stage.lock", "log.log"):
+    for name in (".stage.lock", "log.log"):
         (tmp_path / name).touch()
     clear(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["stage.lock"]
+    assert [path.name for path in tmp_path.iterdir()] == [".stage.lock"]
 
 
 def test_a_file_that_is_no_run_is_named_with_what_to_do(bench: Bench) -> None:

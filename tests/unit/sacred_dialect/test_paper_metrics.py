@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vlp.sacred_dialect.paper_metrics import paper_metrics
+from vlp.sacred_dialect.paper_metrics import named_scores, paper_metrics
 
 FLICKR: dict[str, Any] = {"datasets": ["f30k"], "eval_split": "val", "loss_names": {"irtr": 1, "itm": 0.5}}
 RECALLS = {"recalls/ir_r1": 0.5, "recalls/tr_r10": 0.75, "val/the_metric": 1.25}
@@ -36,3 +36,8 @@ def test_accuracies_stand_under_their_own_splits() -> None:
 
 def test_what_no_table_has_is_left_out() -> None:
     assert paper_metrics(FLICKR, {"vqa/val/score_epoch": 0.5}, {}) == {}
+
+
+def test_scores_have_the_names_of_both_dialects() -> None:
+    found = named_scores("test", {**RECALLS, "vqa/val/score_epoch": 0.5, "nlvr2/dev/accuracy_epoch": 0.25})
+    assert found == {"test": {"img_r1": 50.0, "txt_r10": 75.0}, "val": {"score": 0.5, "acc": 0.25}}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +20,7 @@ from torch.utils.data import DataLoader
 
 from tests.unit.checkpoint.test_atomic_io import no_file_above
 from vlp import progress
-from vlp.progress import CountProgress, clock
-from vlp.training import progress as training_progress
+from vlp.progress import CountProgress, Pace, clock, waiting
 from vlp.training.progress import PlainProgress, progress_callback
 from vlp.training.run_log import JsonLinesLogger, LastCheckpoint, check_log_dir, write_run_header
 
@@ -105,8 +106,7 @@ class Slow(Callback):
 
     def __init__(self, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds, self.now = seconds, 100.0
-        for module in (training_progress, progress):
-            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def on_train_batch_start(self, *_: Any) -> None:
         self.now += self.seconds
@@ -131,7 +131,7 @@ def test_speed_and_time_left_are_those_of_this_process_also_after_a_resume(
 
 
 def test_counted_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every ten seconds and at the end, of what is shown."""
+    """Every four seconds, then more and more rarely, and at the end, of what is shown."""
     slow = Slow(3, monkeypatch)
     for show in (True, False):
         counted = CountProgress("retrieval", "images", 10, show)
@@ -139,9 +139,43 @@ def test_counted_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
             slow.on_train_batch_start()
             counted.advance(2)
     assert capsys.readouterr().out.splitlines() == [
+        "retrieval: 4/10 images · 0.667 images/s · 0:09 left",
         "retrieval: 8/10 images · 0.667 images/s · 0:03 left",
         "retrieval: 10/10 images · 0.667 images/s · 0:00 left",
     ]
+
+
+def test_the_pace_slows_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, due = Slow(1, monkeypatch), []
+    pace = Pace()
+    for second in range(1, 401):
+        slow.on_train_batch_start()
+        if pace.due():
+            due.append(second)
+    gaps = [after - before for before, after in pairwise([0, *due])]
+    assert gaps[:10] == [4] * 10 and gaps == sorted(gaps) and gaps[-1] == 30
+
+
+def test_who_waits_is_told_for_what(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pace, "due", lambda _: True)
+    printed = ""
+    with waiting("building the model"):
+        while not printed:
+            time.sleep(0.1)
+            printed = capsys.readouterr().out
+    assert re.match(r"building the model … 0:0\d\n", printed)
+    with waiting("reading", show=False):
+        time.sleep(0.7)
+    assert "reading" not in capsys.readouterr().out
+
+
+def test_a_validation_counts_its_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pace, "due", lambda _: True)
+    train(tmp_path, validate=True, callbacks=[PlainProgress()])
+    lines = [line.split(" · ")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("validation")]
+    assert "validation: 3/3 batches" in lines
 
 
 def test_a_pipe_gets_plain_lines() -> None:

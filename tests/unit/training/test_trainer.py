@@ -9,6 +9,7 @@ import os
 import resource
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from transformers import BertForMaskedLM
 
+from tests.unit.epic.tiny import language_model
 from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training import trainer as engine
@@ -135,6 +138,14 @@ def test_variables_that_are_exported_but_empty_count_as_unset(tmp_path: Path, mo
     assert trainer.node_rank == 0 and trainer.world_size == 2
 
 
+def test_no_kernels_are_fetched_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USE_HUB_KERNELS", "")
+    monkeypatch.delenv("USE_HUB_KERNELS")
+    language_model("bert").save_pretrained(tmp_path)
+    prepare_process()
+    assert not BertForMaskedLM.from_pretrained(tmp_path).train().use_kernels
+
+
 def test_a_process_may_open_as_many_files_as_its_workers_need() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
@@ -214,7 +225,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What Lightning's Trainer is asked for where CUDA is said to be there."""
     asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(engine.L, "Trainer", lambda **given: asked.update(given))
+
+    def trainer(**given: Any) -> SimpleNamespace:
+        asked.update(given)
+        return SimpleNamespace(log_dir=None)
+
+    monkeypatch.setattr(engine.L, "Trainer", trainer)
     tf32 = torch.backends.cudnn.allow_tf32
     yield asked
     torch.set_float32_matmul_precision("highest")

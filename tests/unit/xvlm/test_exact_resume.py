@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -135,6 +136,20 @@ def test_other_batches_are_refused(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises((ValueError, SystemExit), match=f"resume_from=.*{said}"):
             trained(config_of(folder, **keys, **changes))
+
+
+def test_other_lines_are_refused_unless_they_are_meant(folder: Path, tmp_path: Path) -> None:
+    """A caption of as many letters; the files have moved, which is no change."""
+    moved = shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("run*"))
+    keys: dict[str, Any] = {"resume_from": "auto", "output_dir": str(tmp_path / "run")}
+    trained(config_of(folder, max_steps=1, **keys))
+    trained(config_of(moved, max_steps=2, text_encoder=str(folder), **keys))
+    content = (moved / "first.json").read_text()
+    (moved / "first.json").write_text(content.replace("w0", "w9", 1))
+    with pytest.raises((ValueError, SystemExit), match=r"fed other data: first.json \(images/first\) was '\d+ bytes, "):
+        trained(config_of(moved, max_steps=3, **keys))
+    trained(config_of(moved, max_steps=3, resume_anyway="data", **keys))
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
 
 
 QUICK = ("Grounding_bbox_pretrain", "Retrieval", "VQA")

@@ -78,6 +78,24 @@ def test_slurm_without_its_number_of_tasks_is_told_it(monkeypatch: pytest.Monkey
         ({"SLURM_PROCID": 0, "SLURM_NTASKS": 4}, 8, True, r"--world_size 8, but 4 process\(es\)"),
         ({}, 8, True, r"--world_size 8, but 1 process\(es\) were started.*torchrun --nproc_per_node=8"),
         ({"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 0}, 1, False, "--distributed False, but 2 processes"),
+        ({"RANK": 2, "WORLD_SIZE": 2, "LOCAL_RANK": 0}, 1, True, "RANK=2, but WORLD_SIZE=2: ranks count from 0 to 1"),
+        ({"RANK": -1, "WORLD_SIZE": 2, "LOCAL_RANK": 0}, 1, True, "RANK=-1: expected at least 0"),
+        ({"RANK": 0, "WORLD_SIZE": 0, "LOCAL_RANK": 0}, 1, True, "WORLD_SIZE=0: expected at least 1"),
+        ({"RANK": 0}, 1, True, "RANK=0, but WORLD_SIZE is not set"),
+        ({"RANK": 0, "WORLD_SIZE": 2, "LOCAL_RANK": 2}, 1, True, "LOCAL_RANK=2, but WORLD_SIZE=2"),
+        (
+            *({"RANK": 0, "WORLD_SIZE": 4, "LOCAL_RANK": 2, "LOCAL_WORLD_SIZE": 2}, 1, True),
+            "LOCAL_RANK=2, but LOCAL_WORLD_SIZE=2",
+        ),
+        (
+            *({"RANK": 1, "WORLD_SIZE": 4, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}, 1, True),
+            "LOCAL_RANK=0, but RANK=1 is 1 of 2 on its node",
+        ),
+        (
+            *({"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}, 1, True),
+            "LOCAL_WORLD_SIZE=2, but WORLD_SIZE=1",
+        ),
+        ({"SLURM_PROCID": 4, "SLURM_NTASKS": 4}, 1, True, "SLURM_PROCID=4, but SLURM_NTASKS=4"),
         ({"MASTER_PORT": 99999}, 1, True, "MASTER_PORT=99999: expected a free port"),
     ],
 )

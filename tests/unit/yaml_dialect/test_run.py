@@ -290,6 +290,16 @@ def test_an_evaluation_without_the_metric_that_selects_ends_in_a_line(
         trained(tmp_path, keeps=best_epoch)
 
 
+@pytest.mark.parametrize("steps", [2, STEPS], ids=["within an epoch", "at its end"])
+def test_a_run_that_max_steps_ends_leaves_the_checkpoint_of_its_last_epoch(tmp_path: Path, steps: int) -> None:
+    out = trained(tmp_path, f"max_steps={steps}")
+    content, last = read_checkpoint(out / "checkpoint_02.pth"), read_run(out / "checkpoints/last.ckpt")
+    assert content["epoch"] == 2 and last["global_step"] == steps
+    assert same(content["model"], last["state_dict"])
+    assert json.loads((out / "results.json").read_text())["checkpoint"].endswith("checkpoint_02.pth")
+    assert (out / "checkpoint_00.pth").exists() == (steps == STEPS)
+
+
 def test_max_steps_cuts_a_run_and_may_grow(tmp_path: Path) -> None:
     out = trained(tmp_path / "cut", "max_steps=6")
     assert [line["epoch"] for line in log_lines(out)] == [0]
@@ -367,6 +377,11 @@ def test_checkpoints_that_do_not_serve(tmp_path: Path) -> None:
     torch.save(read_checkpoint(out / "checkpoint_00.pth")["model"], bare)
     with pytest.raises(SystemExit, match="lacks model, optimizer, epoch: --resume needs"):
         trained(tmp_path / "a", "--resume", "--checkpoint", str(bare))
+    saved = read_checkpoint(out / "checkpoint_00.pth")
+    saved["optimizer"]["state"][0]["exp_avg"].flatten()[0] = torch.nan
+    torch.save(saved, bare)
+    with pytest.raises(SystemExit, match=r"bare\.pth: NaN or infinite values in optimizer\.state\.0\.exp_avg; "):
+        trained(tmp_path / "n", "--resume", "--checkpoint", str(bare))
     saved = read_checkpoint(out / "checkpoint_00.pth")
     del saved["model"]["temp"]
     torch.save(saved, bare)

@@ -10,12 +10,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from vlp.console import stdout_console
 from vlp.data.arrow.check import print_check
 from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.plans import PLANS
 from vlp.data.arrow.registry import SPECS
 from vlp.data.conversion.command import status_of
-from vlp.data.conversion.summary import stdout_console
+from vlp.safe_output import make_output_safe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,4 +60,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
 from vlp.data.errors import DataError
+from vlp.files import regular
 
 MEGABYTE = 1 << 20
 _UINT32 = np.dtype("<u4")
@@ -97,7 +98,7 @@ def image_sums(path: Path, table: pa.Table, record: TableRecord) -> dict[str, np
     """
     source, columns = sums_path(path), image_columns(table.schema)
     try:
-        data = source.read_bytes()
+        data = regular(source).read_bytes()
     except FileNotFoundError:
         raise DataError(f"{source} is missing: it belongs to {path.name}; {advice(source)}") from None
     if zlib.crc32(data) != record.images_crc32 or len(data) != 4 * table.num_rows * len(columns):

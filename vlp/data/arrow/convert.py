@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vlp.console import stdout_console
 from vlp.data.arrow.checksums import sums_path
 from vlp.data.arrow.manifest import Manifest, TableRecord, footer_sha256
 from vlp.data.arrow.plans import PLANS
@@ -16,7 +17,7 @@ from vlp.data.arrow.writer import Table, usable_rows, write_table
 from vlp.data.conversion.output import held_output
 from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.skips import Skips
-from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
+from vlp.data.conversion.summary import print_omissions, print_written
 from vlp.data.errors import DataError
 from vlp.data.raw.source import Source
 

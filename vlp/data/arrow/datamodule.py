@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +24,7 @@ from vlp.data.arrow.task_datasets import VqaDataset
 from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch, Collator, Plan
 from vlp.data.datamodule import RunDataModule
+from vlp.data.fed import Fed
 from vlp.data.masking import MlmMasker
 from vlp.data.published import REPORT
 from vlp.data.samplers import ResumableDistributedSampler
@@ -77,6 +79,14 @@ class ArrowDataModule(RunDataModule):
             if len(dataset)  # type: ignore[arg-type]
         ]
         write_json(folder / REPORT, {"tables": entries})
+
+    @cached_property
+    def fed(self) -> Fed:
+        return {
+            f"{split}/{dataset.spec.key}": dataset.tables.digests()  # type: ignore[attr-defined]
+            for split, mixed in self.sets.items()
+            for dataset in mixed.datasets
+        }
 
     def token_blocks(self) -> Sequence[list[list[int]]]:
         mixed = self.sets["train"] if "train" in self.sets else self._mixed("train")

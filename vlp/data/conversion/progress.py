@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import sys
-import time
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-_LINE_EVERY_S = 30.0
+from vlp.progress import Pace
 
 
 class Progress:
-    """Rows done of ``total``: a bar on a terminal, a plain line every 30 s elsewhere, nothing if ``quiet``.
+    """Rows done of ``total``: a bar on a terminal, plain lines at their :class:`Pace` elsewhere, nothing if ``quiet``.
 
     ``unit`` is what is counted if not rows.
     """
 
     def __init__(self, name: str, total: int, quiet: bool, unit: str = "rows") -> None:
         self.name, self.total, self.unit, self.done = name, total, unit, 0
-        self._start = self._last = time.monotonic()
+        self._pace = Pace()
         self._lines = not quiet and not sys.stderr.isatty()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Bar(*columns, console=Console(stderr=True), disable=quiet or self._lines)
@@ -40,10 +39,8 @@ class Progress:
         """Count ``rows`` more rows (or ``unit``) as done."""
         self.done += rows
         self._bar.advance(self._task, rows)
-        now = time.monotonic()
-        if self._lines and now - self._last > _LINE_EVERY_S:
-            self._last = now
-            rate = self.done / (now - self._start)
+        if self._lines and self._pace.due():
+            rate = self.done / self._pace.elapsed
             left = (self.total - self.done) / rate / 60
             done = f"{self.done}/{self.total} {self.unit}"
             print(f"{self.name}: {done}, {rate:.0f}/s, {left:.0f} min left", file=sys.stderr)

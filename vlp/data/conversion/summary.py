@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -20,11 +19,6 @@ class WrittenFile(Protocol):
     def captions(self) -> int: ...
     @property
     def bytes(self) -> int: ...
-
-
-def stdout_console() -> Console:
-    """Return a console for stdout that keeps tables whole when it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def print_written(

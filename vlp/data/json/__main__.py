@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 from vlp.config.schema import ConfigError
+from vlp.console import stdout_console
 from vlp.data.conversion.command import status_of
-from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.json.convert import make_lists
 from vlp.data.json.plans import PLANS
+from vlp.safe_output import make_output_safe
 
 # Folders of images, by the recipes' keys.
 _ROOTS = {
@@ -87,4 +88,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

@@ -14,10 +14,11 @@ from typing import Any
 
 from rich.markup import escape
 
+from vlp.console import stdout_console
 from vlp.data.conversion.output import held_output
 from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.skips import Skips, merge_skips
-from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
+from vlp.data.conversion.summary import print_omissions, print_written
 from vlp.data.errors import DataError
 from vlp.data.json.answers import read_answers
 from vlp.data.json.plans import PLANS, JsonList, Plan

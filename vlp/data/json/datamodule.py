@@ -6,16 +6,19 @@ Source: docs/official/albef.md §3.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from vlp.data.blocks import Blocks
 from vlp.data.datamodule import RunDataModule
 from vlp.data.errors import DataError
+from vlp.data.fed import Fed, digests_of_files
 from vlp.data.json.collate import Batch, JsonCollator
 from vlp.data.json.coverage import store_coverage
 from vlp.data.json.dataset import JsonDataset
@@ -25,6 +28,8 @@ from vlp.data.worker_signals import ignore_in_worker
 
 TRAIN = "train"
 ROWS_PER_BLOCK = 1024
+# What an evaluation reads beside its list.
+_BESIDE = ("answer_list", "det_file", "val_gt_file", "test_gt_file")
 
 
 class Part(NamedTuple):
@@ -69,9 +74,21 @@ class JsonDataModule(RunDataModule):
         self.sets = {split: part.dataset for split, part in self.parts.items()}
         self.collate = next(iter(self.parts.values())).collate
 
-    def prepare_data(self) -> None:
-        """Lightning calls it in one process, before a run: leave in its folder how many images are there."""
-        store_coverage(self.sets, Path(self.config["output_dir"]))
+    @rank_zero_only
+    def write_report(self, folder: Path) -> None:
+        """Leave in a run's folder how many images are there."""
+        store_coverage(self.sets, folder)
+
+    @cached_property
+    def fed(self) -> Fed:
+        lists = {
+            f"{split}/{name}": {rows.paths[number].name: rows.digest(number)}
+            for split, rows in ((split, dataset.rows) for split, dataset in self.sets.items())
+            for number, name in enumerate(rows.names)
+        }
+        beside = {key: Path(self.config[key]) for key in _BESIDE if self.config.get(key)}
+        found = zip(beside.items(), digests_of_files([*beside.values()]), strict=True)
+        return {**lists, **{key: {path.name: digest} for (key, path), digest in found}}
 
     def token_blocks(self) -> Sequence[list[list[int]]]:
         part = self.parts[TRAIN]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vlp.data.errors import DataError
+from vlp.data.fed import digest_of
 from vlp.data.json.fields import Row, RowKind
 from vlp.data.json_stream import iter_json_elements
 
@@ -92,6 +93,12 @@ class JsonRows(Sequence[Row]):
     def of_list(self, number: int) -> range:
         """The rows of a list."""
         return range(self._starts[number], [*self._starts, len(self)][number + 1])
+
+    def digest(self, number: int) -> str:
+        """The digest of a list's rows; white space between them does not count."""
+        rows = self.of_list(number)
+        with memoryview(self._text) as text, text[self._ends[rows.start] : self._ends[rows.stop]] as content:
+            return digest_of(content, f"{len(rows)} rows")
 
     def list_of(self, index: int) -> int:
         """The number of the list that row ``index`` is in."""

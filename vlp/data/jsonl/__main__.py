@@ -14,11 +14,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from vlp.config.schema import ConfigError
+from vlp.console import stdout_console
 from vlp.data.conversion.command import status_of
-from vlp.data.conversion.summary import stdout_console
 from vlp.data.errors import DataError
 from vlp.data.jsonl.convert import SHARDS, Options, make_files
 from vlp.data.jsonl.plans import PLANS
+from vlp.safe_output import make_output_safe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -87,4 +88,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    make_output_safe()
     sys.exit(main())

@@ -14,17 +14,18 @@ from typing import Any
 
 from rich.markup import escape
 
+from vlp.console import stdout_console
 from vlp.data.conversion.output import held_output
 from vlp.data.conversion.progress import Progress
 from vlp.data.conversion.skips import Skips, merge_skips
-from vlp.data.conversion.summary import print_omissions, print_written, stdout_console
+from vlp.data.conversion.summary import print_omissions, print_written
 from vlp.data.errors import DataError
 from vlp.data.jsonl.held_out import HeldOut
 from vlp.data.jsonl.plans import GENOME, PLANS, Plan
 from vlp.data.jsonl.writer import RowOptions, ShardRecord, write_shard
 from vlp.data.raw.source import Source
 from vlp.data.raw.vg_objects import read_coco_ids
-from vlp.files import write_json
+from vlp.files import regular, write_json
 
 SHARDS = 32
 _FILE = re.compile(r".+-\d{5}-of-\d{5}\.jsonl")
@@ -217,7 +218,7 @@ def _finished(partial: Path, record: Path, manifest: FilesManifest) -> dict[str,
     if not record.is_file():
         return {}
     try:
-        old = json.loads(record.read_bytes())
+        old = json.loads(regular(record).read_bytes())
         plan, files = old["plan"], {name: ShardRecord(**entry) for name, entry in old["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{record} is broken ({error!r}); run without --resume to convert everything again") from error

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from lightning.pytorch.utilities import rank_zero_only
 from transformers import PreTrainedTokenizerBase
 
 from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch
 from vlp.data.datamodule import RunDataModule
+from vlp.data.fed import Fed, digests_of_files
 from vlp.data.jsonl.batches import Reader, RowBatches
 from vlp.data.jsonl.coverage import coverage_of
 from vlp.data.jsonl.lanes import Position
@@ -84,8 +87,9 @@ class StreamDataModule(RunDataModule):
         for source in self.sources.values():
             RowBatches(source.lines, source.read, source.collate, source.size, config["seed"]).check_first_rows()
 
-    def prepare_data(self) -> None:
-        """Lightning calls it in one process, before a run: leave in its folder which files the streams read.
+    @rank_zero_only
+    def write_report(self, folder: Path) -> None:
+        """Leave in a run's folder which files the streams read.
 
         Beside them stands how much of the published data sets they hold.
         """
@@ -97,7 +101,19 @@ class StreamDataModule(RunDataModule):
             for name, source in self.sources.items()
         }
         held = {name: coverage_of(source.lines) for name, source in self.sources.items()}
-        write_json(Path(self.config["output_dir"]) / REPORT, {"streams": streams, "coverage": held})
+        write_json(folder / REPORT, {"streams": streams, "coverage": held})
+
+    @cached_property
+    def fed(self) -> Fed:
+        files = [
+            (f"{stream}/{group}", path)
+            for stream, source in self.sources.items()
+            for group, path in zip(source.lines.groups, source.lines.files, strict=True)
+        ]
+        fed: Fed = {}
+        for (group, path), digest in zip(files, digests_of_files([path for _, path in files]), strict=True):
+            fed.setdefault(group, {})[path.name] = digest
+        return fed
 
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""
@@ -154,7 +170,7 @@ class StreamDataModule(RunDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed, self._loader = state_dict or None, None
 
-    def check_position(self, state_dict: dict[str, Any], processes: int) -> None:
+    def check_position(self, state_dict: dict[str, Any], processes: int, other_data: bool = False) -> None:
         own = self._fixed(processes)
         different = [name for name, value in own.items() if state_dict.get(name) != value]
         if different:

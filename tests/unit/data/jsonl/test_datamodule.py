@@ -219,9 +219,7 @@ def test_what_is_counted_is_named_by_stream(folder: Path) -> None:
 
 
 def test_a_run_leaves_the_files_that_it_reads(folder: Path, tmp_path: Path) -> None:
-    module = Module(folder)
-    module.config = {**module.config, "output_dir": str(tmp_path)}
-    module.prepare_data()
+    Module(folder).write_report(tmp_path)
     written = json.loads((tmp_path / "data.json").read_text())
     sizes = [{"file": str(path), "bytes": path.stat().st_size} for path in sorted((folder / "pairs").iterdir())]
     assert written["streams"]["images"] == sizes
