@@ -13,12 +13,12 @@ from __future__ import annotations
 import argparse
 import sys
 
+from epic_common.safe_output import make_output_safe
 from patches.check import problems
 from patches.marks import PatchError, blocks
 from patches.official import command as official
 from patches.tree import ROOT, is_epic_file, patch_path, present, read_tree, vanilla, write_tree
 from patches.unified import applied, difference
-from vlp.safe_output import make_output_safe
 
 
 def list_patch(baseline: str) -> None:

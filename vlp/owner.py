@@ -69,7 +69,7 @@ def own(claim: Claim, new: bool = False) -> None:
         FileExistsError: the folder is there, with ``new``, or is a file.
         OSError: the folder cannot be written.
     """
-    if not any(each.file == claim.file and _is_open_file(*each[:2]) for each in _held):
+    if not _is_mine(claim):
         _take(claim, new)
 
 
@@ -96,7 +96,9 @@ def note_process(descriptor: int, process: int) -> None:
 
 
 def is_held(claim: Claim) -> bool:
-    """Whether a process holds ``claim``; nothing is written."""
+    """Whether another process holds ``claim``; nothing is written."""
+    if _is_mine(claim):
+        return False
     try:
         descriptor = os.open(claim.file, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -118,6 +120,10 @@ def check_free(claim: Claim) -> None:
     """
     if is_held(claim):
         raise HeldError(_refusal(claim))
+
+
+def _is_mine(claim: Claim) -> bool:
+    return any(each.file == claim.file and _is_open_file(*each[:2]) for each in _held)
 
 
 def _take(claim: Claim, new: bool = False) -> _Held:
@@ -211,7 +217,8 @@ def _release(mine: _Held) -> None:
 
 
 @atexit.register
-def _release_all() -> None:
+def release_all() -> None:
+    """Give back all that this process holds, as its end does."""
     for mine in [*_held]:
         with suppress(OSError):
             _release(mine)

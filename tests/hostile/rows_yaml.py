@@ -131,7 +131,7 @@ PRETRAIN = [
             "'epic={1: 2}'": "the key 1 is not text",
             "seed=2020-01-01": "date is not among text",
             "alpha=0.4 alpha=x": "alpha='x': expected a number",
-            "epic.mask_ratio=0.5 'epic={mask_ratio: x}'": "epic.mask_ratio='x': expected a number",
+            "epic.mask_ratio=0.5 'epic={mask_ratio: x}'": "epic.mask_ratio is 'x'; it must be a valid number",
         },
     ),
     *rows(

@@ -54,7 +54,7 @@ def test_the_second_is_told_who_is_there_and_what_to_do(tmp_path: Path) -> None:
 
 def test_a_kill_frees_it_though_children_of_the_process_live_on(tmp_path: Path) -> None:
     claim = Claim(tmp_path)
-    fork = "child = os.fork()\nif child == 0:\n    import time; time.sleep(60)\nprint(child, flush=True)"
+    fork = "if os.fork() == 0:\n    import time; print(os.getpid(), flush=True); time.sleep(60)"
     code = f"{HOLDS}{fork}\nsys.stdin.read()"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], **pipes) as first:

@@ -20,7 +20,7 @@ from epic_common.saliency_cache.reader import CachedTeacher
 from epic_common.teacher import Teacher
 from epic_vlp import attach, cache_build
 from epic_vlp.attach import attach_epic
-from epic_vlp.cache_build import build_cache, chunks_of
+from epic_vlp.cache_build import chunks_of
 from epic_vlp.cache_identity import identity
 from epic_vlp.extension import EpicExtension
 from epic_vlp.frozen_teacher import load_teacher
@@ -32,9 +32,18 @@ from tests.unit.meter.small import saved_teacher, small_run
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.errors import DataError
 from vlp.data.trim import trimmed
+from vlp.owner import release_all
 
 IMAGES, BROKEN = 8, 3
 WORDS = [f"w{i}" for i in range(10)]
+
+
+def build_cache(baseline: Any, config: dict[str, Any]) -> None:
+    """As the program builds it, which gives the folder back at its end."""
+    try:
+        cache_build.build_cache(baseline, config)
+    finally:
+        release_all()
 
 
 def write_vg(folder: Path, broken: Sequence[int] = (BROKEN,), captions: int = 3) -> None:

@@ -117,6 +117,7 @@ class Shards(L.LightningDataModule):
     def __init__(self, rank: int, start: int = 0) -> None:
         super().__init__()
         self.rank, self.start = rank, start
+        self.fed: dict[str, dict[str, str]] = {}
 
     def consumed(self, batch: Any) -> None: ...
 
