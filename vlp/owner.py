@@ -96,9 +96,7 @@ def note_process(descriptor: int, process: int) -> None:
 
 
 def is_held(claim: Claim) -> bool:
-    """Whether another process holds ``claim``; nothing is written."""
-    if _is_mine(claim):
-        return False
+    """Whether a process holds ``claim``; nothing is written."""
     try:
         descriptor = os.open(claim.file, os.O_RDONLY | os.O_NONBLOCK)
     except (FileNotFoundError, NotADirectoryError):
@@ -118,7 +116,7 @@ def check_free(claim: Claim) -> None:
     Raises:
         HeldError: another process holds it.
     """
-    if is_held(claim):
+    if not _is_mine(claim) and is_held(claim):
         raise HeldError(_refusal(claim))
 
 

@@ -71,7 +71,7 @@ def has_the_recalls_of_every_pair(split: str, launcher: Launcher, vanilla: Resul
     heads = ("TR@1", "TR@5", "TR@10", "IR@1", "IR@5", "IR@10")
     table = re.search(rf"^ split +(.*)\n.*\n {split} +(.*)$", run.output, re.MULTILINE)
     assert table
-    scores = dict(zip(table[1].split(), map(float, table[2].split()), strict=True))
+    scores = dict(zip(re.split("  +", table[1].strip()), map(float, table[2].split()), strict=True))
     named = {head: 100 * getattr(expected, head.lower().replace("@", "_r")) for head in heads}
     assert {head: scores[head] for head in heads} == pytest.approx(named, abs=6e-3)
     assert f"results: {run.directory / 'results.json'}" in run.output

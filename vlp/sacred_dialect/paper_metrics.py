@@ -44,8 +44,11 @@ def named_scores(eval_split: str, metrics: Mapping[str, float]) -> dict[str, dic
         if tag.startswith(RECALLS):
             way, rank = tag.removeprefix(RECALLS).split("_")
             scores.setdefault(eval_split, {})[f"{WAYS[way]}_{rank}"] = 100 * value
-        elif tag.endswith(("/accuracy_epoch", "/score_epoch")):
-            _, part, quantity = tag.split("/")
-            name = "acc" if quantity == "accuracy_epoch" else "score"
-            scores.setdefault(SPLITS.get(part, part), {})[name] = value
+        elif tag.endswith(("/accuracy_epoch", "/score_epoch")) and "/train/" not in tag:
+            task, part, quantity = tag.split("/")
+            split = eval_split if part == "val" else SPLITS[part]
+            if task in ACCURACIES:
+                scores.setdefault(split, {})["acc"] = value
+            else:
+                scores.setdefault(split, {})[f"{task} {quantity.removesuffix('_epoch')}"] = 100 * value
     return scores

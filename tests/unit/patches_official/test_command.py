@@ -47,6 +47,7 @@ def test_apply_puts_every_line_in_its_place_and_remove_gives_back_the_bytes(ours
     assert set(after) - set(before) == {
         *("epic_meter.py", "epic_support.py", "epic_meter.patch"),
         *("epic_common/__init__.py", "epic_common/masking.py", "epic_common/sub/__init__.py", "epic_common/LICENSE"),
+        "epic_common/safe_output.py",
     }
     assert (theirs / "meter" / "config.py").stat().st_mode & 0o777 == 0o755
     check = command(ours, "check", "meter", theirs)

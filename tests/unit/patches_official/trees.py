@@ -57,6 +57,7 @@ def repository(root: Path, patch: OfficialPatch) -> Path:
     (root / "epic_common" / "sub").mkdir(parents=True)
     for name in ("__init__.py", "masking.py", "sub/__init__.py"):
         (root / "epic_common" / name).write_text(f'"""{name}"""\n')
+    shutil.copy(ROOT / "epic_common" / "safe_output.py", root / "epic_common")
     shutil.copy(ROOT / "LICENSE", root)
     official = root / "patches" / "official"
     (official / "support").mkdir(exist_ok=True)

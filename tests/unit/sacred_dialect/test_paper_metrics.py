@@ -40,4 +40,4 @@ def test_what_no_table_has_is_left_out() -> None:
 
 def test_scores_have_the_names_of_both_dialects() -> None:
     found = named_scores("test", {**RECALLS, "vqa/val/score_epoch": 0.5, "nlvr2/dev/accuracy_epoch": 0.25})
-    assert found == {"test": {"img_r1": 50.0, "txt_r10": 75.0}, "val": {"score": 0.5, "acc": 0.25}}
+    assert found == {"test": {"img_r1": 50.0, "txt_r10": 75.0, "vqa score": 50.0}, "val": {"acc": 0.25}}
