@@ -133,9 +133,9 @@ def write_report(path: Path, report: Report) -> None:
         "overlay": overlay,
         "in_words": in_words,
         "bars": _bars,
+        "heat_colours": _heat_colours(),
         "zip": zip,
     }
-    environment.globals["heat_colours"] = ", ".join(to_hex(colormaps[HEAT_MAP](i / 8)) for i in range(9))
     page = environment.get_template("report.html").render(report=report)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -19,7 +19,7 @@ from vlp.checkpoint.weights import WeightsError
 from vlp.data.errors import DataError
 from vlp.owner import Claim, HeldError, own
 from vlp.training.processes import leave_processes
-from vlp.training.rendezvous import MissingRanks, meet
+from vlp.training.rendezvous import MissingRanks, met
 from vlp.versions import package_versions
 
 
@@ -50,9 +50,8 @@ class _WaitingDDP(DDPStrategy):
     def _setup_distributed(self) -> None:
         self._set_world_ranks()
         assert self.cluster_environment is not None
-        store = meet(self.cluster_environment)
-        super()._setup_distributed()
-        del store  # no earlier: rank 0 keeps it for all
+        with met(self.cluster_environment):
+            super()._setup_distributed()
 
 
 def new_fabric(cuda: bool, devices: Any, per_node: int, nodes: int, precision: Any) -> L.Fabric:

@@ -31,8 +31,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Write it."""
     seen: set[int] = set()  # hashes: the captions of 16M are a gigabyte
     with atomic_open(arguments.output) as handle:
-        of_lists, of_tables = arguments.lists, (arguments.arrow, arguments.datasets)
-        for caption in _listed(of_lists) if of_lists else _captions(*of_tables):
+        found = _listed(arguments.lists) if arguments.lists else _captions(arguments.arrow, arguments.datasets)
+        for caption in found:
             line = " ".join(caption.split())
             if line and hash(line) not in seen:
                 seen.add(hash(line))

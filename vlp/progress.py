@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vlp.training.launch_variables import is_first_process
+
 LIBRARIES = "loading PyTorch, Lightning and transformers"
 # A process that is forked while a line is written would keep the stream's lock for ever.
 _WRITING = threading.Lock()
@@ -47,9 +49,12 @@ class Pace:
 
 
 @contextmanager
-def waiting(what: str, show: bool = True) -> Iterator[None]:
-    """Print ``building the model … 0:04`` at the pace of progress lines while the block lasts, from another thread."""
-    over = threading.Event()
+def waiting(what: str) -> Iterator[None]:
+    """Print ``building the model … 0:04`` at the pace of progress lines while the block lasts, from another thread.
+
+    Of the processes of a run, the first one alone does.
+    """
+    over, show = threading.Event(), is_first_process()
 
     def tell() -> None:
         pace = Pace()

@@ -27,7 +27,6 @@ from vlp.sacred_dialect.items import wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
 from vlp.sacred_dialect.usage import CommandLineError, parsed, wrong_usage
 from vlp.safe_output import make_output_safe
-from vlp.training.launch_variables import is_first_process
 
 SWITCHES = "loss_names"
 FILES = (".yaml", ".yml", ".json")  # suffixes of config files
@@ -44,7 +43,7 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
     def main(_config: dict[str, Any]) -> None:
         or_exit(lambda: check(schema, _config))
         or_exit(lambda: check_paths(schema, _config))
-        with waiting(LIBRARIES, is_first_process()):
+        with waiting(LIBRARIES):
             import_module("vlp.sacred_dialect.run")
         run(_config)
 

@@ -31,7 +31,6 @@ from vlp.sacred_dialect.paper_metrics import named_scores, paper_metrics
 from vlp.sacred_dialect.resume import going_on, resolve_resume
 from vlp.sacred_dialect.settings import run_name
 from vlp.sacred_dialect.trainer import build_trainer
-from vlp.training.launch_variables import is_first_process
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
@@ -57,7 +56,7 @@ def run(baseline: SacredBaseline, config: dict[str, Any], environment: ClusterEn
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
-    with waiting("building the run: its data, model and weights", is_first_process()):
+    with waiting("building the run: its data, model and weights"):
         built = or_exit(lambda: build(baseline, config, environment))
     if config["test_only"]:
         evaluate(built, config, config["seed"], partial(write_results, baseline, built, config))

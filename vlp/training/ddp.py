@@ -9,7 +9,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vlp.training.rendezvous import meet
+from vlp.training.rendezvous import met
 
 
 def names_below(module: nn.Module, prefixes: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ def unused_parameters(model: nn.Module) -> set[str] | None:
 
 
 class WaitingDDP(DDPStrategy):
-    """``DDPStrategy`` that waits for the other processes to a limit, and says for which; see :func:`meet`."""
+    """``DDPStrategy`` that waits for the other processes to a limit, and says for which; see :func:`met`."""
 
     def setup_distributed(self) -> None:
         """Meet the other processes.
@@ -46,9 +46,8 @@ class WaitingDDP(DDPStrategy):
         """
         self.set_world_ranks()
         assert self.cluster_environment is not None
-        store = meet(self.cluster_environment)
-        super().setup_distributed()
-        del store  # no earlier: rank 0 keeps it for all
+        with met(self.cluster_environment):
+            super().setup_distributed()
 
 
 class KnownUnusedDDP(WaitingDDP):

@@ -23,7 +23,7 @@ _RANKS = {
 
 def is_first_process() -> bool:
     """Whether a launcher's variables call this process rank 0, as those of a process without a launcher do."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", f"{_OPENMPI}RANK")
     return all(os.environ.get(name) in (None, "", "0") for name in names)
 
 

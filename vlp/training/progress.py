@@ -31,7 +31,7 @@ class PlainProgress(Callback):
         self._batches: CountProgress | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._wait.enter_context(waiting("waiting for the first step", trainer.is_global_zero))
+        self._wait.enter_context(waiting("waiting for the first step"))
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._pace = Pace(self.every)
@@ -64,7 +64,7 @@ class PlainProgress(Callback):
     def _count(self, title: str, batches: Sequence[float], trainer: L.Trainer) -> None:
         shown = trainer.is_global_zero and not trainer.sanity_checking
         self._batches = CountProgress(title, "batches", int(sum(batches)), shown, ends=False)
-        self._wait.enter_context(waiting(f"waiting for the first batch of the {title}", shown))
+        self._wait.enter_context(waiting(f"waiting for the first batch of the {title}"))
 
     def on_validation_batch_end(self, *_: Any) -> None:
         self._advance()

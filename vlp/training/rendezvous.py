@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch.distributed as dist
@@ -20,8 +21,9 @@ class MissingRanks(RuntimeError):
     """Processes of a run that have not come; names them."""
 
 
-def meet(environment: ClusterEnvironment) -> dist.Store | None:
-    """Return when every process of the run is there; each must call it, and keep the result until all have met again.
+@contextmanager
+def met(environment: ClusterEnvironment) -> Iterator[None]:
+    """Begin the block, in which torch's own processes meet, when every process of the run is there; each must call it.
 
     Every process signs in where torch's own will meet, ``MASTER_ADDR:MASTER_PORT``, at rank 0 or torchrun.
 
@@ -29,13 +31,16 @@ def meet(environment: ClusterEnvironment) -> dist.Store | None:
         MissingRanks: some have not come within ``VLP_WAIT_FOR_RANKS`` seconds (600), or they cannot meet there.
     """
     if dist.is_initialized() or environment.world_size() == 1:
-        return None
+        yield
+        return
     waiting = _Waiting(wait_limit(), environment.main_address, environment.main_port, environment.global_rank())
     try:
-        return waiting.signed_in(environment.world_size())
+        store = waiting.signed_in(environment.world_size())
     except (dist.DistError, OSError) as error:
         said = str(error).splitlines()[0]
         raise MissingRanks(f"processes cannot meet at {waiting.place}, MASTER_ADDR:MASTER_PORT: {said}") from error
+    yield
+    del store  # no earlier: rank 0 keeps it for all
 
 
 class _Waiting:

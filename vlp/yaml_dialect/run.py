@@ -15,7 +15,6 @@ import lightning as L
 import transformers
 
 from vlp.progress import waiting
-from vlp.training.launch_variables import is_first_process
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
 from vlp.training.run_log import check_log_dir
@@ -54,7 +53,7 @@ def run(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     config = copy.deepcopy(config)
-    with waiting("building the run: its data, model and weights", is_first_process()):
+    with waiting("building the run: its data, model and weights"):
         built = or_exit(lambda: build(baseline, name, config))
     if config.get("evaluate"):
         evaluate(built.run, config, config["seed"], lambda _: scored(baseline, built, config), "config_evaluate.json")

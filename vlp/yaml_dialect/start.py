@@ -10,7 +10,6 @@ from typing import Any
 from vlp.config.schema import ConfigError
 from vlp.progress import LIBRARIES, waiting
 from vlp.safe_output import make_output_safe
-from vlp.training.launch_variables import is_first_process
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
 
@@ -25,6 +24,6 @@ def start(command: Command, run: Callable[[dict[str, Any]], None]) -> None:
         config = resolved(command, sys.argv[1:])
     except ConfigError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    with waiting(LIBRARIES, is_first_process()):
+    with waiting(LIBRARIES):
         import_module("vlp.yaml_dialect.run")
     run(config)
