@@ -23,6 +23,7 @@ from scenes.layout_files import TRAINING, image_file
 from scenes.readings import read_truth
 from vlp.checkpoint.safetensors_sums import safetensors_bytes
 from vlp.files import atomic_open
+from vlp.progress import waiting
 
 BATCH = 64
 RATE = 2e-3  # peak of a linear warm-up over the first tenth and linear decay
@@ -59,7 +60,8 @@ def fit_image_encoder(encoder: ImageEncoder, raw: Path, output: Path, steps: int
 
     The same arguments and machine give the same file. The caller's random state is left as it was.
     """
-    pictures = training_pictures(raw, encoder.transform)
+    with waiting("reading the training pictures"):
+        pictures = training_pictures(raw, encoder.transform)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         train(encoder, pictures, steps)

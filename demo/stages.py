@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from vlp.owner import Claim, own
 from vlp.progress import clock
+
+_PROGRESS = re.compile("step |retrieval: |error: |.* … [0-9:]+$")
 
 
 class StageError(SystemExit):
@@ -66,11 +69,10 @@ def run_command(
     command: Sequence[str],
     folder: Path,
     log: Path,
-    shows: Sequence[str],
     env: Mapping[str, str] | None = None,
     label: str = "",
 ) -> None:
-    """Run ``command`` in ``folder``, its output in ``log``; lines that start with one of ``shows`` are printed too.
+    """Run ``command`` in ``folder``, its output in ``log``; its progress and errors are printed, too.
 
     Args:
         env: its environment; None: this process's.
@@ -87,7 +89,7 @@ def run_command(
         assert process.stdout is not None
         for line in process.stdout:
             handle.write(line)
-            if line.startswith(tuple(shows)):
+            if _PROGRESS.match(line):
                 print(f"      {label}{line.rstrip()}", flush=True)
     if process.wait():
         print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)

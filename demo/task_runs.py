@@ -84,7 +84,7 @@ def launch(settings: TaskSettings, name: str) -> None:
     print(f"      $ {shown}", flush=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     log = settings.output / f"{name}.log"
-    run_command([sys.executable, *command], REPOSITORY / settings.baseline, log, shows=("step ", "retrieval: "))
+    run_command([sys.executable, *command], REPOSITORY / settings.baseline, log)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     write_json(settings.done(name), {"cpu_seconds": round(seconds, 1), "command": shown})

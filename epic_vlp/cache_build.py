@@ -8,7 +8,6 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -94,7 +93,6 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     settings = EpicConfig.from_dict(config["epic"])
     identity_in_config(baseline, config, settings)  # refuses, before the tables are opened, views that are not fixed
     prepare_process()
-    transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
     launch_owner(fabric, config["saliency_cache"])
     datamodule = baseline.datamodule({**config, "test_only": True})  # whose training sets would draw false images

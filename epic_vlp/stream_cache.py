@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import lightning as L
 import torch
-import transformers
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -115,7 +114,6 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
     settings = settings_of(config, parts_of(baseline).settings)
     identity_in_config(baseline, config, settings)  # refuses, before the files are opened, views that are not fixed
     prepare_process()
-    transformers.logging.set_verbosity_error()
     fabric = fabric_of(config)
     launch_owner(fabric, config["saliency_cache"])
     streams: Any = baseline.datamodule

@@ -10,14 +10,13 @@ import multiprocessing
 import os
 import random
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scenes.draw import render
 from scenes.grammar import Grammar
@@ -155,17 +154,20 @@ def _jobs(request: Request) -> list[_Job]:
 def _make_all(jobs: list[_Job], request: Request, folder: Path, workers: int) -> Iterator[_Made]:
     """Yield (Karpathy entry, truth record) per image, in order, showing progress and the time left."""
     chunks = [(jobs[i : i + _CHUNK], request, folder) for i in range(0, len(jobs), _CHUNK)]
-    columns = (TextColumn("drawing scenes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    started = said = time.monotonic()
+    done = 0
     with ExitStack() as stack:
-        progress = stack.enter_context(Progress(*columns))
-        task = progress.add_task("", total=len(jobs))
         made: Iterable[list[_Made]] = map(_make_chunk, chunks)
         if workers > 1:
             context = multiprocessing.get_context("spawn")  # fork is unsafe beside a caller's threads
             made = stack.enter_context(ProcessPoolExecutor(workers, context)).map(_make_chunk, chunks)
         for images in made:
             yield from images
-            progress.advance(task, len(images))
+            done += len(images)
+            now = time.monotonic()
+            if now - said >= 4:
+                said, left = now, (now - started) / done * (len(jobs) - done)
+                print(f"drawing scenes: {done}/{len(jobs)}, {left:.0f} s left", flush=True)
 
 
 def _make_chunk(chunk: tuple[list[_Job], Request, Path]) -> list[_Made]:

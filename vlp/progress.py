@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
 
 from vlp.training.launch_variables import is_first_process
 
-LIBRARIES = "loading PyTorch, Lightning and transformers"
 # A process that is forked while a line is written would keep the stream's lock for ever.
 _WRITING = threading.Lock()
 os.register_at_fork(before=_WRITING.acquire, after_in_parent=_WRITING.release, after_in_child=_WRITING.release)
@@ -72,6 +73,12 @@ def waiting(what: str) -> Iterator[None]:
         over.set()
         if show:
             thread.join()
+
+
+def import_slowly(module: str) -> ModuleType:
+    """``import_module`` of one that loads PyTorch, which takes seconds, and more than ten on a cold disk."""
+    with waiting("loading PyTorch, Lightning and transformers"):
+        return import_module(module)
 
 
 class CountProgress:

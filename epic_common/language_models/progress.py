@@ -1,4 +1,4 @@
-"""A step counter with the time left: a bar in a terminal, a line per tenth in a log file."""
+"""A step counter with the time left: a bar in a terminal, lines with growing pauses, of 4 to 30 s, in a log file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ class StepProgress:
 
     def __init__(self, title: str, total: int, bar: Progress) -> None:
         self.title, self.total, self.bar, self.done = title, total, bar, 0
-        self.started = time.monotonic()
+        self.started = self.said = time.monotonic()
         self.task = bar.add_task(title, total=total, loss="")
 
     def advance(self, loss: Tensor) -> None:
         """One step done; the loss, a scalar tensor, is read only when shown, since reading waits for the device."""
         self.done += 1
-        tenth = max(1, self.total // 10)
         self.bar.update(self.task, advance=1)
-        if self.done % tenth and self.done != self.total:
+        now = time.monotonic()
+        if now - self.said < min(max(4, (now - self.started) / 10), 30) and self.done != self.total:
             return
+        self.said = now
         self.bar.update(self.task, loss=f"loss {float(loss):.3f}")
         if not self.bar.console.is_terminal:
-            left = (time.monotonic() - self.started) / self.done * (self.total - self.done)
+            left = (now - self.started) / self.done * (self.total - self.done)
             print(f"{self.title}: {self.done}/{self.total}, loss {float(loss):.3f}, {left:.0f} s left", flush=True)
 
 

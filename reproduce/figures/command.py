@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import transformers
-
 from reproduce.figures.configuration import add_model, asked_model
 from reproduce.figures.given_pairs import add_pairs, given_pairs
 from vlp.arguments import whole
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.errors import DataError
+from vlp.quiet_libraries import quiet_libraries
 
 OUTPUT = Path("runs/reproduce/figures")
 
@@ -73,8 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
 def quieten() -> None:
     """Warnings alone, as plain lines; of transformers errors alone."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    quiet_libraries()
 
 
 def draw(arguments: argparse.Namespace) -> list[Path]:

@@ -38,7 +38,6 @@ from reproduce.miniature.settings import TEACHER, VARIANTS, digest
 from reproduce.miniature.wrong_words import judged_foils
 from vlp.config.schema import ConfigError
 
-SHOWN = ("step ", "retrieval: ", "error: ")
 KEPT_CURVES = ("loss", "epic")  # tags that hold one of these
 
 
@@ -191,9 +190,7 @@ def launch(planned: Planned, command: Sequence[str], what: str) -> None:
     print(f"      $ cd {bench.name} && {shlex.join(words)}", flush=True)
     threads = str(bench.miniature.threads)
     env = {**environment(), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "CUDA_VISIBLE_DEVICES": ""}
-    run_command(
-        [sys.executable, *command], REPOSITORY / bench.name, planned.folder / f"{what}.log", shows=SHOWN, env=env
-    )
+    run_command([sys.executable, *command], REPOSITORY / bench.name, planned.folder / f"{what}.log", env)
 
 
 def _score(planned: Planned, checkpoint: Path) -> dict[str, float]:

@@ -8,7 +8,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from vlp.config.nearest import did_you_mean
 from vlp.config.paths import check_paths
 from vlp.config.plain import not_plain
 from vlp.config.schema import ConfigError, check, check_alone
-from vlp.progress import LIBRARIES, waiting
+from vlp.progress import import_slowly
 from vlp.sacred_dialect.config import base_config
 from vlp.sacred_dialect.items import wrong_items
 from vlp.sacred_dialect.keys import SacredKeys
@@ -43,10 +42,11 @@ def launch(experiment: Experiment, schema: type[SacredKeys], run: Callable[[dict
     def main(_config: dict[str, Any]) -> None:
         or_exit(lambda: check(schema, _config))
         or_exit(lambda: check_paths(schema, _config))
-        with waiting(LIBRARIES):
-            import_module("vlp.sacred_dialect.run")
+        import_slowly("vlp.sacred_dialect.run")
         run(_config)
 
+    # Sacred's observers are not needed: a run's folder has its config, log and results.
+    logging.getLogger(str(experiment.path)).addFilter(lambda record: "No observers" not in record.getMessage())
     given = check_command_line(experiment, sys.argv)
     if "seed" in given:  # sacred itself draws from it before it hands over the config
         or_exit(lambda: check_alone(schema, {"seed": given["seed"]}))

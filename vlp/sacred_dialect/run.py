@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-import transformers
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
 from vlp.checkpoint.loading import freeze_itm_head, load_into
@@ -78,9 +77,6 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
     config["resume_from"] = resolve_resume(config)
     resumed = going_on(config, defaults(baseline.schema), baseline.extension.may_change if baseline.extension else ())
     prepare_process()
-    # Poolers are new and MLM heads are not read, by design: transformers reports both as if they were faults.
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     L.seed_everything(config["seed"], verbose=False)
     datamodule = baseline.datamodule(config)
     trainer = build_trainer(config, datamodule.has_validation, environment)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import sys
-import warnings
 from collections.abc import Sequence
 
 import lightning as L
@@ -14,6 +13,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvir
 from lightning.pytorch.strategies import Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
+from vlp.quiet_libraries import quiet_libraries
 from vlp.training.data_wait import DataWait, StepClock
 from vlp.training.event_log import EventLog
 from vlp.training.exact_state import ExactState
@@ -35,8 +35,7 @@ def prepare_process() -> None:
     for name in NODE_VARIABLES:
         if os.environ.get(name) == "":
             del os.environ[name]
-    # It is resumable: its sampler's position is in the checkpoint.
-    warnings.filterwarnings("ignore", message=".*dataloader is not resumable")
+    quiet_libraries()
     os.environ.setdefault("NCCL_DEBUG", "INFO")
     # transformers 5.25 would fetch other kernels from the hub at a change of mode, which are not equal to the bit.
     os.environ.setdefault("USE_HUB_KERNELS", "NO")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightning as L
-import transformers
 
 from vlp.progress import waiting
 from vlp.training.processes import leave_processes
@@ -80,9 +79,6 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
         after = AfterEpoch(config["checkpoint"], read_official(config["checkpoint"], config["schedular"]["epochs"]))
     prepare_process()
     set_meeting_place(config["dist_url"])
-    # Heads that a checkpoint lacks are new, by design: transformers reports them as if they were faults.
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     L.seed_everything(config["seed"], verbose=False)
     datamodule, files = script.datamodule(config), OfficialFiles(script, config)  # type: ignore[call-arg]
     processes = find_processes(config["world_size"])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.progress import LIBRARIES, waiting
+from vlp.progress import import_slowly
 from vlp.safe_output import make_output_safe
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
@@ -24,6 +23,5 @@ def start(command: Command, run: Callable[[dict[str, Any]], None]) -> None:
         config = resolved(command, sys.argv[1:])
     except ConfigError as error:
         sys.exit("\n".join(f"error: {line}" for line in str(error).splitlines()))
-    with waiting(LIBRARIES):
-        import_module("vlp.yaml_dialect.run")
+    import_slowly("vlp.yaml_dialect.run")
     run(config)

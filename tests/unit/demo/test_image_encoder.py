@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from demo import image_encoder
-from demo.__main__ import fit_vision, stages, vocab_size
+from demo.run import fit_vision, stages, vocab_size
 from demo.baselines import BASELINES
 from demo.image_encoder import Pictures, contents, cropped, train, training_pictures
 from demo.settings import Settings, parse

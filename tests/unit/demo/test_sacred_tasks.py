@@ -14,7 +14,7 @@ from demo.task_recipes import TaskSettings
 from demo.task_recipes_sacred import SacredTasks, tables
 from demo.task_runs import BASELINES
 from demo.task_scores_sacred import scores
-from demo.tasks import parse
+from demo.tasks_run import parse
 from scenes.coco_layout import TRUTH_FILE, Request, write_coco
 from scenes.task_layouts import write_tasks
 from tests.unit.configs import resolve

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import demo.__main__ as main
+import demo.run as main
 from demo.settings import parse
 from demo.stages import Stage, StageError, run_command, run_stages
 
@@ -50,19 +50,19 @@ def python(code: str) -> list[str]:
 
 
 def test_a_commands_output_is_kept_and_its_progress_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = "import os, sys; print('step 1/2'); print('noise', os.getcwd(), flush=True); sys.stderr.write('warning\\n')"
-    run_command(python(code), tmp_path, tmp_path / "new" / "log", shows=("step ",))
-    assert (tmp_path / "new" / "log").read_text() == f"step 1/2\nnoise {tmp_path}\nwarning\n"
-    assert capfd.readouterr().out == "      step 1/2\n"
-    run_command(python(code), tmp_path, tmp_path / "log", shows=("step ", "noise"), label="epic · ")
-    assert capfd.readouterr().out == f"      epic · step 1/2\n      epic · noise {tmp_path}\n"
+    code = "import os, sys; print('step 1/2\\nloading … 0:04'); print('noise', os.getcwd(), flush=True); sys.stderr.write('warning\\n')"
+    run_command(python(code), tmp_path, tmp_path / "new" / "log")
+    assert (tmp_path / "new" / "log").read_text() == f"step 1/2\nloading … 0:04\nnoise {tmp_path}\nwarning\n"
+    assert capfd.readouterr().out == "      step 1/2\n      loading … 0:04\n"
+    run_command(python(code), tmp_path, tmp_path / "log", label="epic · ")
+    assert capfd.readouterr().out == "      epic · step 1/2\n      epic · loading … 0:04\n"
 
 
 def test_a_command_that_fails_is_named_with_the_end_of_its_output(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(StageError, match=f"failed with status 3; its whole output: {tmp_path}/log"):
-        run_command(python("print(*range(90), sep='\\n'); exit(3)"), tmp_path, tmp_path / "log", shows=())
+        run_command(python("print(*range(90), sep='\\n'); exit(3)"), tmp_path, tmp_path / "log")
     assert capfd.readouterr().err.split() == [str(i) for i in range(70, 90)]
 
 
@@ -86,10 +86,8 @@ def test_stages_run_the_commands_that_are_told(tmp_path: Path, monkeypatch: pyte
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
 
-    def launcher(
-        command: Sequence[str], folder: Path, log: Path, shows: Sequence[str], env: Mapping[str, str], label: str
-    ) -> None:
-        assert folder.name == "meter" and shows == ("step ", "retrieval: ")
+    def launcher(command: Sequence[str], folder: Path, log: Path, env: Mapping[str, str], label: str) -> None:
+        assert folder.name == "meter"
         (log_dir,) = (Path(item.removeprefix("log_dir=")) for item in command if item.startswith("log_dir="))
         assert env == {**os.environ, **(alone if label else {})} and label in ("", f"{log_dir.name} · ")
         if label:

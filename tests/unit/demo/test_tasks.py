@@ -18,7 +18,7 @@ from demo.task_recipes_yaml import YamlTasks
 from demo.task_recipes_yaml import lists as lists_of
 from demo.task_runs import BASELINES
 from demo.task_scores_yaml import of_listed_answers, of_listed_labels, scores
-from demo.tasks import claim_output, parse
+from demo.tasks_run import claim_output, parse
 from scenes.coco_layout import Request, write_coco
 from scenes.task_layouts import write_tasks
 from vlp.baseline import get_baseline
