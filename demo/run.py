@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from demo.comparison import compare, print_table, write_results
 from demo.image_encoder import fit_image_encoder
 from demo.page import build_report
 from demo.report import write_report
-from demo.settings import RUNS, Settings
+from demo.settings import RUNS, Settings, parse
 from demo.sizes import CAPTIONS_PER_IMAGE, LEVEL, POSITIONS, REPOSITORY
 from demo.stages import Stage, own_output, run_command, run_stages
 from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_language_model
@@ -34,9 +34,9 @@ from vlp.quiet_libraries import quiet_libraries
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
 
 
-def main(settings: Settings) -> None:
+def main(argv: Sequence[str]) -> None:
     """Run all stages, print the table, write the results and the report."""
-    started = time.monotonic()
+    started, settings = time.monotonic(), parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     quiet_libraries()
     own_output(settings.output)

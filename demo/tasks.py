@@ -9,5 +9,4 @@ from vlp.safe_output import make_output_safe
 
 if __name__ == "__main__":
     make_output_safe()
-    run = import_slowly("demo.tasks_run")
-    run.main(run.parse(sys.argv[1:]))
+    import_slowly("demo.tasks_run").main(sys.argv[1:])

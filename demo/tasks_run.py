@@ -24,8 +24,9 @@ from vlp.console import stdout_console
 from vlp.files import write_json
 
 
-def main(settings: TaskSettings) -> None:
+def main(argv: Sequence[str]) -> None:
     """Run all stages, print the table and write the results."""
+    settings = parse(argv)
     own_output(settings.output)
     claim_output(settings)
     run_stages(stages(settings))

@@ -12,9 +12,8 @@ from datetime import timedelta
 import torch.distributed as dist
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
+from vlp.progress import Pace, clock
 from vlp.training.launch_variables import LIMIT, wait_limit
-
-_EVERY = 10.0  # seconds between two lines of a process that waits
 
 
 class MissingRanks(RuntimeError):
@@ -47,7 +46,7 @@ class _Waiting:
     def __init__(self, seconds: float, host: str, port: int, rank: int) -> None:
         self.seconds, self.host, self.port, self.rank = seconds, host, port, rank
         self.place = f"{host}:{port}"
-        self._started = self._said = time.monotonic()
+        self._pace = Pace()
 
     def signed_in(self, count: int) -> dist.Store:
         """The store, once ``count`` processes have signed in."""
@@ -80,7 +79,7 @@ class _Waiting:
         return store
 
     def left(self) -> float:
-        return self._started + self.seconds - time.monotonic()
+        return self.seconds - self._pace.elapsed
 
     def answered(self) -> bool:
         """Whether something listens where processes meet."""
@@ -97,15 +96,13 @@ class _Waiting:
             MissingRanks: the time is over.
         """
         while not true():
-            now = time.monotonic()
             if self.left() <= 0:
                 raise MissingRanks(
                     f"rank {self.rank} waited {self.seconds:g} s for {whom()}: look at how they ended, or start them; "
                     f"{LIMIT}=SECONDS waits longer"
                 )
-            if now - self._said >= _EVERY:
-                self._said = now
-                print(f"rank {self.rank} waits for {whom()} · {now - self._started:.0f} s", flush=True)
+            if self._pace.due():
+                print(f"rank {self.rank} waits for {whom()} … {clock(self._pace.elapsed)}", flush=True)
             time.sleep(min(0.2, max(self.left(), 0.0)))
 
 

@@ -50,7 +50,10 @@ def python(code: str) -> list[str]:
 
 
 def test_a_commands_output_is_kept_and_its_progress_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = "import os, sys; print('step 1/2\\nloading … 0:04'); print('noise', os.getcwd(), flush=True); sys.stderr.write('warning\\n')"
+    code = (
+        "import os, sys; print('step 1/2\\nloading … 0:04'); print('noise', os.getcwd(), flush=True); "
+        "sys.stderr.write('warning\\n')"
+    )
     run_command(python(code), tmp_path, tmp_path / "new" / "log")
     assert (tmp_path / "new" / "log").read_text() == f"step 1/2\nloading … 0:04\nnoise {tmp_path}\nwarning\n"
     assert capfd.readouterr().out == "      step 1/2\n      loading … 0:04\n"

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from lightning.fabric.plugins.environments import TorchElasticEnvironment
 
 from tests.launch.launcher import address
+from vlp.progress import Pace
 from vlp.training import rendezvous
 from vlp.training.rendezvous import _ranks
 
@@ -26,7 +28,7 @@ def joined(log: Path, environment: Mapping[str, str]) -> NoReturn:
     os.dup2(file, 1)
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     os.environ.update(environment)
-    rendezvous._EVERY = 1.0
+    rendezvous.Pace = partial(Pace, 1.0)  # type: ignore[assignment,misc]
     try:
         with rendezvous.met(TorchElasticEnvironment()):
             dist.init_process_group("gloo")
@@ -67,7 +69,7 @@ def test_those_that_came_name_those_that_did_not(tmp_path: Path) -> None:
     place = f"127.0.0.1:{meet['MASTER_PORT']}"
     for rank, (status, output) in enumerate(together([0, 1], 5, tmp_path, meet)):
         assert status == 1 and "Traceback" not in output, output
-        assert f"rank {rank} waits for ranks 2-4 of 5, which are to come to {place} · " in output
+        assert f"rank {rank} waits for ranks 2-4 of 5, which are to come to {place} … " in output
         waited = f"error: rank {rank} waited 4 s for ranks 2-4 of 5"
         lost = f"error: rank {rank} lost rank 0 at {place} while waiting for ranks 2-4 of 5"
         assert waited in output or (rank and lost in output), output
