@@ -112,7 +112,7 @@ class YamlDemo(DemoBaseline):
 
     def _epic(self, sizes: Sizes) -> list[str]:
         """What turns a vanilla run into the EPIC run, the vanilla model as the teacher."""
-        return ["epic.enabled=True", "epic.append_sep=True", f"teacher_path={self.checkpoint(sizes, 'vanilla')}"]
+        return ["epic.enabled=True", f"teacher_path={self.checkpoint(sizes, 'vanilla')}"]
 
     # What runs leave -------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge
@@ -64,8 +64,8 @@ class EpicConfig:
     sampling_temperature: PositiveAmount = 1.0
     # True: special tokens can be drawn as replacements
     draw_special_tokens: bool = False
-    # True for text layouts without [SEP] (ALBEF, X-VLM): one is appended for the generator alone
-    append_sep: bool = False
+    # True: the generator alone reads every sentence with [SEP] behind it; None = where the baseline's have none
+    append_sep: bool | None = None
     # steps between two snapshots of the student (replacement "vlm"); 0 = one epoch
     sas_refresh_steps: Annotated[int, Ge(0)] = 0
 
@@ -159,10 +159,10 @@ class EpicConfig:
         """Whether a run needs a pre-trained teacher: for Eq. 8, or as the first snapshot of "VLM (SAS)"."""
         return self.enabled and (self.scores_from_teacher or self.replacement == "vlm")
 
-    def check_baseline(
-        self, name: str, *, image_encoder: bool, text_ends_with_sep: bool, momentum_model: bool = False
-    ) -> None:
-        """Refuse settings that the baseline ``name`` has no part for.
+    def for_baseline(
+        self: C, name: str, *, image_encoder: bool, text_ends_with_sep: bool, momentum_model: bool = False
+    ) -> C:
+        """These settings in the baseline ``name``, which says what ``append_sep`` is where it is unset.
 
         Args:
             image_encoder: the baseline encodes the image before fusion (ViLT does not).
@@ -170,7 +170,7 @@ class EpicConfig:
             momentum_model: it keeps a running average of its own weights (ALBEF), with a decay of its own.
 
         Raises:
-            ValueError: naming ``epic.<field>``.
+            ValueError: naming ``epic.<field>``, a setting that the baseline has no part for.
         """
         if self.image_conditioned and not image_encoder:
             raise ValueError(f"epic.image_conditioned=True is not possible with {name}: it has no image encoder")
@@ -180,6 +180,9 @@ class EpicConfig:
             raise ValueError(
                 f"epic.teacher_decay={self.teacher_decay} is not possible with {name}: its own key momentum says it"
             )
+        if self.append_sep is not None or not self.enabled:
+            return self
+        return replace(self, append_sep=self.replacement == "lm" and not text_ends_with_sep)
 
     @classmethod
     def from_dict(cls: type[C], mapping: Mapping[str, Any]) -> C:

@@ -40,7 +40,7 @@ def attach_epic(baseline: Baseline, model: Any, datamodule: Any, rank: int) -> N
         WeightsError: a teacher that does not fit, or a damaged file.
     """
     config, tokenizer = model.config, datamodule.tokenizer
-    settings = settings_of(config, parts_of(baseline).settings)
+    settings = settings_of(baseline, config)
     if not settings.enabled:
         return
     model.epic = build_epic(baseline, config, settings, tokenizer, rank)

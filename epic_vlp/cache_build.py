@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from epic_common.config import EpicConfig
 from epic_common.saliency_cache.writer import CacheWriter, scores_of
 from epic_common.teacher import SaliencyTeacher
 from epic_vlp.cache_identity import identity, identity_in_config
 from epic_vlp.cache_run import build_missing, check_asked, launch_owner, new_fabric, run_or_exit
 from epic_vlp.cached_teacher import pairs_of
 from epic_vlp.frozen_teacher import load_teacher
-from epic_vlp.parts import Config, parts_of
+from epic_vlp.parts import Config, parts_of, settings_of
 from vlp.data.arrow.dataset import ArrowDataset, Sample
 from vlp.data.arrow.manifest import footer_sha256
 from vlp.data.arrow.registry import DatasetSpec, Split, get_spec, table_files
@@ -90,7 +89,7 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
         DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
     """
     check_asked(config)
-    settings = EpicConfig.from_dict(config["epic"])
+    settings = settings_of(baseline, config)
     identity_in_config(baseline, config, settings)  # refuses, before the tables are opened, views that are not fixed
     prepare_process()
     fabric = fabric_of(config)

@@ -24,17 +24,10 @@ def check_epic(baseline: Baseline, config: Mapping[str, Any]) -> None:
             pre-training.
         ValueError, WeightsError: as :func:`check_files`.
     """
-    parts = parts_of(baseline)
-    settings = settings_of(config, parts.settings)
-    settings.check_baseline(
-        baseline.title,
-        image_encoder=parts.image_encoder,
-        text_ends_with_sep=parts.text_ends_with_sep,
-        momentum_model=parts.momentum_model,
-    )
+    settings = settings_of(baseline, config)
     if not settings.enabled:
         return
-    parts.check_run(config, settings)
+    parts_of(baseline).check_run(config, settings)
     check_files(baseline, config, settings)
 
 

@@ -24,14 +24,19 @@ class EpicExtension(EpicParts):
         """:func:`check_epic`."""
         check_epic(baseline, config)
 
-    def odd_settings(self, config: Mapping[str, Any]) -> Iterator[str]:
+    def settle(self, baseline: Baseline, config: dict[str, Any]) -> None:
+        """Write ``epic.append_sep`` into the config of a run, where it is left to the baseline."""
+        if "epic" in config:
+            config["epic"] = {**config["epic"], "append_sep": settings_of(baseline, config).append_sep}
+
+    def odd_settings(self, baseline: Baseline, config: Mapping[str, Any]) -> Iterator[str]:
         """:func:`odd_settings`."""
-        return odd_settings(config, self.switch, self.settings)
+        return odd_settings(baseline, config)
 
     def join(self, baseline: Baseline, model: Any, datamodule: Any, trainer: L.Trainer) -> None:
         """:func:`attach_epic` for a run of ``trainer``; nothing where ``epic.enabled`` is False."""
         attach_epic(baseline, model, datamodule, trainer.global_rank)
-        if settings_of(model.config, self.settings).enabled:
+        if settings_of(baseline, model.config).enabled:
             trainer.callbacks.append(EpicHooks())  # type: ignore[attr-defined]
 
 

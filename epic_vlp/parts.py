@@ -33,7 +33,8 @@ class EpicParts:
         fusion_layers: config -> how many layers ``epic.saliency_layer`` can count.
         longest_text: the config key that says how long a text may be; None = the text encoder alone decides.
         image_encoder: whether the baseline encodes the image before fusion.
-        text_ends_with_sep: whether its sentences end with [SEP] (</s>).
+        text_ends_with_sep: whether its sentences end with [SEP] (</s>); if not, the generator gets one for itself,
+            unless ``epic.append_sep`` says otherwise.
         momentum_model: whether it has a momentum model of its own, which is then that of ``epic.teacher="momentum"``.
         fixed_views: transform keys that draw nothing: the same view of an image in every epoch and beside every other.
         cached_views: what of a config a cached score depends on beside teacher and tokenizer; it refuses a config with
@@ -70,13 +71,19 @@ class EpicParts:
         return self.teacher_layout or baseline.layout
 
 
-def settings_of(config: Mapping[str, Any], kind: type[EpicConfig] = EpicConfig) -> EpicConfig:
-    """EPIC's settings of a run, of the baseline's ``kind``; it is off where the run's script has no such keys.
+def settings_of(baseline: Baseline, config: Mapping[str, Any]) -> EpicConfig:
+    """EPIC's settings of a run, as the baseline has them; it is off where the run's script has no such keys.
 
     Raises:
-        ValueError: naming ``epic.<field>``.
+        ValueError: naming ``epic.<field>``: a value, a combination, or what the baseline has no part for.
     """
-    return kind.from_dict(config.get("epic", {}))
+    parts = parts_of(baseline)
+    return parts.settings.from_dict(config.get("epic", {})).for_baseline(
+        baseline.title,
+        image_encoder=parts.image_encoder,
+        text_ends_with_sep=parts.text_ends_with_sep,
+        momentum_model=parts.momentum_model,
+    )
 
 
 def parts_of(baseline: Baseline) -> EpicParts:

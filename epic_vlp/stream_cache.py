@@ -111,7 +111,7 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
         DataError, WeightsError, OSError, FloatingPointError: data or teacher do not serve.
     """
     check_asked(config)
-    settings = settings_of(config, parts_of(baseline).settings)
+    settings = settings_of(baseline, config)
     identity_in_config(baseline, config, settings)  # refuses, before the files are opened, views that are not fixed
     prepare_process()
     fabric = fabric_of(config)

@@ -1,4 +1,4 @@
-"""Write <baseline>/scripts/*.sh: pre-training on 1 GPU, 8 GPUs and 4 nodes, and every downstream task of the tables."""
+"""Write <baseline>/scripts/*.sh: pre-training on 1 GPU, 8 GPUs and several nodes, and the tasks of the tables."""
 
 from __future__ import annotations
 
@@ -69,14 +69,19 @@ def scripts(experiments: Experiments) -> dict[str, str]:
         if stage.kind == "pretrain":
             ending = "" if variant == "vanilla" else f"_{variant}"
             title = f"{BASELINES[baseline]}{' with EPIC' if ending else ''}, {data.upper()}: pre-training"
-            for name, machines in MACHINES.items():
-                made[f"{baseline}/scripts/{task}_{data}{ending}_{name}.sh"] = script(stage, title, *machines)
+            for name, (gpus, nodes) in machines_of(stage).items():
+                made[f"{baseline}/scripts/{task}_{data}{ending}_{name}.sh"] = script(stage, title, gpus, nodes)
         elif (data, variant) == ("4m", "vanilla") and stage.kind in ("finetune", "evaluate"):
             name, title = downstream(task)
             made[f"{baseline}/scripts/{name}.sh"] = script(
                 stage, f"{BASELINES[baseline]}: {title}", stage.gpus, stage.nodes
             )
     return dict(sorted(made.items()))
+
+
+def machines_of(stage: Stage) -> dict[str, tuple[int, int]]:
+    """``MACHINES``, and the official ones where those are several nodes."""
+    return {**MACHINES, **({f"{stage.nodes}nodes": (stage.gpus, stage.nodes)} if stage.nodes > 1 else {})}
 
 
 def downstream(task: str) -> tuple[str, str]:
@@ -159,7 +164,12 @@ def _remarks(stage: Stage, gpus: int, nodes: int) -> Iterator[str]:
     elif stage.baseline not in BATCHES:
         yield f"Officially {official} GPUs. Gradients are accumulated to as many pairs per step."
     elif gpus * nodes > official:
-        yield f"Officially {official} GPUs. Each takes fewer pairs here, so that a step has as many."
+        there = official_batch(stage, BATCHES[stage.baseline][0])
+        here = there * official // (gpus * nodes)
+        same = next(name for name, each in machines_of(stage).items() if each == (stage.gpus, stage.nodes))
+        total = official * there
+        yield f"Officially {official} GPUs of {there} pairs; here each takes {here}: as many per step, {total}."
+        yield f"A hard negative is one of a GPU's {here - 1} other pairs, not of {there - 1} as with …_{same}.sh."
     else:
         here, there = (official_batch(stage, BATCHES[stage.baseline][0]) * each for each in (gpus * nodes, official))
         yield f"Officially {official} GPUs. Nothing accumulates: a step has {here} pairs instead of {there}."

@@ -66,7 +66,10 @@ class Extension(Protocol):
             ValueError: naming the key and what to do.
         """
 
-    def odd_settings(self, config: Mapping[str, Any]) -> Iterable[str]:
+    def settle(self, baseline: Any, config: Config) -> None:
+        """Write into a checked config what those of its keys mean that it leaves to the baseline."""
+
+    def odd_settings(self, baseline: Any, config: Mapping[str, Any]) -> Iterable[str]:
         """A line for each of its settings that is legal and hardly meant."""
 
     def join(self, baseline: Any, model: Any, datamodule: Any, trainer: L.Trainer) -> None:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # ALBEF, 16M: pre-training, on 4 nodes of 8 GPUs, the same command on each node.
-# Officially 8 GPUs. Each takes fewer pairs here, so that a step has as many.
+# Officially 8 GPUs of 64 pairs; here each takes 16: as many per step, 512.
+# A hard negative is one of a GPU's 15 other pairs, not of 63 as with …_8gpus.sh.
 # Made by: python -m reproduce scripts. Further arguments go to Pretrain.py.
 set -euo pipefail
 : "${OUTPUT:?folder of the run}"

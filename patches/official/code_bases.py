@@ -53,8 +53,7 @@ SHIMS = {
     "albef": _shims("albef", "Pretrain.py", "8dd794d4bbc1c87e85181e307451bce1a723d300"),
     "xvlm": _shims("xvlm", "Pretrain.py", "f32e09cc7504b97e6568f171ab6cc6ecf75bc71c"),
 }
-# All fields of epic_common.config.EpicConfig, which says what each means, as YAML; the language model was trained with
-# the [SEP] that the sentences of ALBEF and X-VLM lack.
+# All fields of epic_common.config.EpicConfig, which says what each means, as YAML.
 _YAML_KEYS = """\
 # EPIC: epic_common/config.py says what each key means
 teacher_path: ''
@@ -75,7 +74,7 @@ epic:
   generator_dropout: True
   sampling_temperature: 1.0
   draw_special_tokens: False
-  append_sep: True
+  append_sep: null
   sas_refresh_steps: 0
   itc_weight: 8.0
   itc_reduction: mean_tokens

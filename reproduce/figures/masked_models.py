@@ -13,7 +13,7 @@ from epic_common.generator import LanguageModelGenerator
 from epic_common.teacher import VisionLanguageModel
 from epic_vlp.attach import load_generator
 from epic_vlp.frozen_teacher import load_teacher
-from epic_vlp.parts import parts_of
+from epic_vlp.parts import parts_of, settings_of
 from vlp.baseline import Config
 from vlp.data.collate import Batch
 
@@ -76,10 +76,6 @@ def language_model(
     Raises:
         ValueError, HubError, WeightsError: it cannot be had, or has other tokens.
     """
-    settings = EpicConfig.from_dict(
-        {
-            **{"enabled": True, "masking": "uniform", "generator": name, "generator_training": training},
-            "append_sep": not parts_of(baseline).text_ends_with_sep,
-        }
-    )
+    epic = {"enabled": True, "masking": "uniform", "generator": name, "generator_training": training}
+    settings = settings_of(baseline, {"epic": epic})
     return cast(LanguageModelGenerator, load_generator(baseline, config, settings, tokenizer))

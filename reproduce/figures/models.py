@@ -36,7 +36,7 @@ class Saliency:
         Raises:
             WeightsError, ValueError: the checkpoint is of another model, or does not fit its configuration.
         """
-        settings = settings_of(config, parts_of(baseline).settings)
+        settings = settings_of(baseline, config)
         config = {**config, "teacher_path": str(checkpoint)}
         return cls(load_teacher(baseline, config, settings, reader.tokenizer), settings)
 
@@ -59,7 +59,7 @@ def load_judge(baseline: Any, config: Config, checkpoint: Path, reader: PairRead
         )
     parts = parts_of(baseline)
     asked = BASELINES[baseline.name].asked(config, checkpoint)
-    settings = settings_of({"epic": {**config["epic"], "enabled": True}}, parts.settings)
+    settings = settings_of(baseline, {"epic": {**config["epic"], "enabled": True}})
     model: Any = baseline.model(asked)
     vocabulary = Vocabulary.from_tokenizer(reader.tokenizer)
     generator = load_generator(baseline, asked, settings, reader.tokenizer)

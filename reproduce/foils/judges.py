@@ -115,7 +115,7 @@ def load_judge(baseline: Any, config: Config, checkpoint: Path) -> Judge:
         asked["max_image_len"] = -1  # all patches of an image, so that nothing is drawn
     model: Any = baseline.model(asked)
     if with_epic := is_of_epic(str(checkpoint)):
-        settings = settings_of({"epic": {**config["epic"], "enabled": True}}, parts.settings)
+        settings = settings_of(baseline, {"epic": {**config["epic"], "enabled": True}})
         model.epic = nn.Module()  # of which the generator is not needed here
         model.epic.head = ConsistencyHead(
             parts.text_width(asked), settings.itc_head_bias, dense=settings.itc_head == "dense"

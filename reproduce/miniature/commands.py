@@ -32,8 +32,6 @@ def epic_items(bench: Bench, variant: str, teacher: Path | None) -> list[str]:
     keys = dict(VARIANTS[variant])
     if not keys["enabled"]:
         return []
-    if not bench.is_sacred:  # their sentences end without [SEP]
-        keys["append_sep"] = True
     if keys.get("generator_training") == "trained":
         keys["generator"] = str(fitted_folder(bench))
     items = [f"epic.{key}={value}" for key, value in keys.items()]

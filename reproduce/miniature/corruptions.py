@@ -13,7 +13,7 @@ from lightning.fabric.utilities import move_data_to_device
 from demo.baselines import BASELINES
 from epic_common.corruption import Corruption
 from epic_vlp.attach import build_epic
-from epic_vlp.parts import parts_of, settings_of
+from epic_vlp.parts import settings_of
 from reproduce.figures.configuration import config_of
 from reproduce.figures.masked_data import mlm_config
 from reproduce.figures.reading import READERS, PairReader, Spans
@@ -98,8 +98,7 @@ def load_student(baseline: Any, config: Config, checkpoint: Path, reader: PairRe
     Raises:
         ValueError, WeightsError, HubError: see :func:`corruptions`.
     """
-    parts = parts_of(baseline)
-    settings = settings_of(config, parts.settings)
+    settings = settings_of(baseline, config)
     if not settings.enabled:
         raise WeightsError(f"{checkpoint}: was trained without EPIC and corrupts no caption")
     config = {**mlm_config(baseline, config, seed, steps=1), "saliency_cache": "", "compile": False}
@@ -107,7 +106,7 @@ def load_student(baseline: Any, config: Config, checkpoint: Path, reader: PairRe
     if "momentum" in config:
         config["momentum"] = 1.0
     if settings.teacher == "momentum" and "teacher_decay" in config["epic"]:
-        settings = settings_of({"epic": {**config["epic"], "teacher_decay": 1.0}}, parts.settings)
+        settings = settings_of(baseline, {"epic": {**config["epic"], "teacher_decay": 1.0}})
     model: Any = baseline.model(BASELINES[baseline.name].asked(config, checkpoint))
     model.epic = build_epic(baseline, config, settings, reader.tokenizer, rank=0)
     missing = load_into(model, checkpoint, baseline.layout)

@@ -39,7 +39,7 @@ def steps_of_equal_compute(bench: Bench) -> int:
     counted = teacher.with_suffix(".flops.json")
     with waiting_lock(counted.with_suffix(".lock")):
         if not counted.exists():
-            epic = {**VARIANTS["epic"], "append_sep": not bench.is_sacred}
+            epic = {**VARIANTS["epic"], "append_sep": None}  # that of the baseline
             flops = {
                 "vanilla": flops_per_step(bench.name, teacher),
                 "epic": flops_per_step(bench.name, teacher, epic, teacher),

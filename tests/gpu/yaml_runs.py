@@ -10,7 +10,7 @@ from tests.gpu.waits import WARM_UP, NoWaitsBesideTheGuard
 from vlp.yaml_dialect.run import Built
 
 WATCHED = 2  # steps
-EPIC: dict[str, Any] = {"enabled": True, "append_sep": True}
+EPIC: dict[str, Any] = {"enabled": True}
 
 
 def short(output: Path, device: str) -> dict[str, Any]:

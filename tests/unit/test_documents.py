@@ -17,6 +17,8 @@ from sacred.initialize import create_run
 
 from albef.config import COMMANDS
 from epic_common.config import PAPER_NAMES, PRESETS, EpicConfig
+from meter.config import MeterKeys
+from vlp.config.schema import defaults
 from vlp.sacred_dialect.baseline import SacredBaseline, sacred_baselines
 from vlp.sacred_dialect.command_line import check_command_line
 from vlp.sacred_dialect.settings import PRECISIONS, accumulation
@@ -224,15 +226,27 @@ def test_documents_name_targets_of_the_makefile() -> None:
         assert set(named) <= targets, page.name
 
 
+# What says where a command of a page writes, a file that is then there, and the folders that it is run in.
+LOG_DIR = defaults(MeterKeys)["log_dir"]
+WRITES = (
+    (r"--output(?:_folder)? (?!data)|OUTPUT=", "{}/file", [""]),
+    (r"--output(?=_dir| data)(?:_dir)? ", "{}/file", ["albef/", "xvlm/"]),
+    (r"saliency_cache=", "{}/manifest.json", ["meter/", "vilt/", "xvlm/"]),
+    (r"log_dir=", "{}/file", ["meter/", "vilt/"]),
+    (r"exp_name=", LOG_DIR + "/{}_seed0_from_/version_0/metrics.jsonl", ["meter/", "vilt/"]),
+)
+
+
 def test_what_the_commands_write_into_the_checkout_is_ignored_by_git() -> None:
-    """Relative paths of outputs; names in capitals stand for folders of the user's own."""
-    found = set[str]()
-    for page in OURS:
-        written = re.findall(r"--output(?:_dir)? [\"']?([a-z][\w./-]*)", "\n".join(lines_of_code(page)))
-        found |= {path.rstrip("/") + "/file" for path in written}
-    inside = {path for path in found if path.startswith(("output", "data"))}  # as seen from a baseline's folder
-    places = (found - inside) | {folder + path for folder in ("albef/", "xvlm/") for path in inside}
+    """Relative paths, as they are printed; names in capitals, too, which stand for folders of the user's own."""
+    places = set[str]()
+    for option, place, folders in WRITES:
+        for code in ("\n".join(lines_of_code(page)) for page in OURS):
+            names = [name.rstrip("/") for name in re.findall(rf"(?:{option})[\"']?(\w[\w./-]*)", code)]
+            places |= {folder + place.format(name) for name in names for folder in folders}
     assert {"xvlm/data/pretrain_4m/file", "albef/data/file", "albef/output/Pretrain_4M/file"} <= places
+    assert {"ARROW_ROOT/file", "CAPTIONS.txt/file", "vilt/SALIENCY/manifest.json", "runs/meter_4m/file"} <= places
+    assert "meter/result/mlm_itm_epic_seed0_from_/version_0/metrics.jsonl" in places
     said = subprocess.run(["git", "check-ignore", *places], cwd=ROOT, capture_output=True, text=True, check=False)
     assert places == set(said.stdout.split())
 

@@ -72,6 +72,8 @@ def build(baseline: SacredBaseline, config: dict[str, Any], environment: Cluster
         SystemExit: a run that is resumed is complete.
     """
     baseline.check(config)
+    if baseline.extension is not None:
+        baseline.extension.settle(baseline, config)
     if not config["fast_dev_run"]:
         check_log_dir(config["log_dir"], run_name(config))
     config["resume_from"] = resolve_resume(config)
@@ -110,7 +112,7 @@ def check_schedule(
     if empty := datamodule.sets["train"].empty_tables:
         odd.append(f"without a row, so that the others alone are trained on: {', '.join(empty)}")
     if baseline.extension is not None:
-        odd += baseline.extension.odd_settings(config)
+        odd += baseline.extension.odd_settings(baseline, config)
     for line in odd if is_global_zero else ():
         log.warning("[notice] %s", line)
 

@@ -71,6 +71,8 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
     """
     script = baseline.scripts[name]
     baseline.check(script, config)
+    if baseline.extension is not None:
+        baseline.extension.settle(baseline, config)
     check_log_dir(config["output_dir"], "checkpoints", key="output_dir")
     config["resume_from"] = resolve_resume(config)
     resumed = going_on(config, script, baseline.extension.may_change if baseline.extension else ())
@@ -93,7 +95,7 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
     model = script.model(config)
     model.check_data(datamodule)
     if baseline.extension is not None:
-        for line in baseline.extension.odd_settings(config) if trainer.is_global_zero else ():
+        for line in baseline.extension.odd_settings(baseline, config) if trainer.is_global_zero else ():
             log.warning("[notice] %s", line)
         baseline.extension.join(baseline, model, datamodule, trainer)
     if after is not None:

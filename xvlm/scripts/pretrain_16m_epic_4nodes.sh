@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # X-VLM with EPIC, 16M: pre-training, on 4 nodes of 8 GPUs, the same command on each node.
-# Officially 24 GPUs. Each takes fewer pairs here, so that a step has as many.
+# Officially 24 GPUs of 128 pairs; here each takes 96: as many per step, 3072.
+# A hard negative is one of a GPU's 95 other pairs, not of 127 as with …_3nodes.sh.
 # Made by: python -m reproduce scripts. Further arguments go to Pretrain.py.
 set -euo pipefail
 : "${OUTPUT:?folder of the run}"

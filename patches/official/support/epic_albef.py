@@ -51,8 +51,9 @@ def attach(model: Any, config: Mapping[str, Any]) -> None:
         return
     from epic_common.config import EpicConfig
 
-    settings = EpicConfig.from_dict(config["epic"])
-    settings.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True)
+    settings = EpicConfig.from_dict(config["epic"]).for_baseline(
+        "ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True
+    )
     build(model, config, settings, Questions, ENCODERS, momentum_model=True)
     model.epic.run = RunState()
 

@@ -54,8 +54,7 @@ def attach(model: Any, config: dict[str, Any]) -> None:
         return
     from epic_common.config import EpicConfig
 
-    settings = EpicConfig.from_dict(config["epic"])
-    settings.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    settings = EpicConfig.from_dict(config["epic"]).for_baseline("METER", image_encoder=True, text_ends_with_sep=True)
     build(model, config, settings, Questions, config["num_top_layer"])
     model.vit_model.register_forward_hook(lambda _, given, output: model.epic.images.keep(given[0], output))
 

@@ -28,7 +28,7 @@ _DEFAULTS = {
     "generator_dropout": True,
     "sampling_temperature": 1.0,
     "draw_special_tokens": False,
-    "append_sep": False,
+    "append_sep": None,
     "sas_refresh_steps": 0,
     "itc_weight": 8.0,
     "itc_reduction": "mean_tokens",

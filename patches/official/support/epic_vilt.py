@@ -49,8 +49,7 @@ def attach(model: Any, config: dict[str, Any]) -> None:
         return
     from epic_common.config import EpicConfig
 
-    settings = EpicConfig.from_dict(config["epic"])
-    settings.check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
+    settings = EpicConfig.from_dict(config["epic"]).for_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
     # All patches: the scores of a pair are fixed, also where the student draws max_image_len of them.
     build(model, config, settings, Questions, config["num_layers"], max_image_len=-1)
     model.transformer.visual_embed = _keeping(model.transformer.visual_embed, model.epic.images)

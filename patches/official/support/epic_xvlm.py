@@ -60,8 +60,9 @@ def attach(model: Any, config: Mapping[str, Any]) -> None:
         return
     from epic_common.config import RegionEpicConfig
 
-    settings = RegionEpicConfig.from_dict(config["epic"])
-    settings.check_baseline("X-VLM", image_encoder=True, text_ends_with_sep=False)
+    settings = RegionEpicConfig.from_dict(config["epic"]).for_baseline(
+        "X-VLM", image_encoder=True, text_ends_with_sep=False
+    )
     build(model, config, settings, Questions, ENCODERS)
     model.epic.kept = {}
     model.register_forward_hook(_add_losses)

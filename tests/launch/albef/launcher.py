@@ -85,7 +85,7 @@ class AlbefLauncher(YamlLauncher):
     @property
     def teacher(self) -> tuple[str, ...]:
         """What turns a run into one with EPIC, the vanilla run as its teacher."""
-        return "epic.enabled=True", "epic.append_sep=True", f"teacher_path={self.pretrained}"
+        return "epic.enabled=True", f"teacher_path={self.pretrained}"
 
     # Commands --------------------------------------------------------------------------------------------
 

@@ -49,7 +49,7 @@ def vanilla(launcher: AlbefLauncher, size: str) -> Run:
 
 @pytest.fixture(scope="module")
 def epic(launcher: AlbefLauncher, size: str, vanilla: Run) -> Run:
-    return pretrain(launcher, size, "epic.enabled=True", "epic.append_sep=True", f"teacher_path={vanilla.checkpoint}")
+    return pretrain(launcher, size, "epic.enabled=True", f"teacher_path={vanilla.checkpoint}")
 
 
 def test_lists_name_the_files_and_hold_the_captions(launcher: AlbefLauncher, photos: Photos) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("item", ["epic.teacher=momentum", "epic.masking=surprise", "epic.masking=frequency"])
 def test_it_trains_and_goes_on(item: str, albef: AlbefLauncher) -> None:
-    own = ("epic.enabled=True", "epic.append_sep=True", item, "save_every_n_steps=1")
+    own = ("epic.enabled=True", item, "save_every_n_steps=1")
     whole = albef.run("Pretrain", *own, "max_steps=4")
     values = whole.values("epic/train/epic_itc")
     assert len(values) == 4 and all(map(math.isfinite, values))
@@ -28,7 +28,7 @@ def test_it_trains_and_goes_on(item: str, albef: AlbefLauncher) -> None:
 
 
 def test_a_decay_that_albef_does_not_read_is_refused(albef: AlbefLauncher) -> None:
-    own = ("epic.enabled=True", "epic.append_sep=True", "epic.teacher=momentum", "epic.teacher_decay=0.9")
+    own = ("epic.enabled=True", "epic.teacher=momentum", "epic.teacher_decay=0.9")
     run = albef.run("Pretrain", *own, check=False)
     assert run.status == 1
     assert "epic.teacher_decay=0.9 is not possible with ALBEF: its own key momentum" in run.output.splitlines()[-1]

@@ -59,7 +59,7 @@ def vanilla(launcher: XvlmLauncher, size: str) -> Run:
 
 @pytest.fixture(scope="module")
 def epic(launcher: XvlmLauncher, size: str, vanilla: Run) -> Run:
-    return pretrain(launcher, size, "epic.enabled=True", "epic.append_sep=True", f"teacher_path={vanilla.checkpoint}")
+    return pretrain(launcher, size, "epic.enabled=True", f"teacher_path={vanilla.checkpoint}")
 
 
 def test_lists_name_the_files_and_hold_the_captions(launcher: XvlmLauncher, photos: Photos) -> None:

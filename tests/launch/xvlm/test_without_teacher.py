@@ -20,7 +20,7 @@ VALUES = {
 @pytest.mark.parametrize("name", VALUES)
 def test_it_trains_and_goes_on_exactly(name: str, xvlm: XvlmLauncher) -> None:
     """The average follows the student after steps of regions, too, where EPIC takes no part."""
-    own = ("epic.enabled=True", "epic.append_sep=True", *VALUES[name], "save_every_n_steps=1")
+    own = ("epic.enabled=True", *VALUES[name], "save_every_n_steps=1")
     whole = xvlm.run("Pretrain", *own)
     values = whole.values("epic/train/epic_itc")
     assert values and all(map(math.isfinite, values))
@@ -42,7 +42,7 @@ def test_it_trains_and_goes_on_exactly(name: str, xvlm: XvlmLauncher) -> None:
 
 
 def test_two_processes_count_as_one(xvlm: XvlmLauncher) -> None:
-    own = ("epic.enabled=True", "epic.append_sep=True", *VALUES["frequency"], "max_steps=1")
+    own = ("epic.enabled=True", *VALUES["frequency"], "max_steps=1")
     first, _ = xvlm.on_two_processes("Pretrain", *own)
     alone = xvlm.run("Pretrain", *own)
     counts = [torch.load(run.checkpoint, weights_only=True)["epic"]["token_counts"] for run in (first, alone)]

@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
+from albef.baseline import BASELINE
 from albef.models.epic_albef import EPIC, AlbefTeacher
 from epic_common.config import PRESETS
 from epic_common.vocabulary import Vocabulary
+from epic_vlp.parts import settings_of
 from tests.unit.albef.small import BERT, CLS, MASK, PAD, SEP, VOCAB, config_of, pretraining
 from tests.unit.albef.small import pretraining_batch as batch_of
-from tests.unit.epic.tiny import config_of as settings_of
 from tests.unit.fusion_epic import add_epic
 from tests.unit.small_parts import stirred
 
@@ -35,6 +36,5 @@ def student(preset: str | None = None, changes: dict[str, Any] | None = None, **
     model = pretraining(**{**SIZES, **keys})
     if preset is None:
         return model
-    settings = settings_of(preset, **{"append_sep": True, **(changes or {})})
-    settings.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False, momentum_model=True)
+    settings = settings_of(BASELINE, {"epic": {**PRESETS[preset], **(changes or {})}})
     return add_epic(model, EPIC, settings, VOCABULARY, teacher)

@@ -45,7 +45,7 @@ def config_of(folder: Path, epic: dict[str, Any] | None = None, **changes: Any) 
         **{"output_dir": str(folder / "run"), "num_workers": 0, "batch_size": 4, "queue_size": 16, "embed_dim": 8},
         **{"bert_config": text, "vision_config": {"patch_size": 16, "width": WIDTH, "depth": 1, "heads": 2}},
         **{"vision_width": WIDTH, "image_res": 32, "log_every_n_steps": 1, "schedular": {"epochs": 2}},
-        "epic": {"enabled": True, "append_sep": True, **epic} if epic is not None else {},
+        "epic": {"enabled": True, **epic} if epic is not None else {},
     }
     return merged(merged(defaults(COMMANDS["Pretrain"].schema), keys), changes)
 

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from tests.unit.albef.task_runs import ROWS, built, config_of, trained, words, write_data
 from vlp.training.run import train
 
-MOMENTUM = {"enabled": True, "append_sep": True, "teacher": "momentum"}
+MOMENTUM = {"enabled": True, "teacher": "momentum"}
 
 
 @pytest.fixture(scope="module")

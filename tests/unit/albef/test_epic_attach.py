@@ -17,7 +17,6 @@ from epic_common.teacher import Teacher
 from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
-from epic_vlp.parts import parts_of
 from tests.tokenizers import save_text_files
 from tests.unit.albef.epic import SIZES, batch_of
 from tests.unit.albef.small import config_of
@@ -37,7 +36,7 @@ def text(tmp_path: Path) -> Path:
 def run_of(text: Path, epic: dict[str, Any] | None = None, bert: dict[str, Any] | None = None, **changes: Any) -> Any:
     """The config of a run with EPIC."""
     sizes = {**SIZES["bert_config"], "vocab_size": len(load_tokenizer(text)), **(bert or {})}
-    settings = EpicConfig.from_dict({"enabled": True, "append_sep": True, **(epic or {})}).to_dict()
+    settings = EpicConfig.from_dict({"enabled": True, **(epic or {})}).to_dict()
     ours = {"epic": settings, "text_encoder": str(text), "teacher_path": "", "saliency_cache": "", "seed": 0}
     optimizer = {"opt": "adamW", "lr": 1e-4, "weight_decay": 0.02}
     return config_of(**{"bert_config": sizes, "optimizer": optimizer, "alpha": 0.4, **ours, **changes})
@@ -130,11 +129,11 @@ def test_what_is_wrong_is_named(text: Path) -> None:
 def test_other_scripts_have_no_epic(text: Path) -> None:
     config = {key: value for key, value in run_of(text).items() if key not in ("epic", "teacher_path")}
     check_epic(BASELINE, config)
-    assert list(odd_settings(config, parts_of(BASELINE).switch)) == []
+    assert list(odd_settings(BASELINE, config)) == []
 
 
 def test_a_teacher_that_momentum_leaves_unread_is_told(text: Path) -> None:
-    (line,) = odd_settings(run_of(text, {"teacher": "momentum"}, teacher_path="a.pth"), "")
+    (line,) = odd_settings(BASELINE, run_of(text, {"teacher": "momentum"}, teacher_path="a.pth"))
     assert line == "teacher_path=a.pth is not read: epic.teacher='momentum' asks no teacher"
-    (line,) = odd_settings(run_of(text, {"enabled": False}, append_sep=True), parts_of(BASELINE).switch)
+    (line,) = odd_settings(BASELINE, run_of(text, {"enabled": False, "append_sep": True}))
     assert line.endswith("does nothing: a configuration configs/*_epic.yaml switches it on")

@@ -36,8 +36,7 @@ def test_it_is_the_vanilla_file_and_the_variant(path: Path) -> None:
     vanilla = read_yaml(path.with_name(f"{path.stem.partition('_epic')[0]}.yaml"))
     assert {key: value for key, value in values.items() if key not in ("epic", "teacher_path")} == vanilla
     settings = EpicConfig.from_dict(values["epic"])
-    speaks = settings.replacement == "lm"
-    assert settings == EpicConfig.from_dict({**PRESETS[variant_of(path)], **({"append_sep": True} if speaks else {})})
+    assert settings == EpicConfig.from_dict(PRESETS[variant_of(path)])
     assert ("teacher_path" in values) == settings.needs_teacher
     config: dict[str, Any] = merged(defaults(schema), values)
     config["bert_config"] = read_json(CONFIGS.parent / values["bert_config"])

@@ -50,7 +50,7 @@ def test_a_step_waits_for_its_guard_alone(epic: dict[str, Any], folder: Path, tm
 
 def test_a_setting_that_does_nothing_is_told(folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     built(config_of(folder, {"enabled": False}, teacher_path="x.pth", output_dir=str(tmp_path)))
-    assert "EPIC is off, so epic.append_sep=True, teacher_path=x.pth does nothing: a configuration" in caplog.text
+    assert "EPIC is off, so teacher_path=x.pth does nothing: a configuration" in caplog.text
 
 
 @pytest.mark.parametrize("epic", [TEACHERS["momentum"], TEACHERS["vlm_sas"]], ids=["momentum", "vlm_sas"])

@@ -46,5 +46,5 @@ def test_forward_and_backward_touch_nothing_on_the_host(script: str, folder: Pat
 def test_nor_does_epic(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     needs = epic.get("teacher") != "momentum"
     changes: dict[str, Any] = {"teacher_path": saved_teacher(folder)} if needs else {}
-    changes["epic"] = {**epic, "enabled": True, "append_sep": True}
+    changes["epic"] = {**epic, "enabled": True}
     check_nothing_is_asked("Pretrain", config_of("Pretrain", folder, output_dir=str(tmp_path), **changes))

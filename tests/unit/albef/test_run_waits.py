@@ -12,7 +12,7 @@ from tests.unit.albef.small_runs import saved_teacher
 from tests.unit.albef.task_runs import SCRIPTS, built, config_of, write_data
 from tests.unit.training.test_host_waits import BatchWaits
 
-EPIC = {"enabled": True, "append_sep": True}
+EPIC = {"enabled": True}
 
 
 @pytest.fixture(scope="module")

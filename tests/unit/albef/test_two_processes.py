@@ -25,7 +25,7 @@ from tests.unit.yaml_ranks import Recorder, copies
 from vlp.losses.total import total_loss
 
 RANKS, BATCH = 2, 4
-MOMENTUM = {"epic": {"enabled": True, "append_sep": True, "teacher": "momentum"}}
+MOMENTUM = {"epic": {"enabled": True, "teacher": "momentum"}}
 # Name of a run -> its script, and its keys.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     **{script: (script, {"max_steps": 2}) for script in SCRIPTS},

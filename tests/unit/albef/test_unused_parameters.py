@@ -45,5 +45,5 @@ def test_without_momentum_models(script: str, folder: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("epic", EPIC.values(), ids=EPIC)
 def test_pre_training_with_epic(epic: dict[str, Any], folder: Path, tmp_path: Path) -> None:
     teacher = "" if epic.get("teacher") == "momentum" else saved_teacher(folder)
-    settings = {**epic, "enabled": True, "append_sep": True}
+    settings = {**epic, "enabled": True}
     check_told("Pretrain", config_of("Pretrain", folder, output_dir=str(tmp_path), epic=settings, teacher_path=teacher))

@@ -170,17 +170,17 @@ def test_a_config_of_before_the_momentum_teacher_means_the_checkpoint() -> None:
 
 def test_a_baseline_without_the_part_refuses() -> None:
     with pytest.raises(ValueError, match=r"epic\.image_conditioned=True is not possible with ViLT"):
-        EpicConfig(image_conditioned=True).check_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
+        EpicConfig(image_conditioned=True).for_baseline("ViLT", image_encoder=False, text_ends_with_sep=True)
     with pytest.raises(ValueError, match=r"epic\.append_sep=True is not possible with METER: its sentences end with"):
-        EpicConfig(append_sep=True).check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+        EpicConfig(append_sep=True).for_baseline("METER", image_encoder=True, text_ends_with_sep=True)
     slow = EpicConfig(teacher="momentum", teacher_decay=0.9)
-    slow.check_baseline("METER", image_encoder=True, text_ends_with_sep=True)
+    slow.for_baseline("METER", image_encoder=True, text_ends_with_sep=True)
     albef: dict[str, Any] = {"image_encoder": True, "text_ends_with_sep": False, "momentum_model": True}
-    EpicConfig(teacher="momentum").check_baseline("ALBEF", **albef)
+    EpicConfig(teacher="momentum").for_baseline("ALBEF", **albef)
     with pytest.raises(ValueError, match=r"epic\.teacher_decay=0\.9 is not possible with ALBEF: its own key momentum"):
-        slow.check_baseline("ALBEF", **albef)
+        slow.for_baseline("ALBEF", **albef)
     both = EpicConfig(image_conditioned=True, append_sep=True)
-    both.check_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False)
+    both.for_baseline("ALBEF", image_encoder=True, text_ends_with_sep=False)
 
 
 def test_a_config_that_was_saved_with_a_field_of_x_vlm_alone_is_read() -> None:

@@ -11,7 +11,7 @@ import pytest
 from epic_common.generator import build_generator
 from epic_common.teacher import SasSnapshot, Teacher
 from epic_common.vocabulary import Vocabulary
-from epic_vlp.parts import EpicParts, parts_of
+from epic_vlp.parts import EpicParts, parts_of, settings_of
 from meter.baseline import BASELINE as METER
 from meter.modules import meter_utils
 from meter.modules.epic_meter import MeterTeacher
@@ -51,14 +51,7 @@ class Kit:
 
     def epic_model(self, preset: str = "epic", **changes: Any) -> Any:
         """A student with EPIC's parts, as attach_epic puts them in."""
-        student, config = self.student(), config_of(preset, **changes)
-        parts = self.parts
-        config.check_baseline(
-            self.baseline.title,
-            image_encoder=parts.image_encoder,
-            text_ends_with_sep=parts.text_ends_with_sep,
-            momentum_model=parts.momentum_model,
-        )
+        student, config = self.student(), settings_of(self.baseline, {"epic": config_of(preset, **changes).to_dict()})
         lm = language_model(self.baseline.text_family) if config.replacement == "lm" else None
         held = Teacher(self.teacher(), config.saliency_layer) if config.needs_teacher else None
         student.epic = self.parts.epic(

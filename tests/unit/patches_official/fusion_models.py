@@ -42,7 +42,7 @@ def write_files(folder: Path) -> None:
 
 def keys_of(folder: Path, settings: Any, preset: str, file: str, epic: dict[str, Any]) -> dict[str, Any]:
     own = {**PRESETS[preset], **({"generator": str(folder / "text")} if preset == "lm_trained" else {})}
-    keys = {**settings().to_dict(), "append_sep": True, **own, **epic}
+    keys = {**settings().to_dict(), **own, **epic}
     return {"epic": keys, "teacher_path": str(folder / file)}
 
 

@@ -159,7 +159,7 @@ def test_a_plain_model_trains_saves_and_goes_on(name: str, preset: str, tmp_path
     sizes = {"train_dataset_size": 6, "images": {"batch_size": 3}, "optimizer": {"lr": 1e-3, "lr_mult": 2}}
     off = {"epic": settings, "teacher_path": "", **sizes}
     torch.save({"model": model_class(text, off).state_dict()}, tmp_path / "teacher.pth")
-    keys = {**settings, **PRESETS[preset], "append_sep": True, "generator_dropout": False}
+    keys = {**settings, **PRESETS[preset], "generator_dropout": False}
     on = {**off, "epic": keys, "teacher_path": str(tmp_path / "teacher.pth")}
 
     model = model_class(text, on)

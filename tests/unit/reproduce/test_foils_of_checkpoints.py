@@ -17,7 +17,7 @@ from demo.baselines import BASELINES
 from demo.settings import parse
 from epic_common.metrics import EpicMetrics
 from epic_vlp.attach import new_average
-from epic_vlp.parts import parts_of, settings_of
+from epic_vlp.parts import settings_of
 from reproduce.__main__ import main
 from reproduce.figures.configuration import config_of
 from reproduce.figures.models import Saliency
@@ -49,10 +49,8 @@ class Tiny:
         self.epic = self.with_epic()
 
     def with_epic(self, *items: str) -> Path:
-        sep = ["epic.append_sep=True"] if self.name in ("albef", "xvlm") else []
-        return tiny_checkpoint(
-            self.name, self.scenes, "epic.enabled=True", f"teacher_path={self.vanilla}", *sep, *items, seed=1
-        )
+        own = ["epic.enabled=True", f"teacher_path={self.vanilla}"]
+        return tiny_checkpoint(self.name, self.scenes, *own, *items, seed=1)
 
     def foils(self, checkpoint: Path, *argv: str, status: int = 0) -> dict[str, Any]:
         output = self.scenes / f"found_{checkpoint.stem}_{len(argv)}"
@@ -254,7 +252,7 @@ def test_the_average_of_a_run_masks_as_the_checkpoint_has_it(tiny: Tiny) -> None
 def of_teacher(tiny: Tiny, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The weights of a checkpoint that a teacher has, too."""
     config = config_of(tiny.baseline, tiny.epic, None, ("epic.teacher=momentum",), trains=False)
-    settings = settings_of(config, parts_of(tiny.baseline).settings)
+    settings = settings_of(tiny.baseline, config)
     average = new_average(tiny.baseline, config, settings)
     return {name: state[name] for name in average.module.state_dict()}
 

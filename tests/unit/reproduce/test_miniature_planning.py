@@ -216,11 +216,7 @@ def test_a_variant_is_made_by_epic_s_own_keys(bench: Bench) -> None:
     assert epic_items(bench, "vanilla", None) == epic_items(bench, "vanilla_compute", None) == []
     assert epic_items(bench, "epic", Path("/t.ckpt")) == ["epic.enabled=True", "teacher_path=/t.ckpt"]
     albef = replace(bench, name="albef")
-    assert epic_items(albef, "surprise", None) == [
-        "epic.enabled=True",
-        "epic.masking=surprise",
-        "epic.append_sep=True",
-    ]
+    assert epic_items(albef, "surprise", None) == ["epic.enabled=True", "epic.masking=surprise"]
     (generator,) = [item for item in epic_items(bench, "lm_trained", None) if item.startswith("epic.generator=")]
     assert generator.endswith("/data/fitted-tiny")
     teachers = {name for name in VARIANTS if Planned(bench, name, 1, 1).needs_teacher}

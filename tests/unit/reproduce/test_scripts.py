@@ -16,8 +16,9 @@ import pytest
 
 from reproduce.configs import resolved_config
 from reproduce.experiments import REPOSITORY, Stage, load
-from reproduce.scripts import BASELINES, MACHINES, MADE_BY, downstream, official_batch, scripts
+from reproduce.scripts import BASELINES, MACHINES, MADE_BY, downstream, scripts
 from vlp.sacred_dialect.settings import accumulation
+from vlp.yaml_dialect.yaml_file import read_yaml
 
 STUB = """#!/bin/sh
 printf '%s\\0' "$(basename "$0")" "$@" > "$RECORD/argv"
@@ -114,7 +115,8 @@ def checks_places(name: str, words: list[str], config: Mapping[str, Any], folder
 
 def checks_processes(name: str, words: list[str], place: list[str], config: Mapping[str, Any]) -> None:
     """As many as its name says; a step of the official number of pairs, or a line that says otherwise."""
-    gpus, nodes = next((each for key, each in MACHINES.items() if name.endswith(f"{key}.sh")), (8, 1))
+    machines = {**MACHINES, "3nodes": (8, 3)}
+    gpus, nodes = next((each for key, each in machines.items() if name.endswith(f"{key}.sh")), (8, 1))
     if words[0] == "python":
         assert (config["num_gpus"], config["num_nodes"]) == (gpus, nodes), name
         pairs = accumulation(config) * config["per_gpu_batchsize"] * gpus * nodes
@@ -125,15 +127,45 @@ def checks_processes(name: str, words: list[str], place: list[str], config: Mapp
         assert ("--rdzv_endpoint=node0:29500" in words) == (nodes > 1) == ("--standalone" not in words)
 
 
-@pytest.mark.parametrize("name", [f"{baseline}/4m/vanilla/pretrain" for baseline in ("albef", "xvlm")])
-def test_pairs_of_a_step_on_more_nodes_than_officially(name: str, tmp_path: Path) -> None:
-    stage = load().stages[name]
-    script = f"{stage.baseline}/scripts/pretrain_4m_4nodes.sh"
-    config = config_of(Started(tmp_path, script, [], VARIABLES).recorded("argv"), stage.baseline)
-    for block in (config.get("images"), config.get("regions"), config):
-        for key in {"batch_size", "max_images"} & set(block or {}):
-            prefix = next((f"{each}." for each in ("images", "regions") if block is config.get(each)), "")
-            assert block is not None and block[key] * 32 == official_batch(stage, prefix + key) * stage.gpus
+# Pairs of a step: docs/official.
+STEPS = {"albef/4m": 512, "albef/16m": 512, "xvlm/4m": 1024, "xvlm/16m": 3072}
+PAGES = {"albef": "albef.md", "xvlm": "xvlm.md"}
+
+
+@pytest.mark.parametrize("recipe", STEPS)
+def test_several_nodes_keep_the_step_and_say_what_their_hard_negatives_are_drawn_from(
+    recipe: str, tmp_path: Path
+) -> None:
+    (baseline, data), total = recipe.split("/"), STEPS[recipe]
+    start, pool = f"{baseline}/scripts/pretrain_{data}_", {}
+    for name in (name for name in names(baseline) if name.startswith(start) and name[len(start)].isdigit()):
+        count, machines = re.fullmatch(r"(\d+)(\w+)\.sh", name.removeprefix(start)).groups()  # type: ignore[union-attr]
+        gpus = int(count) * (8 if machines == "nodes" else 1)
+        words = Started(tmp_path, name, [], VARIABLES).recorded("argv")
+        here = sizes_of(config_of(words, baseline))
+        there = sizes_of(read_yaml(REPOSITORY / baseline / words[words.index("--config") + 1]))
+        assert here == [size * total // max(gpus * there[0], total) for size in there]
+        head = [int(number) for number in re.findall(r"\d+", "".join(made()[name].split("\n# ")[2:4]))]
+        if gpus * there[0] > total:
+            assert gpus * here[0] == total
+            unit = there[0] if total < 24 * there[0] else 8 * there[0]  # 8 GPUs, or nodes of them
+            assert head == [total // there[0], there[0], here[0], total, here[0] - 1, there[0] - 1, total // unit]
+            page = " ".join((REPOSITORY / "docs" / PAGES[baseline]).read_text(encoding="utf-8").split())
+            assert f"{gpus} GPUs × {here[0]}" in page or f"{gpus} × {here[0]}" in page
+            assert re.search(rf"\b{here[0] - 1}\b", page) and re.search(rf"\b{there[0] - 1}\b", page)
+        pool[gpus] = here[0]
+    assert pool[total // there[0]] == there[0]  # one script is the official run
+    assert 32 in pool and 1 in pool
+
+
+def sizes_of(config: Mapping[str, Any]) -> list[int]:
+    """Pairs of a GPU's batch; of X-VLM's regions the rows, and the images that they are in."""
+    if "regions" not in config:
+        return [config["batch_size"]]
+    return [config["images"]["batch_size"], config["regions"]["batch_size"], config["regions"]["max_images"]]
+
+
+def test_fewer_gpus_than_officially_say_that_a_step_is_smaller() -> None:
     assert "a step has 64 pairs instead of 512" in made()["albef/scripts/pretrain_4m_1gpu.sh"]
 
 

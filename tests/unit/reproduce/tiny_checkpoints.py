@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForMaskedLM, RobertaConfig, RobertaForM
 
 from epic_common.language_models.small import FAMILIES
 from epic_vlp.attach import build_epic
-from epic_vlp.parts import parts_of, settings_of
+from epic_vlp.parts import settings_of
 from reproduce.figures.configuration import config_of
 from scenes.coco_layout import TRUTH_FILE, Request, write_coco
 from tests.launch.launcher import ROOT
@@ -71,7 +71,7 @@ def tiny_checkpoint(name: str, scenes: Path, *epic: str, seed: int = 0) -> Path:
             "xvlm": [f"text_encoder={folder}", f"text_config.vocab_size={size}"],
         }[name]
     config = config_of(baseline, None, file, [*items, *epic], trains=False)
-    settings = settings_of(config, parts_of(baseline).settings)
+    settings = settings_of(baseline, config)
     torch.manual_seed(seed)
     model: Any = baseline.model(config)
     if settings.enabled:

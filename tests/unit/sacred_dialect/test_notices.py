@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epic_vlp.notices import odd_settings as odd_settings_of_epic
+from meter.baseline import BASELINE as METER
 from meter.config import MeterKeys
 from vlp.config.schema import defaults
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
@@ -23,7 +24,7 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def test_usual_settings_are_passed_over() -> None:
     assert not list(odd_settings(BASE, BATCHES))
-    assert not list(odd_settings_of_epic(BASE, "the named config epic"))
+    assert not list(odd_settings_of_epic(METER, BASE))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_what_is_just_meant_has_none(changes: dict[str, Any]) -> None:
     ],
 )
 def test_what_is_hardly_meant_of_epic(changes: dict[str, Any], line: str) -> None:
-    (found,) = odd_settings_of_epic(config(**changes), "the named config epic")
+    (found,) = odd_settings_of_epic(METER, config(**changes))
     assert found.startswith(line)
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 import torch
 
-from epic_common.config import PRESETS, RegionEpicConfig
+from epic_common.config import PRESETS
 from epic_common.vocabulary import Vocabulary
+from epic_vlp.parts import settings_of
 from tests.unit.fusion_epic import add_epic
 from tests.unit.small_parts import stirred
 from tests.unit.xvlm.small import CLS, MASK, PAD, SEP, TEXT, VOCAB, config_of, pretraining
+from xvlm.baseline import BASELINE
 from xvlm.models.epic_xvlm import EPIC, XvlmTeacher
 
 VOCABULARY = Vocabulary(MASK, PAD, (PAD, 100, CLS, SEP, MASK), VOCAB, SEP)
@@ -29,6 +31,5 @@ def student(preset: str | None = None, changes: dict[str, Any] | None = None, **
     model = pretraining(**{**SIZES, **keys})
     if preset is None:
         return model.eval()
-    settings = RegionEpicConfig.from_dict({**PRESETS[preset], "append_sep": True, **(changes or {})})
-    settings.check_baseline("X-VLM", image_encoder=True, text_ends_with_sep=False)
+    settings = settings_of(BASELINE, {"epic": {**PRESETS[preset], **(changes or {})}})
     return add_epic(model, EPIC, settings, VOCABULARY, teacher)

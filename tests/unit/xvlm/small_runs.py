@@ -79,7 +79,7 @@ def config_of(folder: Path, epic: dict[str, Any] | None = None, **changes: Any) 
             "vocab_size": len(tokenizer_from_files(TOKENIZER)),
         },
         **{"schedular": {"epochs": 2, "num_warmup_steps": 4}, "ckpt_frequent": 1, "ckpt_frequent_step": 5},
-        "epic": {"enabled": True, "append_sep": True, **epic} if epic is not None else {},
+        "epic": {"enabled": True, **epic} if epic is not None else {},
     }
     schema: Any = COMMANDS["Pretrain"].schema
     return schema.settled(merged(merged(defaults(schema), keys), changes))

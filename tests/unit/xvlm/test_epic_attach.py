@@ -14,7 +14,6 @@ from epic_common.teacher import Teacher
 from epic_vlp.attach import attach_epic
 from epic_vlp.check import check_epic
 from epic_vlp.notices import odd_settings
-from epic_vlp.parts import parts_of
 from tests.tokenizers import save_text_files
 from tests.unit.albef.epic import SIZES as ALBEF_SIZES
 from tests.unit.albef.small import pretraining as albef
@@ -24,7 +23,7 @@ from tests.unit.xvlm.small import IMAGE, config_of, pretraining_batch
 from vlp.checkpoint.weights import WeightsError
 from vlp.data.tokenizers import load_tokenizer
 from xvlm.baseline import BASELINE
-from xvlm.models.epic_xvlm import EPIC, XvlmEpic
+from xvlm.models.epic_xvlm import XvlmEpic
 from xvlm.models.model_pretrain import XVLM
 
 
@@ -38,7 +37,7 @@ def text(tmp_path: Path) -> Path:
 def run_of(text: Path, epic: dict[str, Any] | None = None, sizes: dict[str, Any] | None = None, **changes: Any) -> Any:
     """The config of a run with EPIC; ``sizes`` are of its text and fusion layers."""
     of_text = {**SIZES["text_config"], "vocab_size": len(load_tokenizer(text)), **(sizes or {})}
-    settings = RegionEpicConfig.from_dict({"enabled": True, "append_sep": True, **(epic or {})}).to_dict()
+    settings = RegionEpicConfig.from_dict({"enabled": True, **(epic or {})}).to_dict()
     ours = {"epic": settings, "text_encoder": str(text), "teacher_path": "", "saliency_cache": "", "seed": 0}
     return config_of(**{"text_config": of_text, **ours, **changes})
 
@@ -144,12 +143,12 @@ def test_what_is_wrong_is_named(text: Path) -> None:
 def test_other_scripts_have_no_epic(text: Path) -> None:
     config = {key: value for key, value in run_of(text).items() if key not in ("epic", "teacher_path")}
     check_epic(BASELINE, config)
-    assert list(odd_settings(config, parts_of(BASELINE).switch, EPIC.settings)) == []
+    assert list(odd_settings(BASELINE, config)) == []
 
 
 def test_settings_without_epic_are_told(text: Path) -> None:
-    config = run_of(text, {"enabled": False, "append_sep": False, "on_regions": True}, teacher_path="a.th")
-    (line,) = odd_settings(config, EPIC.switch, EPIC.settings)
+    config = run_of(text, {"enabled": False, "on_regions": True}, teacher_path="a.th")
+    (line,) = odd_settings(BASELINE, config)
     assert line == (
         "EPIC is off, so epic.on_regions=True, teacher_path=a.th does nothing: a configuration configs/*_epic.yaml "
         "switches it on"

@@ -14,7 +14,7 @@ from epic_common.teacher import Teacher
 from epic_vlp.check import check_epic
 from epic_vlp.frozen_teacher import load_teacher
 from epic_vlp.lightning_epic import SCORES
-from epic_vlp.parts import parts_of, settings_of
+from epic_vlp.parts import settings_of
 from epic_vlp.stream_cache import PARTS, build_cache, build_or_exit, parts_of_lines
 from tests.unit.xvlm.small_runs import config_of, saved_teacher, words, write_data, write_lines
 from vlp.data.errors import DataError
@@ -53,7 +53,7 @@ def test_a_run_reads_the_scores_that_the_teacher_gives(folder: Path, tmp_path: P
     made = build(BASELINE, "Pretrain", config)
     model: Any = made.run.model
     assert isinstance(model.epic.teacher, CachedTeacher)
-    settings = settings_of(config, parts_of(BASELINE).settings)
+    settings = settings_of(BASELINE, config)
     own = {**config, "teacher_path": saved_teacher(folder)}
     datamodule: Any = made.run.datamodule
     teacher: Teacher = load_teacher(BASELINE, own, settings, datamodule.tokenizer)

@@ -37,9 +37,7 @@ def test_it_is_the_vanilla_file_and_the_variant(path: Path) -> None:
     vanilla = read_yaml(path.with_name(f"{path.stem.partition('_epic')[0]}.yaml"))
     assert {key: value for key, value in values.items() if key not in ("epic", "teacher_path")} == vanilla
     settings = RegionEpicConfig.from_dict(values["epic"])
-    speaks = settings.replacement == "lm"
-    expected = {**PRESETS[variant_of(path)], **({"append_sep": True} if speaks else {})}
-    assert settings == RegionEpicConfig.from_dict(expected)
+    assert settings == RegionEpicConfig.from_dict(PRESETS[variant_of(path)])
     assert ("teacher_path" in values) == settings.needs_teacher
     config: dict[str, Any] = merged(defaults(SCHEMA), values)
     for name in ("vision_config", "text_config"):
