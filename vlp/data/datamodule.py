@@ -10,10 +10,9 @@ from typing import Any
 import lightning as L
 from transformers import PreTrainedTokenizerBase
 
-from vlp.data.errors import DataError
 from vlp.data.fed import Fed
 from vlp.data.samplers import ResumableDistributedSampler
-from vlp.data.unknown_tokens import TextsRead, complaint
+from vlp.data.unknown_tokens import TextsRead, refuse_unfit
 
 
 class RunDataModule(L.LightningDataModule):
@@ -46,11 +45,10 @@ class RunDataModule(L.LightningDataModule):
         """Look at some texts of the training set before a run.
 
         Raises:
-            DataError: they are none to the tokenizer: see :func:`vlp.data.unknown_tokens.complaint`.
+            DataError: they are none to the tokenizer.
         """
         for read in self.texts_read():
-            if wrong := complaint(read, self.tokenizer):
-                raise DataError(wrong)
+            refuse_unfit(read, self.tokenizer)
 
     @cached_property
     def fed(self) -> Fed:

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.parity.fixture import FIXTURES
 from tests.tokenizers import tokenizer_from_files
 from vlp.data.json.__main__ import main as check_lists
 from vlp.data.jsonl.__main__ import main as check_lines
-from vlp.data.unknown_tokens import LOOKED_AT, MOST_UNKNOWN, TextsRead, complaint, spread
+from vlp.data.unknown_tokens import LOOKED_AT, TextsRead, complaint, spread
 
 WORDS = ("a", "man", "dog", "runs", "surf", "##board", "##s", "on", "snow")
 TEXT = "a man runs on surfboards"
@@ -22,9 +23,11 @@ PIECES = "a man runs on surf ##board ##s"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT tokenizer of a few words."""
+    """A BERT tokenizer of a few words, and of others, or there would be little that it explains."""
     path = tmp_path_factory.mktemp("bert")
-    (path / "vocab.txt").write_text("\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS)))
+    (path / "vocab.txt").write_text(
+        "\n".join(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, *map(str, range(2025 - 5 - len(WORDS)))))
+    )
     return path
 
 
@@ -78,10 +81,16 @@ def test_texts_of_another_script(tokenizer: Any, tokenized: bool) -> None:
 
 
 @given(unknown=st.integers(0, 50))
-def test_the_share_decides(unknown: int) -> None:
-    tokenizer = tokenizer_from_files(Path(__file__).parents[2] / "parity/fixtures/meter/tokenizer_bert_vocab.txt")
-    texts = ["w1"] * (50 - unknown) + ["xyz"] * unknown
-    assert (complaint(read(tokenizer, *texts), tokenizer) is not None) == (unknown / 50 > MOST_UNKNOWN)
+def test_the_share_decides(tokenizer: Any, unknown: int) -> None:
+    texts = ["dog"] * (50 - unknown) + ["xyz"] * unknown
+    assert (complaint(read(tokenizer, *texts), tokenizer) is not None) == (unknown / 50 > 4 / 45 + 0.2)
+
+
+def test_a_small_vocabulary_explains_what_it_leaves_out() -> None:
+    """This one has 48 entries."""
+    tokenizer = tokenizer_from_files(FIXTURES / "meter/tokenizer_bert_vocab.txt")
+    assert complaint(read(tokenizer, "w1 xyz", "xyz xyz"), tokenizer) is None
+    assert complaint(read(tokenizer, "w1 xyz", "xyz xyz xyz"), tokenizer) is not None
 
 
 @given(start=st.integers(0, 9), count=st.integers(0, 3000))

@@ -84,10 +84,12 @@ class ArrowDataModule(RunDataModule):
         write_json(folder / REPORT, {"tables": entries})
 
     def texts_read(self) -> Iterator[TextsRead]:
-        for dataset in self.sets["train"].datasets:
-            tables = dataset.tables  # type: ignore[attr-defined]
-            name = ", ".join(f"{name}.arrow" for name in tables.names[:3])
-            yield texts_of(name, tables, self.tokenizer, self.config["max_text_len"])
+        yield from map(self.texts_of, self.sets["train"].datasets)  # type: ignore[arg-type]
+
+    def texts_of(self, dataset: ArrowDataset) -> TextsRead:
+        """Some texts of one dataset, as a batch has them."""
+        name = ", ".join(f"{name}.arrow" for name in dataset.tables.names[:3])
+        return texts_of(name, dataset.tables, self.tokenizer, self.config["max_text_len"])
 
     @cached_property
     def fed(self) -> Fed:

@@ -16,9 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from vlp.data.json.cleaning import pre_caption as pre_caption
 from vlp.data.json.cleaning import pre_question as pre_question
-from vlp.data.json.fields import Row
+from vlp.data.json.fields import Row, text_or_texts
 from vlp.data.tokenizers import load_tokenizer
 from vlp.data.unknown_tokens import TextsRead
+
+_NAMES = ("caption", "question", "sentence", "text")  # of a text in the rows of every kind
 
 
 class Encoded(NamedTuple):
@@ -74,7 +76,9 @@ def encode_cls(
 
 def texts_of(path: Path, rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> TextsRead:
     """One text of each of some rows of a list, whatever it is called there, and its ids."""
-    given = [row[name] for row in rows for name in ("caption", "question", "sentence", "text") if name in row]
+    given = [row[name] for row in rows for name in _NAMES if not text_or_texts(row.get(name))]
     texts = [text if isinstance(text, str) else text[0] for text in given]
-    ids = tokenizer([pre_caption(text) for text in texts], truncation=True, max_length=max_length)["input_ids"]
-    return TextsRead(str(path), texts, ids)
+    encoded = tokenizer(
+        [pre_caption(text) for text in texts], truncation=True, max_length=max_length, split_special_tokens=True
+    )
+    return TextsRead(str(path), texts, encoded["input_ids"])

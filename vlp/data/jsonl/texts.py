@@ -85,14 +85,14 @@ class TextReader:
 
 
 def texts_of(lines: JsonLines, file: int, reader: TextReader, captions: Callable[[Row], Sequence[str]]) -> TextsRead:
-    """The texts of the first lines of a file, and their ids; what cannot be read is left out.
+    """The first texts of a file, and their ids; what cannot be read is left out.
 
     ``captions`` gives the texts of a row.
     """
     texts, ids = [], []
     for line in lines.first(file, LOOKED_AT):
         with suppress(RowError):
-            for caption in captions(parsed(line)):
+            for caption in captions(parsed(line))[: LOOKED_AT - len(texts)]:
                 with suppress(RowError):
                     ids.append(reader.encode(caption)[1])
                     texts.append(caption)
