@@ -103,7 +103,7 @@ def test_a_vocabulary_without_the_words_of_the_captions(
 ) -> None:
     """The tables are named, three captions are shown with what becomes of them, and ``check`` says the same."""
     save_text_files(tmp_path / "model", 128, 256)
-    cache = ("epic", f"teacher_path={tmp_path}", f"saliency_cache={tmp_path / 'cache'}") if "cache" in script else ()
+    cache = (*launcher.teacher, f"saliency_cache={tmp_path / 'cache'}") if "cache" in script else ()
     items = launcher.items(f"tokenizer={tmp_path / 'model'}", "vocab_size=48", *cache)
     run = launcher.run(*launcher.pretraining, *items, script=script, check=False)
     refused(run, f"error: {TRAIN}, coco_caption_karpathy_restval.arrow: of 64 texts 100% of the tokens are [UNK]: ", 1)

@@ -89,7 +89,8 @@ def texts_of(lines: JsonLines, file: int, reader: TextReader, captions: Callable
 
     ``captions`` gives the texts of a row.
     """
-    texts, ids = [], []
+    texts: list[str] = []
+    ids: list[list[int]] = []
     for line in lines.first(file, LOOKED_AT):
         with suppress(RowError):
             for caption in captions(parsed(line))[: LOOKED_AT - len(texts)]:
