@@ -23,6 +23,7 @@ from vlp.data.arrow.manifest import footer_sha256
 from vlp.data.arrow.registry import DatasetSpec, Split, get_spec, table_files
 from vlp.data.collate import Batch
 from vlp.data.trim import trimmed
+from vlp.data.unknown_tokens import refuse_unfit
 from vlp.progress import CountProgress
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.settings import PRECISIONS, processes_per_node
@@ -98,6 +99,7 @@ def build_cache(baseline: SacredBaseline, config: Config) -> None:
     sets = [datamodule.dataset(k, s, image_only=True, false_draws=False) for k in config["datasets"] for s in SPLITS]
     for dataset in sets:
         dataset.identify = True
+        refuse_unfit(datamodule.texts_of(dataset), datamodule.tokenizer)
     pairs = EveryPair(sets)
     chunks = chunks_of(len(pairs))
     needed, command = identity(baseline, config, settings, datamodule.tokenizer), parts_of(baseline).cache_command

@@ -118,6 +118,7 @@ def build_cache(baseline: YamlBaseline, config: Config) -> None:
     launch_owner(fabric, config["saliency_cache"])
     streams: Any = baseline.datamodule
     datamodule = streams(config)
+    datamodule.check_texts()
     source: Source = datamodule.sources[IMAGES]
     source.read.identify = True  # type: ignore[attr-defined]
     parts = parts_of_lines(source.lines)

@@ -21,6 +21,7 @@ OUTPUT = "an `--output` that cannot be written, or is in use"
 TABLES = "a table that is absent, empty, damaged or of other columns"
 LISTS = "a JSON list that is absent, empty or malformed"
 LINES = "a file of JSON lines that is absent, empty or broken"
+TOKENS = "texts that are none to the tokenizer"
 IMAGES = "an image that cannot be read, or of an extreme shape"
 IDENTITY = "an `image_id` that is no official name"
 # Weights

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile.groups import LINES
+from tests.hostile.groups import LINES, TOKENS
 from tests.hostile.harness import FOREIGN, Ended, keeps_its_promise
 from tests.hostile.table import Row
 from tests.hostile.test_bytes import TIMES, WAYS, in_time
@@ -119,10 +119,15 @@ def small_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_on(folder: Path, output: Path, rows: list[Any], workers: int = 0) -> str:
+def run_on(folder: Path, output: Path, rows: list[Any], workers: int = 0, **changes: Any) -> str:
     """How a run on pairs of ``rows`` ends: its message, nothing if it is complete."""
     path = write_lines(output / "odd.jsonl", rows)
-    keys: dict[str, Any] = {"train_file": [str(path)], "output_dir": str(output / "run"), "num_workers": workers}
+    keys: dict[str, Any] = {
+        "train_file": [str(path)],
+        "output_dir": str(output / "run"),
+        "num_workers": workers,
+        **changes,
+    }
     try:
         run(small_runs.BASELINE, "Pretrain", small_runs.config_of(folder, schedular={"epochs": 1}, **keys))
     except SystemExit as end:
@@ -153,6 +158,25 @@ def test_a_run_ends_where_rows_serve_no_more(
     printed = "".join(capsys.readouterr())
     keeps_its_promise(row, Ended(1, f"{printed}\n{found}"))
     assert found.startswith("error: ") and "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("caption", "tokenized", "says"),
+    [
+        ("W1 w2", True, "50% of the tokens are [UNK], and 0% where"),
+        ("w1 [UNK] w2", True, ""),
+        ("w1 ##2", False, 'begin with "##"'),
+        ("\u72ac \u304c", False, "does not fit the texts"),
+    ],
+    ids=["plain", "pieces", "pieces as text", "another script"],
+)
+def test_texts_that_are_none_to_the_tokenizer(
+    caption: str, tokenized: bool, says: str, small_run: Path, tmp_path: Path
+) -> None:
+    rows = [{**pair(number), "caption": caption} for number in range(6)]
+    found = run_on(small_run, tmp_path, rows, images={"tokenized": tokenized})
+    words = (f"error: {tmp_path}/odd.jsonl: of 6 texts ", says, repr(caption), "becomes '") if says else ()
+    keeps_its_promise(Row(TOKENS, "Pretrain", int(bool(says)), words), Ended(int(bool(found)), found))
 
 
 @pytest.mark.parametrize("how", WAYS)

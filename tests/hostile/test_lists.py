@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from albef.baseline import BASELINE
-from tests.hostile.groups import IMAGES, LISTS, RAW
+from tests.hostile.groups import IMAGES, LISTS, RAW, TOKENS
 from tests.hostile.harness import Ended, keeps_its_promise, nothing_changes
 from tests.hostile.table import Case, Row, each_case
 from tests.unit.albef.task_runs import SCRIPTS, config_of, write_data
@@ -65,6 +65,17 @@ def without_images(folder: Path) -> None:
         path.unlink()
 
 
+def in_japanese(rows: list[Any]) -> None:
+    for row in rows:
+        row.update({name: "犬 が 雪 を 走る" for name in ("caption", "sentence", "question", "text") if name in row})
+
+
+def as_pieces(rows: list[Any]) -> None:
+    for row in rows:
+        row["caption"] = "surf ##board ##s"
+
+
+SAID = ("train.json: of ", "100% of the tokens are [UNK]", "does not fit the texts", "becomes '[UNK] [UNK]")
 CASES = [
     *(
         case(LISTS, "VE", name, content("VE_train.json", data), "VE_train.json", *words)
@@ -81,6 +92,15 @@ CASES = [
             ("a pickle", pickle.dumps([Touch()]), ()),
             ("a number of 5000 digits", "[1" + "0" * 5000 + "]", ()),
         )
+    ),
+    *(
+        case(TOKENS, script, f"{kind} of another script", changed(f"{script}_train.json", in_japanese), *SAID)
+        for script, kind in (("VE", "sentences"), ("VQA", "questions"), ("Grounding", "phrases"))
+    ),
+    case(TOKENS, "Pretrain", "captions of another script", changed("train.json", in_japanese), *SAID),
+    case(
+        *(TOKENS, "Pretrain", "pieces for captions", changed("train.json", as_pieces)),
+        *("train.json: of ", 'of the words begin with "##"', "becomes"),
     ),
     case(LISTS, "VE", "a row without label", changed("VE_test.json", lambda r: r[3].pop("label")), "row 3", "label"),
     case(LISTS, "VQA", "an answer for answers", changed("VQA_train.json", lambda r: r[2].update(answer="w0")), "row 2"),

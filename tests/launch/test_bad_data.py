@@ -17,7 +17,9 @@ import torch
 
 from tests.launch.launcher import LOSSES, OTHERS_SLOW, SHARED_CODE, VILT_ALONE, Launcher, Result
 from tests.launch.test_refusals import refused
+from tests.tokenizers import save_text_files
 from tests.unit.data.raw import image_bytes, read_table, write, write_table
+from vlp.data.arrow.__main__ import main as check_tables
 from vlp.data.arrow.convert import make_arrow
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.mixed import MixedDataset
@@ -92,6 +94,27 @@ def odd_captions(batch: int, launcher: Launcher, rows: Rows, arrow: Path) -> Res
     state = torch.load(run.checkpoint, weights_only=True)["state_dict"]
     assert all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point())
     return run
+
+
+@SHARED_CODE
+@pytest.mark.parametrize("script", ["run.py", "epic_saliency_cache.py"])
+def test_a_vocabulary_without_the_words_of_the_captions(
+    script: str, launcher: Launcher, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The tables are named, three captions are shown with what becomes of them, and ``check`` says the same."""
+    save_text_files(tmp_path / "model", 128, 256)
+    cache = (*launcher.teacher, f"saliency_cache={tmp_path / 'cache'}") if "cache" in script else ()
+    items = launcher.items(f"tokenizer={tmp_path / 'model'}", "vocab_size=48", *cache)
+    run = launcher.run(*launcher.pretraining, *items, script=script, check=False)
+    refused(run, f"error: {TRAIN}, coco_caption_karpathy_restval.arrow: of 64 texts 100% of the tokens are [UNK]: ", 1)
+    said = run.output.splitlines()[-1]
+    assert f"the vocabulary of {tmp_path / 'model'} does not fit the texts" in said
+    assert said.count(" becomes '[UNK] [UNK] [UNK]") == 3
+
+    tables = str(launcher.data / "arrow")
+    assert check_tables(["check", tables, "--tokenizer", str(tmp_path / "model")]) == 1
+    found = capsys.readouterr().out
+    assert f"{tables}/{TRAIN}: of " in found and said[said.index("100% of the tokens") :] in found
 
 
 @SHARED_CODE

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from transformers import PreTrainedTokenizerBase
 
 from vlp.data.fed import Fed
 from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.unknown_tokens import TextsRead, refuse_unfit
 
 
 class RunDataModule(L.LightningDataModule):
@@ -22,6 +24,7 @@ class RunDataModule(L.LightningDataModule):
     """
 
     has_validation: bool
+    tokenizer: PreTrainedTokenizerBase
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,6 +36,19 @@ class RunDataModule(L.LightningDataModule):
 
         Every process calls it before the run.
         """
+
+    def texts_read(self) -> Iterable[TextsRead]:
+        """Some texts of each list of the training set, and the token ids that a batch has of them."""
+        return ()
+
+    def check_texts(self) -> None:
+        """Look at some texts of the training set before a run.
+
+        Raises:
+            DataError: they are none to the tokenizer.
+        """
+        for read in self.texts_read():
+            refuse_unfit(read, self.tokenizer)
 
     @cached_property
     def fed(self) -> Fed:

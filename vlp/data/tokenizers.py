@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 from transformers import BertTokenizerFast, PreTrainedTokenizerBase, RobertaTokenizerFast  # type: ignore[attr-defined]
 
+from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.folder import check_folder, read_object
+from vlp.data.errors import DataError
 from vlp.hub import hub_access, is_path
 
 _NEEDED = "give the folder of a tokenizer: vocab.txt (BERT), vocab.json and merges.txt (RoBERTa), or tokenizer.json"
@@ -46,6 +48,21 @@ def load_tokenizer(name_or_path: str | Path) -> PreTrainedTokenizerBase:
     if "roberta" in name:
         return _from_hub(RobertaTokenizerFast, name)
     return _from_hub(BertTokenizerFast, name, do_lower_case="uncased" in name)
+
+
+def named_tokenizer(name: str | None, config: Mapping[str, Any] | None = None) -> PreTrainedTokenizerBase | None:
+    """The tokenizer ``name``, else that of a recipe's ``text_encoder``, if its folder is here; None for neither.
+
+    Raises:
+        DataError: it cannot be had.
+    """
+    own = (config or {}).get("text_encoder")
+    if name is None and isinstance(own, str) and Path(own).is_dir():
+        name = own
+    try:
+        return None if name is None else load_tokenizer(name)
+    except (OSError, WeightsError) as error:
+        raise DataError(str(error)) from error
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Encoding:

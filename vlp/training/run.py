@@ -54,6 +54,7 @@ def train(run: Run, config: Mapping[str, Any], seed: int) -> None:
     ``config`` is written beside the results. Ends the process with status 1 and one line where data, weights or the
     last save fail, and with status 75 after a signal.
     """
+    or_exit(run.datamodule.check_texts)
     going_on, noted, path = run.going_on, None, None
     if going_on is not None:
         path = going_on.checkpoint

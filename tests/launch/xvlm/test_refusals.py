@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from tests.launch.xvlm.launcher import Run, XvlmLauncher
 from tests.launch.yaml_launcher import ended_in_a_line, refused
+from vlp.data.jsonl.__main__ import main as check_lines
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,7 @@ from tests.launch.yaml_launcher import ended_in_a_line, refused
         ("Pretrain", ["accelerator.backend=apex"], "accelerator.backend=apex computes on GPUs alone"),
         ("Pretrain", ["--checkpoint", "nowhere.th"], "nowhere.th: no such file"),
         ("Pretrain", ["images.image_key=binary"], "images.image_key"),
+        ("Pretrain", ["regions.tokenized=True"], "they are not its pieces. Say tokenized: False"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -33,6 +36,22 @@ def test_in_one_line(script: str, items: list[str], message: str, xvlm: XvlmLaun
 
 def test_an_unknown_flag(xvlm: XvlmLauncher) -> None:
     refused(xvlm.run("Pretrain", "--bs", "8", check=False), "unknown flag --bs", 2)
+
+
+def test_captions_that_are_no_pieces(xvlm: XvlmLauncher, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The list is named, three captions are shown with what becomes of them, and ``check`` says the same."""
+    run = xvlm.run("Pretrain", "images.tokenized=True", check=False)
+    refused(run, f"error: {xvlm.data}/lines/coco/coco-00000-of-00002.jsonl: of ")
+    said = run.output.splitlines()[-1].removeprefix("error: ")
+    captions = {row["caption"][:60] for row in json.loads((xvlm.data / "lists/coco.json").read_text())}
+    assert sum(f"{caption!r} becomes '" in said for caption in captions) == 3 and said.count("[UNK]") > 3
+
+    images = {"image_key": "image_rpath", "is_image_rpath": True, "tokenized": True}
+    given = {"image_root": str(xvlm.data), "text_encoder": str(xvlm.language_model)}
+    recipe = {"train_file": [str(xvlm.data / "lines/coco")], "images": images, **given}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    assert check_lines(["check", "--config", str(tmp_path / "recipe.yaml")]) == 1
+    assert said in capsys.readouterr().out
 
 
 def test_a_file_of_another_model(xvlm: XvlmLauncher, tmp_path: Path) -> None:

@@ -27,7 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> bool:
-    return print_check(Path(options.root), options.datasets, options.verify_images, stdout_console())
+    tokenizer = None
+    if options.tokenizer is not None:
+        # Not above: it needs transformers, which take longer to import than most conversions take.
+        from vlp.data.tokenizers import named_tokenizer
+
+        tokenizer = named_tokenizer(options.tokenizer)
+    return print_check(Path(options.root), options.datasets, options.verify_images, stdout_console(), tokenizer)
 
 
 def _convert(options: argparse.Namespace) -> bool:
@@ -56,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("root", metavar="ARROW_ROOT")
     command.add_argument("--datasets", nargs="+", choices=SPECS, default=[], help="datasets that must be there")
     command.add_argument("--verify-images", action="store_true", help="decode every image (hours on the web sets)")
+    command.add_argument("--tokenizer", help="look whether texts fit this one, such as bert-base-uncased")
     return parser
 
 

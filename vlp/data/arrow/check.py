@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pyarrow as pa
 from rich.console import Console
@@ -38,11 +38,16 @@ class Entry:
 
 
 def check(
-    root: Path, required: list[str], verify_images: bool = False, advance: Callable[[], None] = lambda: None
+    root: Path,
+    required: list[str],
+    verify_images: bool = False,
+    advance: Callable[[], None] = lambda: None,
+    tokenizer: Any = None,
 ) -> tuple[dict[str, list[Entry]], list[str]]:
     """Check every dataset that has a manifest or a table in ``root``, and those in ``required``.
 
-    Every file that has a checksum is read to its end; ``advance`` is called for every megabyte.
+    Every file that has a checksum is read to its end; ``advance`` is called for every megabyte. With ``tokenizer`` also
+    whether texts are texts to it.
 
     Returns:
         The entries by dataset key, and everything that is wrong.
@@ -66,17 +71,17 @@ def check(
         if manifest is not None and not manifest.complete:
             problems.append(f"the conversion of {key} was interrupted: run it again with --resume")
         names = _names(SPECS[key], manifest)
-        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images, advance) for name in names]
+        entries[key] = [_entry(name, SPECS[key], root, manifest, verify_images, advance, tokenizer) for name in names]
         problems += [problem for entry in entries[key] for problem in entry.problems]
         problems += _empty_splits(SPECS[key], entries[key])
     return entries, problems
 
 
-def print_check(root: Path, required: list[str], verify_images: bool, console: Console) -> bool:
+def print_check(root: Path, required: list[str], verify_images: bool, console: Console, tokenizer: Any = None) -> bool:
     """Print the result of :func:`check`; return whether all is well."""
     megabytes = sum(-(-path.stat().st_size // MEGABYTE) for path in root.glob("*.arrow"))
     with Progress("check", megabytes, quiet=False, unit="MB") as progress:
-        entries, problems = check(root, required, verify_images, progress.advance)
+        entries, problems = check(root, required, verify_images, progress.advance, tokenizer)
     grid = Grid(title=escape(str(root)), title_justify="left")
     for column in ("table", "files", "rows", "captions", "GB", "of published"):
         grid.add_column(column, justify="left" if column == "table" else "right")
@@ -128,6 +133,7 @@ def _entry(
     manifest: Manifest | None,
     verify_images: bool,
     advance: Callable[[], None],
+    tokenizer: Any,
 ) -> Entry:
     files = _files(name, root)
     entry = Entry(name, 0, 0, sum(path.stat().st_size for path in files), len(files), [], None)
@@ -141,6 +147,8 @@ def _entry(
             entry.rows += tables.num_rows
             entry.captions += tables.num_texts
             tables.require(spec.kind, labelled=not name.startswith("vqav2_test"))
+            if tokenizer is not None:
+                entry.problems += _unfit_texts(path, tables, tokenizer)
             if verify_images:
                 entry.problems += _broken_images(path, tables, spec)
         except DataError as error:
@@ -187,6 +195,16 @@ def _differences(path: Path, manifest: Manifest | None, advance: Callable[[], No
         yield f"{path} is not the file that the manifest of {manifest.dataset} records: convert again"
     elif record.sha256 is not None and file_sha256(path, advance) != record.sha256:
         yield f"{path} is not as it was converted: its SHA-256 differs; {advice(path)}"
+
+
+def _unfit_texts(path: Path, tables: ArrowTables, tokenizer: Any) -> list[str]:
+    """Return a line if the texts of a table are none to ``tokenizer``."""
+    # Not above: it needs torch, which takes longer to import than most conversions take.
+    from vlp.data.arrow.datamodule import texts_of
+    from vlp.data.unknown_tokens import complaint
+
+    wrong = complaint(texts_of(str(path), tables, tokenizer), tokenizer)
+    return [] if wrong is None else [wrong]
 
 
 def _broken_images(path: Path, tables: ArrowTables, spec: DatasetSpec) -> Iterator[str]:

@@ -5,7 +5,7 @@ Source: docs/official/meter.md §3.8, docs/official/vilt.md §3.9.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from vlp.data.arrow.coverage import coverage_of
 from vlp.data.arrow.dataset import ArrowDataset
 from vlp.data.arrow.datasets import build_dataset
 from vlp.data.arrow.mixed import MixedDataset
 from vlp.data.arrow.registry import SPECS, DatasetSpec, Split, get_spec
+from vlp.data.arrow.tables import ArrowTables
 from vlp.data.arrow.task_datasets import VqaDataset
 from vlp.data.blocks import Blocks
 from vlp.data.collate import Batch, Collator, Plan
@@ -30,6 +32,7 @@ from vlp.data.published import REPORT
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.tokenizers import encode, load_tokenizer
 from vlp.data.transforms import build_transform
+from vlp.data.unknown_tokens import TextsRead, spread
 from vlp.data.worker_signals import ignore_in_worker
 from vlp.files import write_json
 
@@ -79,6 +82,14 @@ class ArrowDataModule(RunDataModule):
             if len(dataset)  # type: ignore[arg-type]
         ]
         write_json(folder / REPORT, {"tables": entries})
+
+    def texts_read(self) -> Iterator[TextsRead]:
+        yield from map(self.texts_of, self.sets["train"].datasets)  # type: ignore[arg-type]
+
+    def texts_of(self, dataset: ArrowDataset) -> TextsRead:
+        """Some texts of one dataset, as a batch has them."""
+        name = ", ".join(f"{name}.arrow" for name in dataset.tables.names[:3])
+        return texts_of(name, dataset.tables, self.tokenizer, self.config["max_text_len"])
 
     @cached_property
     def fed(self) -> Fed:
@@ -176,3 +187,9 @@ class ArrowDataModule(RunDataModule):
             pin_memory=self._on_gpu(),
             generator=torch.Generator(),  # of its own: starting an epoch must not move the model's random stream
         )
+
+
+def texts_of(name: str, tables: ArrowTables, tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> TextsRead:
+    """Some texts of the tables ``name``, and their ids."""
+    texts = [tables.text(i) for i in spread(range(tables.num_texts))]
+    return TextsRead(name, texts, encode(tokenizer, texts, max_length).ids if texts else [])

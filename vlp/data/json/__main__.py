@@ -50,16 +50,21 @@ def _convert(options: argparse.Namespace) -> bool:
 
 def _check(options: argparse.Namespace) -> bool:
     # Not above: it needs torch, which takes longer to import than most conversions take.
-    from vlp.data.json.check import check_config, check_list, print_check
+    from vlp.data.json.check import check_config, check_list, check_texts, print_check
     from vlp.data.json.dataset import Roots
+    from vlp.data.tokenizers import named_tokenizer
     from vlp.yaml_dialect.yaml_file import read_yaml
 
+    config = {} if options.config is None else read_yaml(options.config)
+    tokenizer = named_tokenizer(options.tokenizer, config)
     if options.config is not None:
-        reports = check_config(read_yaml(options.config))
+        reports = check_config(config, tokenizer)
     else:
         folders = {key: getattr(options, key) or options.image_root or "" for key in _ROOTS}
         roots = Roots(folders, options.allow_outside_root)
         reports = [check_list(path, roots) for path in options.lists]
+        for report in reports:
+            check_texts(report, tokenizer)
     return print_check(reports, stdout_console(), options.report)
 
 
@@ -83,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     for key, says in _ROOTS.items():
         command.add_argument(f"--{key.replace('_', '-')}", help=f"of --lists: {says}")
     command.add_argument("--allow-outside-root", action="store_true", help="of --lists: images may lie elsewhere")
+    command.add_argument("--tokenizer", help="look whether texts fit this one (default: the recipe's text_encoder)")
     command.add_argument("--report", type=Path, metavar="JSON", help="write what was found into this file, too")
     return parser
 

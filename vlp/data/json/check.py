@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
+from transformers import PreTrainedTokenizerBase
 
 from vlp.data.errors import DataError
 from vlp.data.json.answers import read_answers
@@ -28,8 +30,10 @@ from vlp.data.json.kinds import (
     RETRIEVAL_TRAIN,
     STATEMENTS,
 )
+from vlp.data.json.text import texts_of
 from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.refcoco import INSTANCES, REFS, read_detections, read_instances, read_refs
+from vlp.data.unknown_tokens import LOOKED_AT, complaint
 from vlp.files import write_json
 
 _SHOWN = 10  # malformed rows of a list that are named
@@ -106,8 +110,18 @@ def print_check(
     return well
 
 
-def check_config(config: Mapping[str, Any]) -> list[ListReport]:
+def check_texts(report: ListReport, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Note whether the first texts of a list, whose rows are well formed, are none to a tokenizer."""
+    if tokenizer is not None and report.rows and not report.malformed:
+        read = texts_of(Path(report.path), islice(iter_json_list(Path(report.path)), LOOKED_AT), tokenizer)
+        if wrong := complaint(read, tokenizer):
+            report.complain(wrong)
+
+
+def check_config(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None = None) -> list[ListReport]:
     """Check all lists that a recipe names, VQA's candidates and RefCOCO+'s files among them.
+
+    With ``tokenizer`` also whether their texts are texts to it.
 
     Raises:
         DataError: a folder of images is none.
@@ -119,6 +133,8 @@ def check_config(config: Mapping[str, Any]) -> list[ListReport]:
         for key in ("train_file", "val_file", "test_file")
         for path in _listed(config.get(key, []))
     ]
+    for report in reports:
+        check_texts(report, tokenizer)
     if "answer_list" in config:
         reports.append(_read(str(config["answer_list"]), "candidates", read_answers))
     if "det_file" in config:

@@ -5,7 +5,7 @@ Source: docs/official/albef.md §3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -22,8 +22,9 @@ from vlp.data.fed import Fed, digests_of_files
 from vlp.data.json.collate import Batch, JsonCollator
 from vlp.data.json.coverage import store_coverage
 from vlp.data.json.dataset import JsonDataset
-from vlp.data.json.text import encode_cls
+from vlp.data.json.text import encode_cls, texts_of
 from vlp.data.samplers import ResumableDistributedSampler
+from vlp.data.unknown_tokens import TextsRead, spread
 from vlp.data.worker_signals import ignore_in_worker
 
 TRAIN = "train"
@@ -89,6 +90,13 @@ class JsonDataModule(RunDataModule):
         beside = {key: Path(self.config[key]) for key in _BESIDE if self.config.get(key)}
         found = zip(beside.items(), digests_of_files([*beside.values()]), strict=True)
         return {**lists, **{key: {path.name: digest} for (key, path), digest in found}}
+
+    def texts_read(self) -> Iterator[TextsRead]:
+        part = self.parts[TRAIN]
+        rows = part.dataset.rows
+        for number, path in enumerate(rows.paths):
+            chosen = (rows[i] for i in spread(rows.of_list(number)))
+            yield texts_of(path, chosen, self.tokenizer, part.collate.max_length)
 
     def token_blocks(self) -> Sequence[list[list[int]]]:
         part = self.parts[TRAIN]

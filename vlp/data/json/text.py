@@ -5,7 +5,7 @@ Source: docs/official/albef.md §3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from vlp.data.json.cleaning import pre_caption as pre_caption
 from vlp.data.json.cleaning import pre_question as pre_question
+from vlp.data.json.fields import Row, text_or_texts
 from vlp.data.tokenizers import load_tokenizer
+from vlp.data.unknown_tokens import TextsRead
+
+_NAMES = ("caption", "question", "sentence", "text")  # of a text in the rows of every kind
 
 
 class Encoded(NamedTuple):
@@ -68,3 +72,13 @@ def encode_cls(
         split_special_tokens=not spelled,
     )
     return Encoded(torch.tensor(encoded["input_ids"]), torch.tensor(encoded["attention_mask"]))
+
+
+def texts_of(path: Path, rows: Iterable[Row], tokenizer: PreTrainedTokenizerBase, max_length: int = 512) -> TextsRead:
+    """One text of each of some rows of a list, whatever it is called there, and its ids."""
+    given = [row[name] for row in rows for name in _NAMES if not text_or_texts(row.get(name))]
+    texts = [text if isinstance(text, str) else text[0] for text in given]
+    encoded = tokenizer(
+        [pre_caption(text) for text in texts], truncation=True, max_length=max_length, split_special_tokens=True
+    )
+    return TextsRead(str(path), texts, encoded["input_ids"])

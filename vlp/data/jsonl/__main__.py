@@ -43,15 +43,21 @@ def _check(options: argparse.Namespace) -> bool:
     # Not above: it needs torch, which takes longer to import than most conversions take.
     from vlp.data.json.check import print_check
     from vlp.data.json.images import ImageRoot
-    from vlp.data.jsonl.check import check_config, check_files, fields_of
+    from vlp.data.jsonl.check import check_config, check_files, check_texts, fields_of
+    from vlp.data.tokenizers import named_tokenizer
     from vlp.yaml_dialect.yaml_file import read_yaml
 
+    config = {} if options.config is None else read_yaml(options.config)
+    tokenizer = named_tokenizer(options.tokenizer, config)
     if options.config is not None:
-        reports = check_config(read_yaml(options.config))
+        reports = check_config(config, tokenizer)
     else:
         given = options.image_root
         root = None if given is None else ImageRoot(given, "--image-root", options.allow_outside_root)
-        reports = [check_files(path, fields_of(path, root, options.caption_key)) for path in options.files]
+        read = [fields_of(path, root, options.caption_key) for path in options.files]
+        reports = [check_files(path, fields) for path, fields in zip(options.files, read, strict=True)]
+        for report, fields in zip(reports, read, strict=True):
+            check_texts(report, fields, tokenizer)
     return print_check(reports, stdout_console(), options.report, "files")
 
 
@@ -83,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--image-root", help="of --files: folder that image names start from")
     command.add_argument("--caption-key", default="caption", help="of --files: the field of a text (default caption)")
     command.add_argument("--allow-outside-root", action="store_true", help="of --files: images may lie elsewhere")
+    command.add_argument("--tokenizer", help="look whether texts fit this one (default: the recipe's text_encoder)")
     command.add_argument("--report", type=Path, metavar="JSON", help="write what was found into this file, too")
     return parser
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple
 
+from transformers import PreTrainedTokenizerBase
+
 from vlp.data.boxes import Box, BoxError
 from vlp.data.conversion.image_files import looked_at
 from vlp.data.errors import DataError
@@ -21,7 +23,9 @@ from vlp.data.json.cleaning import pre_caption
 from vlp.data.json.fields import Row, file_name, kind_of, text, text_or_texts
 from vlp.data.json.images import ImageRoot
 from vlp.data.jsonl.lines import JsonLines, Line
-from vlp.data.jsonl.rows import RowError, field, parsed
+from vlp.data.jsonl.rows import RowError, every_text, field, parsed
+from vlp.data.jsonl.texts import TextReader, texts_of
+from vlp.data.unknown_tokens import complaint
 
 CAPTIONS, REGIONS = "captions", "regions"
 _STREAMS = {"train_file": "images", "train_file_regions": "regions"}
@@ -42,6 +46,15 @@ class RowFields:
     caption_key: str = "caption"
     tokenized: bool = False
     kind: str | None = None
+
+    def captions(self, row: Row) -> list[str]:
+        """The texts of a row and of its regions.
+
+        Raises:
+            RowError: there is none.
+        """
+        holders = [row, *_elements(row)] if "elems" in row else [row]
+        return [said for each in holders if self.caption_key in each for said in every_text(each[self.caption_key])]
 
 
 class _Found(NamedTuple):
@@ -77,8 +90,22 @@ def check_files(path: str, fields: RowFields, key: str = "--files") -> ListRepor
     return report
 
 
-def check_config(config: Mapping[str, Any]) -> list[ListReport]:
-    """Check all files of captions and regions that a recipe names.
+def check_texts(
+    report: ListReport, fields: RowFields, tokenizer: PreTrainedTokenizerBase | None, key: str = "--files"
+) -> None:
+    """Note whether the first texts of a file, or of the first of a folder, are none to a tokenizer, read as a run does.
+
+    ``key`` as in :func:`check_files`.
+    """
+    if tokenizer is not None and report.rows:
+        lengths = {"max_words": 30, "max_tokens": tokenizer.model_max_length}
+        reader = TextReader(tokenizer, None, **lengths, tokenized=fields.tokenized)
+        if wrong := complaint(texts_of(JsonLines([report.path], key), 0, reader, fields.captions), tokenizer):
+            report.complain(wrong)
+
+
+def check_config(config: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None = None) -> list[ListReport]:
+    """Check all files of captions and regions that a recipe names, with ``tokenizer`` also their texts.
 
     Raises:
         DataError: the folder of images is none.
@@ -99,6 +126,7 @@ def check_config(config: Mapping[str, Any]) -> list[ListReport]:
         paths = config.get(key) or []
         for path in [paths] if isinstance(paths, str) else paths:
             reports.append(check_files(str(path), fields, key))
+            check_texts(reports[-1], fields, tokenizer, key)
     return reports
 
 

@@ -5,7 +5,7 @@ Source: docs/official/xvlm.md §3.11, §5.6.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,9 @@ from vlp.data.jsonl.lanes import Position
 from vlp.data.jsonl.lines import JsonLines, Line
 from vlp.data.jsonl.mixed import REGIONS, MixedLoader, Stream, steps_of_epoch
 from vlp.data.jsonl.rows import RowError, parsed
+from vlp.data.jsonl.texts import texts_of
 from vlp.data.published import REPORT
+from vlp.data.unknown_tokens import TextsRead
 from vlp.distributed import gathered
 from vlp.files import write_json
 
@@ -118,6 +120,12 @@ class StreamDataModule(RunDataModule):
     def steps(self, processes: int) -> int:
         """Iterations of an epoch."""
         return steps_of_epoch(self.config["train_dataset_size"], self.batch_size, processes)
+
+    def texts_read(self) -> Iterator[TextsRead]:
+        for source in self.sources.values():
+            reader: Any = source.read
+            for name in dict.fromkeys(source.lines.groups):
+                yield texts_of(source.lines, source.lines.groups.index(name), reader.texts, reader.captions)
 
     def token_blocks(self, streams: Sequence[str] | None = None) -> Sequence[list[list[int]]]:
         """As :meth:`RunDataModule.token_blocks`: of ``streams``, by default of all.

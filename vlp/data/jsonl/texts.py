@@ -5,7 +5,8 @@ Source: docs/official/xvlm.md §3.3, §3.4.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -14,10 +15,13 @@ from transformers import PreTrainedTokenizerBase
 
 from vlp.data.collate import Batch
 from vlp.data.draws import SampleKey
+from vlp.data.json.fields import Row
 from vlp.data.json.text import pre_caption
-from vlp.data.jsonl.rows import RowError
+from vlp.data.jsonl.lines import JsonLines
+from vlp.data.jsonl.rows import RowError, parsed
 from vlp.data.masking import IGNORED
 from vlp.data.span_masking import SpanMasker
+from vlp.data.unknown_tokens import LOOKED_AT, TextsRead
 
 
 class RowText(NamedTuple):
@@ -78,6 +82,22 @@ class TextReader:
         if self.eos:
             return text, [*ids[: self.max_tokens - 1], tokenizer.sep_token_id]
         return text, ids[: self.max_tokens]
+
+
+def texts_of(lines: JsonLines, file: int, reader: TextReader, captions: Callable[[Row], Sequence[str]]) -> TextsRead:
+    """The first texts of a file, and their ids; what cannot be read is left out.
+
+    ``captions`` gives the texts of a row.
+    """
+    texts: list[str] = []
+    ids: list[list[int]] = []
+    for line in lines.first(file, LOOKED_AT):
+        with suppress(RowError):
+            for caption in captions(parsed(line))[: LOOKED_AT - len(texts)]:
+                with suppress(RowError):
+                    ids.append(reader.encode(caption)[1])
+                    texts.append(caption)
+    return TextsRead(str(lines.files[file]), texts, ids, reader.tokenized)
 
 
 def masker_of(tokenizer: PreTrainedTokenizerBase, **settings: Any) -> SpanMasker:
