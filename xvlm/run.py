@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from vlp.config.nearest import did_you_mean
+from vlp.owner import Claim, HeldError, own
 from vlp.safe_output import make_output_safe
 from vlp.yaml_dialect.paths import in_hdfs
 from xvlm.config import COMMANDS
@@ -65,7 +66,7 @@ def main(argv: Sequence[str]) -> int:
     launch, variables = launcher(args.dist)
     task = checked_task(args)
     print(f"{NNODES=} {NPROC_PER_NODE=} {MASTER_ADDR=} {MASTER_PORT=} {NODE_RANK=}", flush=True)
-    Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+    own_folder(args)
     commands = [*task.commands(args, task)]
     for command in commands:
         others = [other[0] for other in commands if other[0] != command[0]]
@@ -126,6 +127,22 @@ def checked_task(args: argparse.Namespace) -> Task:
                 f"{folder}: no such folder: --task {args.task} reads its images; docs/xvlm.md says where they come from"
             )
     return task
+
+
+def own_folder(args: argparse.Namespace) -> None:
+    """Make ``--output_dir`` this task's own, between its scripts too, which own their folders themselves.
+
+    Raises:
+        SystemExit: another task runs in it.
+    """
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    if args.dist == "all" and NODE_RANK:  # machine 0 owns the folder for all
+        return
+    try:
+        own(Claim(folder, "task", "give another --output_dir", "running a task in"))
+    except HeldError as error:
+        fail(str(error))
 
 
 def meant_for(item: str, script: str, others: Sequence[str]) -> bool:

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from epic_common.config import EpicConfig
+from epic_common.language_models.alone import alone
 from epic_common.language_models.hub import load_pair, write_sums
 from epic_common.language_models.logits import masked_logits, vocabulary_head
 from epic_common.language_models.progress import steps_with_time_left
@@ -98,32 +99,32 @@ def fit_language_model(
         and held-out masked-token accuracy.
 
     Raises:
-        FileExistsError: ``output`` is already there and not empty.
+        FileExistsError: ``output`` is already there and not empty, or another process is making it.
         ValueError: the file holds fewer than two captions.
     """
     settings, output = settings or FitSettings(), Path(output)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"{output} is already there: remove it or name another output folder")
     lines = _read_captions(Path(captions))
     kept_out = max(1, round(settings.held_out * len(lines)))
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # A small new model runs no faster on two threads, and far slower where the cores are shared.
-    with torch.random.fork_rng(), _threads(torch.get_num_threads() if settings.init else 1):
+    threads = torch.get_num_threads() if settings.init else 1
+    with alone(output), torch.random.fork_rng(), _threads(threads):
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise FileExistsError(f"{output} is already there: remove it or name another output folder")
         torch.manual_seed(settings.seed)
         model, tokenizer = _load_pair(settings) if settings.init else _new_pair(lines[kept_out:], settings)
         fit = _Fit(model, tokenizer, settings, where)
         fit.train(lines[kept_out:])
-        measured = fit.measure(lines[:kept_out])
-    summary = {
-        "captions": str(captions),
-        "captions_sha256": file_sha256(captions),
-        "fitted_on": len(lines) - kept_out,
-        "held_out_captions": kept_out,
-        "settings": asdict(settings),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
-        **measured,
-    }
-    _save(fit.model, tokenizer, summary, output)
+        summary = {
+            "captions": str(captions),
+            "captions_sha256": file_sha256(captions),
+            "fitted_on": len(lines) - kept_out,
+            "held_out_captions": kept_out,
+            "settings": asdict(settings),
+            "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+            **fit.measure(lines[:kept_out]),
+        }
+        _save(fit.model, tokenizer, summary, output)
     return summary
 
 
@@ -252,7 +253,6 @@ class _Fit:
 
 def _save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, summary: dict[str, Any], output: Path) -> None:
     """Write beside ``output`` and rename, so that a killed run leaves no half folder under that name."""
-    output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         model.cpu().save_pretrained(folder)

@@ -28,7 +28,7 @@ from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.notices import batches_per_epoch, check_validation, odd_settings
 from vlp.sacred_dialect.paper_metrics import named_scores, paper_metrics
 from vlp.sacred_dialect.resume import going_on, resolve_resume
-from vlp.sacred_dialect.settings import run_name
+from vlp.sacred_dialect.settings import answers_file, run_name
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
@@ -146,13 +146,12 @@ def write_results(baseline: SacredBaseline, built: Run, config: Mapping[str, Any
 
 
 def write_answers(built: Run, config: Mapping[str, Any]) -> dict[str, Any]:
-    """VQAv2: write ``{log_dir}/vqa_submit_{stem}.json`` for its evaluation server; what results.json says of it."""
+    """VQAv2: write :func:`answers_file`; what results.json says of it."""
     model: Any = built.model
     datamodule: Any = built.datamodule
     if "vqa" not in model.current_tasks:
         return {}
-    stem = Path(config["load_path"]).name[:-5]  # as in the run's name
-    path = Path(config["log_dir"]) / f"vqa_submit_{stem}.json"
+    path = answers_file(config)
     write_submission(path, model.vqa_predictions, datamodule.answers)
     print(f"answers: {path}")
     return {"submission": str(path), "questions": len(model.vqa_predictions.of_question)}

@@ -6,6 +6,7 @@ Source: docs/official/meter.md §1.3, §1.4, §1.5, §1.6.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from vlp.training.event_log import EventLog
@@ -26,8 +27,16 @@ def accumulation(config: Mapping[str, Any]) -> int:
 
 def run_name(config: Mapping[str, Any]) -> str:
     """``{exp_name}_seed{seed}_from_{stem}``; the stem is the checkpoint's file name less its last five characters."""
-    stem = str(config["load_path"]).split("/")[-1][:-5]
-    return f"{config['exp_name']}_seed{config['seed']}_from_{stem}"
+    return f"{config['exp_name']}_seed{config['seed']}_from_{_stem(config)}"
+
+
+def answers_file(config: Mapping[str, Any]) -> Path:
+    """Answers to VQAv2's questions for its evaluation server, ``{log_dir}/vqa_submit_{stem}.json``."""
+    return Path(config["log_dir"]) / f"vqa_submit_{_stem(config)}.json"
+
+
+def _stem(config: Mapping[str, Any]) -> str:
+    return str(config["load_path"]).split("/")[-1][:-5]
 
 
 def event_log(config: Mapping[str, Any]) -> EventLog:

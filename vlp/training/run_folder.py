@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -26,8 +27,9 @@ class RunFolder(Callback):
     A numbered folder is a new one: where two runs count the same number, one of them counts again.
     """
 
-    def __init__(self) -> None:
-        self._refused = False
+    def __init__(self, further: Sequence[Claim] = ()) -> None:
+        """``further`` are claims on files beside the folder."""
+        self._refused, self._further = False, further
 
     def take(self, trainer: L.Trainer, log: EventLog) -> None:
         """Own the folder of ``log``, on rank 0, and give ``trainer`` the log of metrics there.
@@ -39,6 +41,8 @@ class RunFolder(Callback):
             return
         if trainer.is_global_zero:
             try:
+                for claim in self._further:
+                    own(claim)
                 _own(log)
             except HeldError as error:
                 if not _is_waited_for(trainer):

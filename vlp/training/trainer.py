@@ -13,6 +13,7 @@ from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvir
 from lightning.pytorch.strategies import Strategy
 
 from vlp.checkpoint.atomic_io import AtomicCheckpointIO
+from vlp.owner import Claim
 from vlp.quiet_libraries import quiet_libraries
 from vlp.training.data_wait import DataWait, StepClock
 from vlp.training.event_log import EventLog
@@ -50,6 +51,7 @@ def build_trainer(
     has_validation: bool,
     environment: ClusterEnvironment | None = None,
     callbacks: Sequence[L.Callback] = (),
+    claims: Sequence[Claim] = (),
 ) -> L.Trainer:
     """The Trainer of a run; without CUDA, its processes run on the CPU with gloo.
 
@@ -58,9 +60,10 @@ def build_trainer(
         has_validation: whether there is a validation set (else the last checkpoint alone is kept).
         environment: of processes that another launcher (MPI) has started.
         callbacks: of a dialect, beside those of every run.
+        claims: on files that the run writes outside its folder.
 
     Raises:
-        HeldError: another run owns the folder.
+        HeldError: another run owns the folder, or has one of ``claims``.
     """
     accelerator, devices = _devices(settings)
     if accelerator == "gpu":
@@ -69,7 +72,7 @@ def build_trainer(
     if environment is None and SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
         environment = SLURMEnvironment(auto_requeue=False)  # who waits for status 75 requeues, see Preemption
     strategy, plugin = _strategy(settings, accelerator, environment), settings.precision_plugin
-    folder = RunFolder()
+    folder = RunFolder(claims)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=devices,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,28 @@ def test_the_command_line_reports_progress_with_the_time_left(
     with pytest.raises(SystemExit) as stop:
         main([*command[3:], *sizes])
     assert stop.value.code == 2 and "already there" in capsys.readouterr().err
+
+
+def test_a_second_one_into_the_same_folder_is_refused_before_it_fits(
+    captions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the process that makes it; a kill of that one frees the name."""
+    code = (
+        "import sys, pathlib; from epic_common.language_models.alone import alone\n"
+        "with alone(pathlib.Path(sys.argv[1])): print('has it', flush=True); sys.stdin.read()"
+    )
+    output, pipes = tmp_path / "lm", {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code, str(output)], text=True, **pipes) as first:  # type: ignore[call-overload]
+        assert first.stdout.readline() == "has it\n"
+        with pytest.raises(SystemExit) as stop:
+            main(["--captions", str(captions), "--output", str(output)])
+        said = capsys.readouterr().err
+        assert stop.value.code == 2 and f"process {first.pid} on {socket.gethostname()} since 2" in said
+        assert said.endswith(f"is making {output}: wait for it, or name another output folder\n")
+        first.kill()
+    assert not output.exists() and (tmp_path / ".lm.lock").exists()
+    fit_language_model(captions, output, FitSettings(steps=1, **SMALL))
+    assert (output / "config.json").exists() and not (tmp_path / ".lm.lock").exists()
 
 
 def test_help_says_that_as_many_tokens_are_masked_as_by_epic(capsys: pytest.CaptureFixture[str]) -> None:

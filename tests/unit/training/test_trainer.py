@@ -21,6 +21,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from transformers import BertForMaskedLM
 
 from tests.unit.epic.tiny import language_model
+from tests.unit.test_owner import another
+from vlp.owner import HeldError
 from vlp.sacred_dialect.settings import accumulation, event_log, processes_per_node, run_name, trainer_settings
 from vlp.sacred_dialect.trainer import build_trainer
 from vlp.training import trainer as engine
@@ -47,6 +49,8 @@ CONFIG: dict[str, Any] = {
     "save_every_n_steps": 1000,
     "fast_dev_run": False,
     "val_check_interval": 0.25,
+    "test_only": False,
+    "loss_names": {"itm": 1, "mlm": 1},
 }
 
 # Arithmetic ----------------------------------------------------------------------------------------------
@@ -206,6 +210,17 @@ class TestTrainer:
         assert any(isinstance(c, LearningRateMonitor) and c.logging_interval == "step" for c in callbacks)
         # An epoch without a validation set must not be cut for it.
         assert trainer.val_check_interval == (0.25 if has_validation else 1.0)
+
+    def test_two_evaluations_do_not_write_the_same_answers(self, tmp_path: Path) -> None:
+        """They stand in ``log_dir`` itself, whatever the run's folder; files of other checkpoints are other files."""
+        scored = {**CONFIG, "log_dir": str(tmp_path), "test_only": True, "loss_names": {"vqa": 1}}
+        with another(tmp_path, "own(Claim(pathlib.Path(sys.argv[1]), 'vqa_submit_last'))") as first:
+            who = rf"process {first.pid} on .* is writing vqa_submit_last\.json into .*, or give another log_dir$"
+            with pytest.raises(HeldError, match=who):
+                build_trainer({**scored, "load_path": "a/last.ckpt", "exp_name": "second"}, has_validation=False)
+            assert not [*tmp_path.glob("second*")]
+            build_trainer({**scored, "load_path": "a/best.ckpt"}, has_validation=False)
+            build_trainer({**scored, "load_path": "a/last.ckpt", "test_only": False}, has_validation=False)
 
     def test_several_processes_talk_by_gloo(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

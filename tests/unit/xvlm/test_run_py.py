@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.unit.test_owner import another
+from vlp.owner import Claim, is_held
 from xvlm import run
 from xvlm.tasks import TASKS, task_of
 
@@ -226,6 +228,27 @@ def test_several_machines(started: list[Any], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(run, "NODE_RANK", 3)
     with pytest.raises(SystemExit, match="NODE_RANK=3"):
         run.launcher("all")
+
+
+def test_a_task_owns_its_folder_between_its_scripts_too(started: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, found = Claim(Path(OUT), "task"), list[bool]()
+
+    def call(*_: Any) -> int:
+        found.append(is_held(claim))
+        return 0
+
+    monkeypatch.setattr(run, "call", call)
+    task = ["--task", "nlvr", "--dist", "all", "--checkpoint", K, "--output_dir"]
+    assert run.main([*task, OUT]) == 0 and found == [True, True]
+    with another(Path("there"), "own(Claim(pathlib.Path(sys.argv[1]), 'task'))") as first:
+        who = rf"error: process {first.pid} on .* is running a task in there: wait for it, or give another --output_dir"
+        with pytest.raises(SystemExit, match=who):
+            run.main([*task, "there"])
+        assert len(found) == 2
+        monkeypatch.setattr(run, "NNODES", 2)
+        monkeypatch.setattr(run, "NODE_RANK", 1)  # another machine of the same task
+        monkeypatch.setattr(run, "MASTER_ADDR", "10.0.0.1")
+        assert run.main([*task, "there"]) == 0
 
 
 def test_the_environment_gives_the_variables_of_the_machine() -> None:
