@@ -1,4 +1,4 @@
-"""``python -m demo``: see :mod:`demo.run`."""
+"""``python -m demo``: see :mod:`demo.demo_run`."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from vlp.safe_output import make_output_safe
 
 if __name__ == "__main__":
     make_output_safe()
-    import_slowly("demo.run").main(sys.argv[1:])
+    import_slowly("demo.demo_run").main(sys.argv[1:])

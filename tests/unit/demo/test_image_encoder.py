@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from demo import image_encoder
 from demo.baselines import BASELINES
+from demo.demo_run import fit_vision, stages, vocab_size
 from demo.image_encoder import Pictures, contents, cropped, train, training_pictures
-from demo.run import fit_vision, stages, vocab_size
 from demo.settings import Settings, parse
 from demo.stages import run_stages
 from scenes.coco_layout import TRUTH_FILE

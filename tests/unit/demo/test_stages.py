@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import demo.run as main
+import demo.demo_run as main
 from demo.settings import parse
 from demo.stages import Stage, StageError, run_command, run_stages
 
