@@ -1,4 +1,4 @@
-"""Lists without RefCOCO's val and test images: none of those, and every other row as it is in the list of pre-training."""
+"""Lists without RefCOCO's val and test images have none of those, and all other rows of the lists of pre-training."""
 
 from __future__ import annotations
 
@@ -36,11 +36,16 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write(root / f"images/VG_100K/{image}.jpg", image_bytes(number))
         sides = [(1, 2, 9, 8), (3, 4, 5, 6)]
         regions = [
-            {"image_id": image, "phrase": f"cat {i} of {image}", **dict(zip(("x", "y", "width", "height"), each))}
+            {
+                "image_id": image,
+                "phrase": f"cat {i} of {image}",
+                **dict(zip(("x", "y", "width", "height"), each, strict=True)),
+            }
             for i, each in enumerate(sides)
         ]
         objects = [
-            {"object_id": 10 * image + i, "names": ["cat"], **dict(zip("xywh", each))} for i, each in enumerate(sides)
+            {"object_id": 10 * image + i, "names": ["cat"], **dict(zip("xywh", each, strict=True))}
+            for i, each in enumerate(sides)
         ]
         described.append({"id": image, "regions": regions})
         found.append({"image_id": image, "objects": objects})
