@@ -98,7 +98,7 @@ class NlvrPretrainKeys(MaskingKeys, StageKeys):
 @with_defaults(
     output_dir="output/bbox_pretrain",
     train_dataset_size=318547,
-    train_file_regions=["data/pretrain_4m/refcoco_rm_leak"],
+    train_file_regions=[f"{path}_rm_leak" for path in _REGIONS],  # without images that RefCOCO evaluates on
     regions=Regions(iter_perc=1.0, batch_size=24, max_images=9),
     **optimisation(3e-5, 2),
 )

@@ -146,6 +146,7 @@ def questions(place: Path, answers: str) -> None:
 
 RUNS = b"cos\nsystem\n(S'touch made'\ntR."  # a pickle that runs a command
 FOR_REFCOCO, FOR_COCO, FOR_VQA = (TO_LISTS.format(dataset=name) for name in ("refcoco+", "coco", "vqa"))
+FOR_BOXES = FOR_COCO.replace(".json convert coco", ".jsonl convert coco_objs_rm_leak")
 WRITTEN = "data"
 LIST_CASES = [
     case(
@@ -155,6 +156,15 @@ LIST_CASES = [
     case(RAW, "a pickle that runs", lambda place: refcoco(place, RUNS), FOR_REFCOCO, 1, "refs(unc).p holds more than"),
     case(RAW, "a cut pickle", lambda place: refcoco(place, b"]}(V"), FOR_REFCOCO, 1, "refs(unc).p is no whole pickle"),
     case(RAW, "no references", lambda place: refcoco(place, b"]."), FOR_REFCOCO, 1, "not one item could be written"),
+    case(RAW, "RefCOCO's images not kept out", good, FOR_BOXES, 1, "add --exclude and the folder of refcoco+"),
+    case(
+        RAW,
+        "a pickle that runs, to be kept out",
+        lambda place: refcoco(place, RUNS),
+        f"{FOR_BOXES} --exclude {{place}}/raw",
+        1,
+        "refs(unc).p holds more than",
+    ),
     case(
         RAW,
         "a candidate twice",

@@ -13,11 +13,11 @@ import pytest
 from tests.hostile.groups import DATA
 from tests.hostile.harness import Ended, keeps_its_promise
 from tests.hostile.table import Row
-from tests.launch.launcher import SHARED_CODE, Launcher, Result
+from tests.launch.launcher import OTHERS_SLOW, Launcher, Result
 from tests.unit.data.raw import read_table, write_table
 from vlp.data.arrow.writer import CAPTION
 
-pytestmark = SHARED_CODE
+pytestmark = OTHERS_SLOW
 TABLE = "coco_caption_karpathy_train.arrow"
 Rows = list[dict[str, Any]]
 

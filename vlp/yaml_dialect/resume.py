@@ -23,6 +23,7 @@ READINGS: dict[str, Reading] = {
     # Names and places. The checkpoint has all weights, so that none come from checkpoint or init.
     **dict.fromkeys(("output_dir", "checkpoint", "init", "resume", "resume_from", "resume_anyway", "evaluate")),
     **dict.fromkeys(("text_encoder", "text_decoder", "image_root", "vqa_root", "vg_root", "allow_outside_root")),
+    "refcoco_data": None,  # what is in its files is compared
     # The number of processes is checked with the position in the training set.
     **dict.fromkeys(("world_size", "dist_url", "distributed", "device")),
     **dict.fromkeys(("log_every_n_steps", "save_every_n_steps", "ckpt_frequent_step", "ckpt_frequent", "logger")),

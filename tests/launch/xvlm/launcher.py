@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.launch.yaml_launcher import Run, YamlLauncher
+from vlp.data.jsonl.plans import WITHOUT_REFCOCO
 
 WIDTH, VOCAB = 32, 300
 SMALL = (
@@ -49,7 +50,7 @@ class XvlmLauncher(YamlLauncher):
                 *(f"schedular.epochs={EPOCHS}", "embed_dim=16", "ckpt_frequent=1"),
             ),
             "NLVR_pretrain": (*self._pairs("coco"), size, "embed_dim=16", once),
-            "Grounding_bbox_pretrain": (*self._regions("vg_regions"), "train_dataset_size=48", once),
+            "Grounding_bbox_pretrain": (*self._regions(*WITHOUT_REFCOCO), "train_dataset_size=48", once),
             "Captioning_pretrain": (*self._pairs("coco"), "images.caption_key=caption", size, once),
             "Retrieval": (
                 *(*self._lists(train="coco_train.json", **evaluated), f"image_root={raw}", *contrast, *batches, once),
@@ -79,10 +80,10 @@ class XvlmLauncher(YamlLauncher):
         named = ("images.image_key=image_rpath", "images.is_image_rpath=True")
         return f"train_file={self.data / 'lines' / name}", *named, "images.batch_size=16", f"image_root={self.data}"
 
-    def _regions(self, name: str) -> tuple[str, ...]:
+    def _regions(self, *names: str) -> tuple[str, ...]:
         named = ("regions.image_key=image_rpath", "regions.is_image_rpath=True", f"image_root={self.data}")
-        file = f"train_file_regions={self.data / 'lines' / name}"
-        return file, *named, "regions.batch_size=12", "regions.max_images=4"
+        folders = ", ".join(str(self.data / "lines" / name) for name in names)
+        return f"train_file_regions=[{folders}]", *named, "regions.batch_size=12", "regions.max_images=4"
 
     # Runs that several tests look at ---------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import torch
 
 from tests.launch.xvlm.launcher import Run, XvlmLauncher
 from tests.launch.yaml_launcher import check_means, check_scored_again, ended_in_a_line
+from vlp.data.jsonl.plans import WITHOUT_REFCOCO
 from vlp.evaluation.referents import read_referents
 from xvlm import run as run_py
 from xvlm.tasks import TASKS as RUN_PY
@@ -55,6 +56,7 @@ TASKS = {
         stage="Captioning_pretrain",
     ),
 }
+LAYERS = ("text_config.num_hidden_layers=4", "text_config.fusion_layer=2")  # those of configs/tiny
 SCORED = [name for name, task in TASKS.items() if task.metrics]
 
 
@@ -146,6 +148,20 @@ def test_bs_is_the_batch_of_all_processes(xvlm: XvlmLauncher) -> None:
     assert run.config()["batch_size"] == 8
 
 
+def test_boxes_from_a_checkpoint_of_epic(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
+    """``run.py --task refcoco_bbox`` with the official configurations; its stage reads what it reads without EPIC."""
+    own = ("epic.enabled=True", "epic.append_sep=True", "epic.masking=frequency", "max_steps=1", "schedular.epochs=1")
+    epic = xvlm.run("Pretrain", *own).directory / "model_state_epoch_0.th"
+    output, task = xvlm.log_dir(), RUN_PY["refcoco_bbox"]
+    flags = ["--task", "refcoco_bbox", "--dist", "gpu0", "--output_dir", str(output), "--checkpoint", str(epic)]
+    stage, tuning = task.commands(run_py.arguments(flags), task)
+    first = xvlm.run(stage[0][:-3], *stage[1:], *LAYERS, "accelerator.FP16_OPT_LEVEL=O0", output=output)
+    read = [(run.directory / "data.json").read_text() for run in (first, tuned("Grounding_bbox_pretrain"))]
+    assert read[0] == read[1] and all(name in read[0] for name in WITHOUT_REFCOCO)
+    second = xvlm.run(tuning[0][:-3], *tuning[1:], *LAYERS, output=Path(f"{output}_refcoco"))
+    assert everywhere(second.results["metrics"]) == set(OVERLAPS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("script", [*SCORED, "VQA"])
 def test_two_processes_score_as_one(script: str, xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:
@@ -163,8 +179,7 @@ def score_vlue(xvlm: XvlmLauncher, task: str, checkpoint: Path, *items: str, che
     output = xvlm.log_dir()
     flags = ["--task", task, "--dist", "gpu0", "--output_dir", str(output), "--checkpoint", str(checkpoint)]
     ((script, *arguments),) = RUN_PY[task].commands(run_py.arguments(flags), RUN_PY[task])
-    layers = ("text_config.num_hidden_layers=4", "text_config.fusion_layer=2")
-    return xvlm.run(script.removesuffix(".py"), *arguments, *layers, *items, output=output, check=check)
+    return xvlm.run(script.removesuffix(".py"), *arguments, *LAYERS, *items, output=output, check=check)
 
 
 def test_one_list_of_vlue_is_every_split(xvlm: XvlmLauncher, tuned: Callable[[str], Run]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,3 +85,23 @@ def test_pre_training_cut_after_every_step(folder: Path, tmp_path: Path) -> None
     assert [line["train/alpha"] for line in steps] == pytest.approx(alphas)
     rates = [line["lr/pg1"] for line in lines(broken) if "lr/pg1" in line]
     assert len(set(rates[:EPOCH])) == len(set(rates[EPOCH:STEPS])) == 1 and rates[0] != rates[EPOCH]
+
+
+@pytest.mark.parametrize("name", ["refs(unc).p", "instances.json"])
+def test_other_references_are_refused_unless_they_are_meant(name: str, folder: Path, tmp_path: Path) -> None:
+    """A digit of a reference or a box; the files have moved, which is no change."""
+    moved = shutil.copytree(folder, tmp_path / "moved", ignore=shutil.ignore_patterns("run*"))
+    keys: dict[str, Any] = {"resume_from": "auto", "output_dir": str(tmp_path / "run")}
+    trained("Grounding", config_of("Grounding", folder, max_steps=1, **keys))
+    keys["refcoco_data"] = str(moved)
+    trained("Grounding", config_of("Grounding", folder, max_steps=2, **keys))
+    path = moved / "refcoco+" / name
+    old, new = (b"testB", b"testA") if name.endswith(".p") else (b'"bbox": [0, 1', b'"bbox": [2, 1')
+    content = path.read_bytes()
+    path.write_bytes(content.replace(old, new, 1))
+    assert path.read_bytes() != content
+    said = rf"fed other data: {re.escape(name)} \(refcoco_data\) was '\d+ bytes, "
+    with pytest.raises((ValueError, SystemExit), match=said):
+        trained("Grounding", config_of("Grounding", folder, max_steps=3, **keys))
+    trained("Grounding", config_of("Grounding", folder, max_steps=3, resume_anyway="data", **keys))
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 3

@@ -98,7 +98,8 @@ OFFICIAL: dict[str, dict[str, Any]] = {
         **{**swin(224), **MASKS, "embed_dim": 256, "load_bertL_by_sep": False, **optimisation(3e-5, 2), **STAGE},
     },
     "Grounding_bbox_pretrain_O1": {
-        **{"train_file_regions": streams("refcoco_rm_leak"), "train_dataset_size": 318547, **swin(224), **MASKS},
+        "train_file_regions": streams("coco_objs_rm_leak", "vg_objs_rm_leak", "vg_regions_rm_leak"),
+        **{"train_dataset_size": 318547, **swin(224), **MASKS},
         "regions": {**REGIONS, "iter_perc": 1.0, "batch_size": 24, "max_images": 9},
         **{"calc_image_bbox_loss": False, **optimisation(3e-5, 2), **STAGE},
     },

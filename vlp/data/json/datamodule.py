@@ -23,6 +23,7 @@ from vlp.data.json.collate import Batch, JsonCollator
 from vlp.data.json.coverage import store_coverage
 from vlp.data.json.dataset import JsonDataset
 from vlp.data.json.text import encode_cls, texts_of
+from vlp.data.raw.refcoco import INSTANCES, REFS
 from vlp.data.samplers import ResumableDistributedSampler
 from vlp.data.unknown_tokens import TextsRead, spread
 from vlp.data.worker_signals import ignore_in_worker
@@ -87,9 +88,13 @@ class JsonDataModule(RunDataModule):
             for split, rows in ((split, dataset.rows) for split, dataset in self.sets.items())
             for number, name in enumerate(rows.names)
         }
-        beside = {key: Path(self.config[key]) for key in _BESIDE if self.config.get(key)}
-        found = zip(beside.items(), digests_of_files([*beside.values()]), strict=True)
-        return {**lists, **{key: {path.name: digest} for (key, path), digest in found}}
+        beside = [(key, Path(self.config[key])) for key in _BESIDE if self.config.get(key)]
+        if folder := self.config.get("refcoco_data"):  # with VLUE's lists the files need not be there
+            paths = (Path(folder) / name for name in (REFS, INSTANCES))
+            beside += [("refcoco_data", path) for path in paths if path.is_file()]
+        for (key, path), digest in zip(beside, digests_of_files([path for _, path in beside]), strict=True):
+            lists.setdefault(key, {})[path.name] = digest
+        return lists
 
     def texts_read(self) -> Iterator[TextsRead]:
         part = self.parts[TRAIN]

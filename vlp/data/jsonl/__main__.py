@@ -2,6 +2,8 @@
 
 python -m vlp.data.jsonl convert coco --root RAW/coco --image-root RAW --output data
     # also vg, sbu, cc3m, cc12m; regions: coco_objs, vg_objs, vg_regions, refcoco_rm_leak, obj365, openimages
+python -m vlp.data.jsonl convert coco_objs_rm_leak --root RAW/coco --exclude RAW/refcoco+ --image-root RAW --output data
+    # without the images that RefCOCO evaluates on; also vg_objs_rm_leak, vg_regions_rm_leak
 python -m vlp.data.jsonl check --files data/coco data/vg_regions --image-root RAW
 python -m vlp.data.jsonl check --config configs/Pretrain_XVLM_base_4m.yaml
 """
@@ -74,7 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--binary", action="store_true", help="rows hold the images, base64, instead of their names")
     command.add_argument("--shards", type=int, default=SHARDS, metavar="N", help=f"number of files (default {SHARDS})")
     command.add_argument(
-        "--exclude", nargs="+", default=(), metavar="LIST", help="keep out images that these JSON lists name"
+        "--exclude",
+        nargs="+",
+        default=(),
+        metavar="PATH",
+        help="keep out the images that these JSON lists name, and of a folder of RefCOCO those of val and test",
     )
     command.add_argument(
         "--image-captions", action="store_true", help="coco_objs: rows have the captions of the image as well"

@@ -21,7 +21,7 @@ from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.conversion.summary import print_omissions, print_written
 from vlp.data.errors import DataError
 from vlp.data.jsonl.held_out import HeldOut
-from vlp.data.jsonl.plans import GENOME, PLANS, Plan
+from vlp.data.jsonl.plans import GENOME, PLANS, WITHOUT_REFCOCO, Plan
 from vlp.data.jsonl.writer import RowOptions, ShardRecord, write_shard
 from vlp.data.raw.source import Source
 from vlp.data.raw.vg_objects import read_coco_ids
@@ -66,9 +66,9 @@ class Options:
     """Options of a conversion.
 
     ``image_root``: folder from which rows name their images, by default the root of the raw download. ``binary``: rows
-    hold the images themselves. ``exclude``: lists that name images to be kept out. ``image_captions``: rows of
-    COCO's objects have the captions of the image as well. ``resume``: keep the files that an interrupted run has
-    finished.
+    hold the images themselves. ``exclude``: lists that name images to be kept out, and folders of RefCOCO, whose
+    images of val and test are. ``image_captions``: rows of COCO's objects have the captions of the image as well.
+    ``resume``: keep the files that an interrupted run has finished.
     """
 
     image_root: str | None = None
@@ -103,8 +103,10 @@ def convert(
     options = options or Options()
     if options.shards < 1:
         raise DataError(f"--shards {options.shards}: at least one file must be written")
-    if options.image_captions and name != "coco_objs":
+    if options.image_captions and not name.startswith("coco_objs"):
         raise DataError(f"--image-captions: {name} has no captions of whole images; coco_objs has")
+    if name in WITHOUT_REFCOCO and not any(map(os.path.isdir, options.exclude)):
+        raise DataError(f"{name} has no image that RefCOCO evaluates on: add --exclude and the folder of refcoco+")
     source, folder = Source(Path(root), options.seed), Path(output)
     if not source.root.is_dir():
         raise DataError(f"--root {root} is not a directory")
@@ -137,15 +139,14 @@ def recipe(manifest: FilesManifest, folder: Path) -> list[str]:
     ]
     if not binary:
         lines.append(f"image_root: {manifest.image_root}")
-    if stream == "images":
-        lines.append(f"train_dataset_size: {manifest.total().rows} rows, and those of the other files of captions")
-    elif manifest.dataset == "refcoco_rm_leak":
-        lines.append(f"train_dataset_size: {manifest.total().captions} expressions (Grounding_bbox_pretrain)")
+    if stream == "images" or manifest.dataset in WITHOUT_REFCOCO:
+        rows = manifest.total().rows
+        lines.append(f"train_dataset_size: {rows} rows, and those of the other files of {manifest.kind}")
     return lines
 
 
 def _convert(name: str, source: Source, folder: Path, options: Options, quiet: bool) -> FilesManifest:
-    held_out = HeldOut.of_lists(map(Path, options.exclude))
+    held_out = HeldOut.of(list(map(Path, options.exclude)))
     if options.exclude and name in GENOME:
         held_out = replace(held_out, coco_ids=read_coco_ids(source))
     plan = PLANS[name](source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar, cast
@@ -12,6 +12,7 @@ from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.lazy import Records
+from vlp.data.raw.refcoco import read_evaluated
 
 _COCO = re.compile(r"COCO_(?:train|val|test)20\d\d_(\d{12})")
 Record = TypeVar("Record")
@@ -30,15 +31,19 @@ class HeldOut:
     coco_ids: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of_lists(cls, paths: Iterable[Path]) -> HeldOut:
-        """Read the images that JSON lists name (``image``, or ``images``).
+    def of(cls, paths: Sequence[Path]) -> HeldOut:
+        """Read the images that JSON lists name (``image``, or ``images``), and those that RefCOCO evaluates on.
+
+        Args:
+            paths: lists, and folders that hold RefCOCO or its sisters as they are downloaded.
 
         Raises:
-            DataError: a file is no list of rows with images.
+            DataError: a file is no list of rows with images, or a folder holds no RefCOCO.
         """
-        names = frozenset(name for path in paths for name in _names(path))
+        names = frozenset(name for path in paths if not path.is_dir() for name in _names(path))
         matches = filter(None, map(_COCO.fullmatch, names))
-        return cls(names, frozenset(int(match[1]) for match in matches))
+        evaluated = (read_evaluated(path) for path in paths if path.is_dir())
+        return cls(names, frozenset(int(match[1]) for match in matches).union(*evaluated))
 
     def __contains__(self, path: Path) -> bool:
         match = _COCO.fullmatch(path.stem)
@@ -47,7 +52,7 @@ class HeldOut:
 
     def taken_from(self, records: Records[Record]) -> Records[Record]:
         """Return the records, which have a ``path``, without those of these images."""
-        return _Others(records, self) if self.names else records
+        return _Others(records, self) if self.names or self.coco else records
 
 
 @dataclass(frozen=True)

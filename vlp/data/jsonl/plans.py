@@ -88,4 +88,7 @@ PLANS: dict[str, Callable[[Source], Plan]] = {
     "obj365": _regions(read_objects365),
     "openimages": _regions(read_openimages),
 }
-GENOME = ("vg", "vg_objs", "vg_regions")  # images that COCO has under other names
+# Lists of the stage before grounding by boxes: those of pre-training without the images that RefCOCO evaluates on.
+WITHOUT_REFCOCO = tuple(f"{name}_rm_leak" for name in ("coco_objs", "vg_objs", "vg_regions"))
+PLANS.update({name: PLANS[name.removesuffix("_rm_leak")] for name in WITHOUT_REFCOCO})
+GENOME = tuple(name for name in PLANS if name.startswith("vg"))  # images that COCO has under other names

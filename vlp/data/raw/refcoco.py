@@ -55,20 +55,17 @@ def read_referred_images(source: Source) -> LazyRecords[BoxedImage]:
     An image that one of them evaluates on is left out, whatever the others do with it.
     """
     trained: dict[int, list[ReferredObject]] = {}
-    evaluated: set[int] = set()
     for folder, refs in FAMILY.items():
         if source.optional(folder, f"{folder}/{refs}", f"{folder}/instances.json"):
             for found in _objects(source, f"{folder}/{refs}", f"{folder}/instances.json"):
                 if found.split == "train":
                     trained.setdefault(found.image_id, []).append(found)
-                else:
-                    evaluated.add(found.image_id)
     if not trained:
         raise DataError(
             f"no objects to train on under {source.root}: expected refcoco/refs(unc).p with instances.json, and the "
             "same of refcoco+ and refcocog (refs(umd).p); see docs/data.md for the raw layout"
         )
-    for image in sorted(set(trained) & evaluated):
+    for image in sorted(set(trained) & read_evaluated(source.root)):
         source.skips.add("training image that another split evaluates on", trained.pop(image)[0].path.name)
     source.found["objects"] = sum(map(len, trained.values()))
     images = source.shuffled(list(trained.values()))
@@ -77,6 +74,27 @@ def read_referred_images(source: Source) -> LazyRecords[BoxedImage]:
         return BoxedImage(images[number][0].path, tuple(_merged(images[number])), images[number][0].frame)
 
     return LazyRecords(range(len(images)), build)
+
+
+def read_evaluated(root: Path) -> frozenset[int]:
+    """Read the ids of the images that RefCOCO, RefCOCO+ and RefCOCOg, as many as are there, evaluate on.
+
+    Raises:
+        DataError: none of the three is there, or one of them is in another format.
+    """
+    paths = [path for folder, refs in FAMILY.items() if (path := root / folder / refs).exists()]
+    if not paths:
+        expected = ", ".join(f"{folder}/{refs}" for folder, refs in FAMILY.items())
+        raise DataError(f"{root} holds none of {expected}; see docs/data.md for the raw layout")
+    evaluated: set[int] = set()
+    for path in paths:
+        for number, ref in enumerate(read_refs(path)):
+            try:
+                if ref["split"] != "train":
+                    evaluated.add(int(ref["image_id"]))
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                raise DataError(f"{path}, element {number} is not in refer's format: {error!r}") from error
+    return frozenset(evaluated)
 
 
 def _merged(objects: list[ReferredObject]) -> list[LabelledBox]:

@@ -8,6 +8,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vlp.data.json.images import ImageRoot
 from vlp.data.jsonl.__main__ import main
 from vlp.data.jsonl.check import check_files, fields_of
 from vlp.data.jsonl.convert import FilesManifest, Options, convert
-from vlp.data.jsonl.plans import PLANS
+from vlp.data.jsonl.plans import PLANS, WITHOUT_REFCOCO
 from vlp.data.jsonl.regions import RegionReader
 from vlp.data.jsonl.rows import RowImages
 from vlp.data.jsonl.texts import TextReader
@@ -32,6 +33,7 @@ Row = dict[str, Any]
 TRAINING = ("train", "restval")
 SIDE = 48
 LAYOUT = {"vg_objs": "vg", "vg_regions": "vg", "cc3m": "gcc", "refcoco_rm_leak": "refcoco+"}
+LISTS = [name for name in PLANS if name not in WITHOUT_REFCOCO]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,13 @@ def truth(raw: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def manifests(raw: Path, data: Path) -> dict[str, FilesManifest]:
     options = Options(image_root=str(raw), shards=4)
-    return {name: convert(name, raw / LAYOUT.get(name, name), data, options, quiet=True) for name in PLANS}
+    made = {name: convert(name, raw / LAYOUT.get(name, name), data, options, quiet=True) for name in LISTS}
+    options = replace(options, exclude=[str(raw / "refcoco+")])
+    for name in WITHOUT_REFCOCO:
+        made[name] = convert(
+            name, raw / LAYOUT.get(name.removesuffix("_rm_leak"), "coco_objs"), data, options, quiet=True
+        )
+    return made
 
 
 @pytest.fixture(scope="module")
