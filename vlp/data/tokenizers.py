@@ -15,6 +15,7 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerBase, RobertaToke
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.folder import check_folder, read_object
 from vlp.data.errors import DataError
+from vlp.files import regular
 from vlp.hub import hub_access, is_path
 
 _NEEDED = "give the folder of a tokenizer: vocab.txt (BERT), vocab.json and merges.txt (RoBERTa), or tokenizer.json"
@@ -137,7 +138,7 @@ def _length(whole: Any, part: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return regular(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise OSError(f"{path}: damaged, not UTF-8 text (byte {error.start}); restore it from a copy") from error
 

@@ -42,7 +42,7 @@ class HashedFile(io.RawIOBase):
 def file_sha256(path: Path, advance: Callable[[], None]) -> str:
     """Hash a file in hexadecimal; ``advance`` is called for every megabyte that is begun."""
     sha256 = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         while data := handle.read(MEGABYTE):
             sha256.update(data)
             advance()
