@@ -6,7 +6,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
-from tests.hostile.groups import ABSENT, CONFIG_FILES, FLAGS, ITEMS, NAMES, RELATIONS, VALUES
+from tests.hostile.groups import ABSENT, CONFIG_FILES, FLAGS, ITEMS, NAMES, PIPES, RELATIONS, VALUES
 from tests.hostile.rows_configuration import NUMBER, ONE, WHOLE
 from tests.hostile.table import rows
 
@@ -148,6 +148,16 @@ PRETRAIN = [
             "resume_from=nowhere.ckpt": "resume_from=nowhere.ckpt: no such file",
             "teacher_path=nowhere.pth": "teacher_path=nowhere.pth: no such file",
             "bert_config=nowhere.json": "bert_config=nowhere.json: no such file",
+        },
+    ),
+    *rows(
+        PIPES,
+        1,
+        {
+            "train_file=fifo.yaml": "train_file=fifo.yaml: fifo.yaml: is a pipe, not a file; put a file in its place",
+            "'train_file=[pairs.json, fifo.yaml]'": "fifo.yaml: is a pipe",
+            "train_file=/dev/zero": "/dev/zero: is a device, not a file",
+            "bert_config=fifo.yaml": "bert_config=fifo.yaml: no such file",
         },
     ),
     *rows(
