@@ -164,7 +164,7 @@ TABLE_CASES = [
     table("absent", Path.unlink, f"{TRAIN}.arrow; write them with: python -m vlp.data.arrow coco"),
     table("cut off", half, f"{TRAIN}.arrow is not "),
     table("empty file", lambda path: path.write_bytes(b""), f"{TRAIN}.arrow"),
-    table("a pipe", to_pipe, f"{TRAIN}.arrow is not a regular file", group=PIPES),
+    table("a pipe", to_pipe, "is a pipe, not a file", f"{TRAIN}.arrow", group=PIPES),
     table("text", lambda path: path.write_text("no table"), f"{TRAIN}.arrow"),
     table("without rows", without_rows, f"dataset coco (train) is empty: not one sample in {TRAIN}"),
     table(
