@@ -53,11 +53,18 @@ def write_json(path: str | Path, value: Any) -> None:
         handle.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
+class NotAFileError(OSError):
+    """Something else is there: no fault of the system, whose errors begin with a number."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 def regular(path: str | Path) -> Path:
     """``path``, of a file whose reading comes to an end: a pipe, socket or device never may.
 
     Raises:
-        OSError: it is something else; FileNotFoundError: nothing is there.
+        NotAFileError: it is something else; FileNotFoundError: nothing is there.
     """
     path = Path(path)
     try:
@@ -66,7 +73,7 @@ def regular(path: str | Path) -> Path:
         raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
     if not stat.S_ISREG(mode):
         what = next((name for test, name in _OTHERS.items() if test(mode)), "a device")
-        raise OSError(errno.EINVAL, f"is {what}, not a file; put a file in its place", str(path))
+        raise NotAFileError(errno.EINVAL, f"is {what}, not a file; put a file in its place", str(path))
     return path
 
 
@@ -84,15 +91,6 @@ def regular_if_there(path: str | Path) -> Path:
     with suppress(FileNotFoundError):
         regular(path)
     return Path(path)
-
-
-def regular_files(folder: str | Path) -> list[Path]:
-    """The files of a folder, by name; its folders, and links that lead nowhere, are left out.
-
-    Raises:
-        OSError: as :func:`regular`, of whatever else is in it.
-    """
-    return [regular(path) for path in sorted(Path(folder).iterdir()) if path.exists() and not path.is_dir()]
 
 
 def read_json(path: str | Path) -> Any:

@@ -31,7 +31,7 @@ from vlp.data.json_stream import iter_json_list
 from vlp.data.jsonl.lines import JsonLines
 from vlp.data.tokenizers import load_tokenizer
 from vlp.evaluation.captions import read_references
-from vlp.files import read_json, regular, regular_files, regular_if_there, sha256_of_bytes, why_not_regular
+from vlp.files import read_json, regular, regular_if_there, sha256_of_bytes, why_not_regular
 from vlp.training.run_log import JsonLinesLogger, drop_lines_from
 from vlp.yaml_dialect import epoch_log
 from vlp.yaml_dialect.yaml_file import read_yaml
@@ -67,19 +67,16 @@ each_kind = pytest.mark.parametrize("what", KINDS)
 def test_files_and_links_to_them_are_regular(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("[1]")
     (tmp_path / "link").symlink_to(tmp_path / "file")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nothing")
-    (tmp_path / "folder").mkdir()
     assert regular(str(tmp_path / "link")).read_text() == "[1]" and read_json(tmp_path / "link") == [1]
     assert why_not_regular(tmp_path / "link") == ""
-    assert regular_files(tmp_path) == [tmp_path / "file", tmp_path / "link"]
 
 
 @each_kind
 def test_nothing_else_is(what: str, tmp_path: Path) -> None:
     path = tmp_path / "other"
     KINDS[what](path)
-    for called in (regular, regular_if_there, read_json, lambda path: regular_files(path.parent)):
-        with pytest.raises(OSError, match=f"is {what}, not a file; put a file in its place: '{path}'"):
+    for called in (regular, regular_if_there, read_json):
+        with pytest.raises(OSError, match=f"^{path}: is {what}, not a file; put a file in its place$"):
             called(path)
 
 
@@ -108,7 +105,10 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "digest of weights": ("a.ckpt", sha256_of_bytes),
     "teacher": ("a.ckpt", file_sha256),
     "vocabulary": ("vocab.txt", lambda path: load_tokenizer(path.parent)),
-    "merges": ("merges.txt", lambda path: load_tokenizer(path.parent)),
+    "merges": (
+        "merges.txt",
+        lambda path: path.with_name("vocab.json").write_text("{}") and load_tokenizer(path.parent),
+    ),
     "tokenizer.json": ("tokenizer.json", lambda path: load_tokenizer(path.parent)),
     "check sums": ("SHA256SUMS", lambda path: load_tokenizer(path.parent)),
     "stage": (state.FILE, lambda path: state.read(path.parent)),
@@ -179,7 +179,7 @@ def test_transformers_takes_files_alone(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     family.new_model(tokenizer, 16, layers=1, width=8, heads=1).save_pretrained(whole)
     tokenizer.save_pretrained(whole)
-    names = [path.name for path in regular_files(whole)]
+    names = [path.name for path in whole.iterdir()]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(names)
     for name in (*names, "vocab.txt", "special_tokens_map.json", "added_tokens.json", "pytorch_model.bin"):
         folder = tmp_path / name

@@ -10,7 +10,7 @@ from typing import Any
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.weights import sha256_of_file
-from vlp.files import read_json, regular, regular_files
+from vlp.files import read_json, regular
 
 SUMS = "SHA256SUMS"  # as sha256sum(1) writes and checks it; folders of fit_lm have one
 _JSON = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
@@ -21,22 +21,22 @@ def check_folder(folder: str | Path) -> None:
     """Refuse a folder of which a file is cut, empty or, where it has check sums, changed; once in a process.
 
     Raises:
-        WeightsError: naming the file; OSError: something in it is neither file nor folder.
+        WeightsError: naming the file; OSError: of a file's name is something else.
     """
     folder = Path(folder)
-    files = [(path.name, path.stat()) for path in regular_files(folder)]
+    files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
     _check_once(folder, tuple((name, about.st_ino, about.st_size, about.st_mtime_ns) for name, about in files))
 
 
 @functools.lru_cache(maxsize=64)
 def _check_once(folder: Path, files: tuple[tuple[str, int, int, int], ...]) -> None:
     for name in _JSON:
-        if (folder / name).is_file():
+        if (folder / name).exists():
             read_object(folder / name)
     for pattern in _WEIGHTS:
         for path in sorted(folder.glob(pattern)):
             whole_file(path)
-    if (folder / SUMS).is_file():
+    if (folder / SUMS).exists():
         _compare(folder)
 
 

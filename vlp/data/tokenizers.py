@@ -80,7 +80,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 def _from_folder(folder: Path) -> PreTrainedTokenizerBase:
     check_folder(folder)
-    has = {name: (folder / name).is_file() for name in ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json")}
+    has = {name: (folder / name).exists() for name in ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json")}
     whole = read_object(folder / "tokenizer.json").get("model") if has["tokenizer.json"] else None
     kind = whole.get("type") if isinstance(whole, dict) else None
     if has["merges.txt"] or has["vocab.json"]:
