@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from vlp.evaluation.captions import read_references
 from vlp.evaluation.grounding import CORRECT_IOU, Box, best_box, iou
 from vlp.evaluation.referents import read_referents
 from vlp.evaluation.vqa import answer_accuracy
+from vlp.files import read_json
 
 SAMPLE = 300  # boxes of training that are compared
 DRAWS = 10  # of captions
@@ -167,5 +167,5 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = read_json(path)
     return rows

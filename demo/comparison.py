@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from demo.report import Score
 from demo.settings import RUNS, Settings
 from demo.sizes import CAPTIONS_PER_IMAGE
 from vlp.console import stdout_console
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Comparison:
 
 def compare(settings: Settings) -> Comparison:
     """Read both runs' evaluations."""
-    runs = {name: json.loads(settings.path(name, "evaluated.json").read_text()) for name in RUNS}
+    runs = {name: read_json(settings.path(name, "evaluated.json")) for name in RUNS}
     scores = [_recall(runs, settings, way, k) for way in ("tr", "ir") for k in (1, 5, 10)]
     accuracy = {name: settings.about.masked_token_accuracy(run) for name, run in runs.items()}
     scores.append(Score("masked-token accuracy", accuracy["vanilla"], accuracy["epic"]))

@@ -8,7 +8,6 @@ second call goes on where the first one stopped.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import shutil
@@ -28,7 +27,7 @@ from epic_common.language_models.fit import RELEASED_RATE, FitSettings, fit_lang
 from scenes.coco_layout import Request, write_coco
 from scenes.corpus import write_corpus
 from scenes.levels import LEVELS
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 from vlp.quiet_libraries import quiet_libraries
 
 CORPUS_SEED = 7  # another grammar seed than the captions': the "released" language model has read other text
@@ -62,7 +61,7 @@ def claim_output(settings: Settings) -> None:
     path = settings.path("settings.json")
     wanted = {**dataclasses.asdict(settings), "output": str(settings.output)}
     if path.exists():
-        there = json.loads(path.read_text())
+        there = read_json(path)
         differing = [
             f"{key} was {there.get(key)}, is {value}" for key, value in wanted.items() if there.get(key) != value
         ]
@@ -133,7 +132,7 @@ def fit_vision(settings: Settings) -> None:
 
 def vocab_size(settings: Settings) -> int:
     """Tokens of the language model, the run's ``vocab_size``."""
-    return int(json.loads((settings.language_model / "config.json").read_text())["vocab_size"])
+    return int(read_json(settings.language_model / "config.json")["vocab_size"])
 
 
 def train(settings: Settings, name: str) -> None:
@@ -161,7 +160,7 @@ def evaluate(settings: Settings, name: str) -> dict[str, Mapping[str, float]]:
     for kind, command in settings.about.evaluations(settings, vocab_size(settings), name).items():
         launch(settings, command, settings.path(name, f"{kind}.log"), label=f"{name} · ")
         newest = max(settings.path(name).rglob("results.json"), key=lambda path: path.stat().st_mtime_ns)
-        found[kind] = json.loads(newest.read_text())["metrics"]
+        found[kind] = read_json(newest)["metrics"]
     return found
 
 

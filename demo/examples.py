@@ -13,6 +13,7 @@ from demo.judgement import Judgement
 from demo.report import GradCamExample, SaliencyExample, VerdictExample, Verdicts
 from demo.settings import Settings
 from scenes.coco_layout import TRUTH_FILE
+from vlp.files import regular
 
 
 class Trained(NamedTuple):
@@ -45,7 +46,7 @@ def load_examples(settings: Settings, count: int) -> Examples:
 
 def _told_by_image(settings: Settings) -> dict[str, list[bool]]:
     told = {}
-    for line in settings.path("data", "raw", TRUTH_FILE).read_text().splitlines():
+    for line in regular(settings.path("data", "raw", TRUTH_FILE)).read_text().splitlines():
         for caption in json.loads(line)["captions"]:
             text = settings.about.cleaned(caption["raw"])
             told[text] = moved_marks(caption["raw"], caption["salient"], text)

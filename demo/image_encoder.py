@@ -22,7 +22,7 @@ from scenes.coco_layout import TRUTH_FILE
 from scenes.layout_files import TRAINING, image_file
 from scenes.readings import read_truth
 from vlp.checkpoint.safetensors_sums import safetensors_bytes
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 from vlp.progress import waiting
 
 BATCH = 64
@@ -89,7 +89,7 @@ def contents(scene: Mapping[str, Any]) -> set[str]:
 
 
 def _picture(path: Path, transform: Callable[[Image.Image], Tensor]) -> Tensor:
-    with Image.open(path) as image:
+    with Image.open(regular(path)) as image:
         return transform(image.convert("RGB"))
 
 

@@ -12,6 +12,7 @@ from demo.examples import Examples, load_examples
 from demo.figures import Chart, Series
 from demo.report import Report
 from demo.settings import Settings
+from vlp.files import read_json, regular
 
 NAMES = {"vanilla": "vanilla", "epic": "EPIC"}
 EXAMPLES = 4
@@ -21,7 +22,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
     """Everything that report.html shows."""
     metrics = {name: read_metrics(settings.run_directory(name) / "metrics.jsonl") for name in NAMES}
     examples: Examples = load_examples(settings, EXAMPLES)
-    seconds = {name: json.loads(settings.path(name, "trained.json").read_text())["seconds"] for name in NAMES}
+    seconds = {name: read_json(settings.path(name, "trained.json"))["seconds"] for name in NAMES}
     name = settings.description.title
     return Report(
         title=f"{name} without and with EPIC",
@@ -54,7 +55,7 @@ def build_report(settings: Settings, comparison: Comparison, commands: Sequence[
 
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The lines of a run's metrics.jsonl; none of a run too short to have logged."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [json.loads(line) for line in regular(path).read_text().splitlines()] if path.exists() else []
 
 
 def loss_charts(metrics: dict[str, list[dict[str, float]]], curves: Sequence[Curve]) -> list[Chart]:

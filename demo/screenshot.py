@@ -17,6 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from demo.sizes import REPOSITORY
+from vlp.files import regular
 from vlp.safe_output import make_output_safe
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -78,7 +79,7 @@ def screenshot(browser: str, page: Path, out: Path) -> None:
     """
     with tempfile.TemporaryDirectory() as folder:
         copy, image = Path(folder, "page.html"), Path(folder, "page.png")
-        copy.write_text(page.read_text(encoding="utf-8") + SHOWN, encoding="utf-8")
+        copy.write_text(regular(page).read_text(encoding="utf-8") + SHOWN, encoding="utf-8")
         run(browser, copy, image, f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={image}")
         shrink(image, out)
 
@@ -114,7 +115,7 @@ def run(browser: str, page: Path, written: Path, *flags: str) -> None:
 def shrink(taken: Path, out: Path) -> None:
     """Write an image file as a PNG of ``COLORS`` colours, atomically."""
     fresh = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    with Image.open(taken) as image:
+    with Image.open(regular(taken)) as image:
         image.convert("RGB").quantize(COLORS).save(fresh, format="PNG", optimize=True)
     os.replace(fresh, out)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlp.files import regular
 from vlp.owner import Claim, own
 from vlp.progress import clock
 
@@ -92,5 +93,5 @@ def run_command(
             if _PROGRESS.match(line):
                 print(f"      {label}{line.rstrip()}", flush=True)
     if process.wait():
-        print("".join(log.read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
+        print("".join(regular(log).read_text().splitlines(keepends=True)[-20:]), file=sys.stderr)
         raise StageError(f"this command failed with status {process.returncode}; its whole output: {log}")

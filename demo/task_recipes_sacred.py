@@ -5,7 +5,6 @@ A task is trained by one call of ``run.py``, and its last checkpoint is scored b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from demo.task_scores_sacred import scores
 from scenes.coco_layout import TRUTH_FILE
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.tables import ArrowTables
+from vlp.files import read_json
 from vlp.sacred_dialect.baseline import SacredBaseline
 from vlp.sacred_dialect.settings import run_name
 
@@ -93,7 +93,7 @@ class SacredTasks(TaskRecipes):
         return [f"{recipe.script}.py", "with", recipe.config, *items, *start, f"log_dir={output}"]
 
     def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:
-        size = json.loads((settings.language_model / "config.json").read_text())["vocab_size"]
+        size = read_json(settings.language_model / "config.json")["vocab_size"]
         learning = ["test_only=True"]
         if recipe.epochs:
             length = ("max_steps=None", f"max_epoch={recipe.epochs}", "warmup_steps=0.1", "val_check_interval=1.0")

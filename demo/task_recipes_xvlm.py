@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +11,7 @@ from demo.task_recipes_yaml import YamlTasks, at_rate, files, lists
 from vlp.data.json.convert import convert
 from vlp.data.jsonl.convert import Options
 from vlp.data.jsonl.convert import convert as convert_lines
+from vlp.files import read_json
 
 LAYOUTS = ("vqa", "nlvr2", "refcoco+", "vg")
 BATCH = 32
@@ -115,7 +115,7 @@ def _stream(settings: TaskSettings, block: str, name: str) -> list[str]:
 
 def counted(settings: TaskSettings, name: str, what: str) -> int:
     """How many "rows" or "captions" the JSON lines of a data set have."""
-    manifest = json.loads((lines(settings) / f"{name}.manifest.json").read_text())
+    manifest = read_json(lines(settings) / f"{name}.manifest.json")
     return sum(file[what] for file in manifest["files"].values())
 
 

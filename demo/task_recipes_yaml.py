@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from demo.task_recipes import Recipe, TaskRecipes, TaskSettings
 from demo.task_scores import Score
 from demo.task_scores_yaml import scores
 from demo.yaml_demo import YamlDemo
+from vlp.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,9 @@ class YamlTasks(TaskRecipes):
     def texts(self, settings: TaskSettings) -> list[str]:
         """The candidate answers, and the captions, questions, sentences and expressions of the JSON lists."""
         folder = lists(settings)
-        found: list[str] = json.loads((folder / "answer_list.json").read_text())
+        found: list[str] = read_json(folder / "answer_list.json")
         for name in self.listed:
-            for row in json.loads((folder / f"{name}.json").read_text()):
+            for row in read_json(folder / f"{name}.json"):
                 said = next(row[key] for key in ("caption", "question", "sentence", "text") if key in row)
                 found += [said] if isinstance(said, str) else said
         return list(dict.fromkeys(found))
@@ -53,7 +53,7 @@ class YamlTasks(TaskRecipes):
         return [f"{recipe.script}.py", "--config", config, "--output_dir", str(output), *start, *items]
 
     def overrides(self, settings: TaskSettings, recipe: Recipe) -> list[str]:
-        size = json.loads((settings.language_model / "config.json").read_text())["vocab_size"]
+        size = read_json(settings.language_model / "config.json")["vocab_size"]
         return [
             *(*self.text_encoder(str(settings.language_model)), "--seed", str(settings.seed)),
             *(self.learning(recipe) if recipe.epochs else ["--evaluate"]),

@@ -15,6 +15,7 @@ from demo.task_scores import Score, beside_blind, recall_scores
 from scenes.layout_files import TRAINING
 from vlp.data.json.text import pre_caption, pre_question
 from vlp.evaluation.vqa import answer_accuracy
+from vlp.files import read_json, regular
 
 RECALLS = {"tr": "recalls/tr_r{}", "ir": "recalls/ir_r{}"}
 TOLD = {"NLVR": ("nlvr2", "statements", "sentence"), "VE": ("snli", "entailments", "hypothesis")}
@@ -28,13 +29,13 @@ def scores(task: str, run: Path, truth: Path) -> list[Score]:
         truth: the scenes' file of what is in them.
     """
     newest = max(run.rglob("results.json"), key=lambda path: path.stat().st_mtime_ns)
-    results, records = json.loads(newest.read_text()), [json.loads(line) for line in truth.read_text().splitlines()]
+    results, records = read_json(newest), [json.loads(line) for line in regular(truth).read_text().splitlines()]
     asked = [record for record in records if record["split"] == "test"]
     learnt = [record for record in records if record["split"] in TRAINING]
     if task in TOLD:
         return [_accuracy(task, results["metrics"], learnt, asked)]
     if task == "VQA":
-        return [_answers(json.loads(Path(results["submission"]).read_text()), learnt, asked)]
+        return [_answers(read_json(Path(results["submission"])), learnt, asked)]
     percent = {name: 100 * value for name, value in results["metrics"].items() if name.startswith("recalls/")}
     return recall_scores(task, RECALLS, percent, len(asked))
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from demo.chance import Answered, Blind, Labelled, of_answers, of_boxes, of_captions, of_labels, of_training_boxes
 from demo.task_scores import Score, beside_blind, recall_scores
 from vlp.data.json.text import pre_caption, pre_question
+from vlp.files import read_json
 
 RECALLS = {"tr": "test_txt_r{}", "ir": "test_img_r{}"}
 
 
 def scores(task: str, run: Path, lists: Path) -> list[Score]:
     """Of the run of a task in its folder, from its results.json."""
-    results = json.loads((run / "results.json").read_text())
+    results = read_json(run / "results.json")
     return _OF[task](task, results, lists)
 
 
@@ -69,7 +69,7 @@ def _captioning(task: str, results: dict[str, Any], lists: Path) -> list[Score]:
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    rows: list[dict[str, Any]] = read_json(path)
     return rows
 
 

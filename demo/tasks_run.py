@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from demo.task_runs import BASELINES, stages
 from demo.task_scores import Score
 from vlp.arguments import whole
 from vlp.console import stdout_console
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     run_stages(stages(settings))
     about = BASELINES[settings.baseline]
     found = [score for task in settings.tasks for score in about.scores(settings, task)]
-    runs = {name: json.loads(settings.done(name).read_text()) for name in about.runs(settings)}
+    runs = {name: read_json(settings.done(name)) for name in about.runs(settings)}
     path = settings.output / "results.json"
     write_json(
         path, {"baseline": settings.baseline, "scores": [dataclasses.asdict(score) for score in found], "runs": runs}
@@ -50,7 +49,7 @@ def claim_output(settings: TaskSettings) -> None:
     path = settings.output / "settings.json"
     wanted = {**dataclasses.asdict(settings), "output": str(settings.output)}
     del wanted["tasks"]
-    if path.exists() and json.loads(path.read_text()) != wanted:
+    if path.exists() and read_json(path) != wanted:
         raise SystemExit(f"{settings.output} holds tasks of other settings: remove it, or give another --output")
     settings.output.mkdir(parents=True, exist_ok=True)
     write_json(path, wanted)

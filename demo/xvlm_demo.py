@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from vlp.data.json.transforms import EvalTransform
 from vlp.data.jsonl.convert import Options, make_files
 from vlp.data.jsonl.pairs import PairReader
 from vlp.data.jsonl.rows import RowImages
+from vlp.files import read_json
 
 REGION_SHARE = 0.5  # of the iterations have a batch of regions
 IMAGES_PER_TEXT = 48 / 128  # of an official batch of regions
@@ -81,7 +81,7 @@ class XvlmDemo(YamlDemo):
         reader: PairReader = held.datamodule.sources["images"].read
         images = RowImages("image", ImageRoot(str(sizes.path("data", "raw")), "image_root"))
         transform = EvalTransform(held.model.config["image_res"])
-        rows = json.loads(lists(sizes, name).read_text(encoding="utf-8"))
+        rows = read_json(lists(sizes, name))
         return _Captions(rows, PairReader(images, "caption", reader.texts, transform), sizes.seed)
 
     def outputs(self, model: Any, batch: dict[str, Any]) -> dict[str, Any]:

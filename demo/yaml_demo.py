@@ -20,6 +20,7 @@ from demo.baseline import DemoBaseline, Held, Metrics
 from demo.sizes import REPOSITORY, Sizes
 from vlp.data.json.text import pre_caption
 from vlp.data.json.transforms import EvalTransform
+from vlp.files import regular
 from vlp.yaml_dialect.baseline import YamlBaseline
 from vlp.yaml_dialect.command_line import configured
 
@@ -155,7 +156,7 @@ class YamlDemo(DemoBaseline):
         dataset = self.captions(sizes, held, "coco_test.json")
         for index in range(0, len(dataset), max(len(dataset) // count, 1))[:count]:
             batch = held.datamodule.collate([dataset[index]])
-            yield batch, Image.open(sizes.path("data", "raw", dataset.rows[index]["image"])).convert("RGB")
+            yield batch, Image.open(regular(sizes.path("data", "raw", dataset.rows[index]["image"]))).convert("RGB")
 
     def cleaned(self, caption: str) -> str:
         return pre_caption(caption)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -162,8 +163,8 @@ def build_checkout_epic(
         momentum_model: whether it keeps a running average of itself, for :meth:`CheckoutEpic.corruption_of`.
 
     Raises:
-        ValueError: a teacher is needed and ``teacher_path`` is empty; the language model does not fit; or masking wants
-            what such a training loop does not keep, a running average of the student or counts of its captions.
+        ValueError: a teacher is needed and ``teacher_path`` is empty or no file; the language model does not fit; or
+            masking wants what such a loop does not keep, a running average of the student or counts of its captions.
     """
     no_average = not momentum_model and settings.scores_from_momentum
     no_counts = settings.masking == "frequency"
@@ -175,6 +176,8 @@ def build_checkout_epic(
             raise ValueError(f"epic.{key}={value!r} is not possible in an official checkout, which keeps {lacking}")
     if settings.needs_teacher and not teacher_path:
         raise ValueError("epic.enabled needs teacher_path=CHECKPOINT, a model pre-trained without EPIC")
+    if settings.needs_teacher and not Path(teacher_path).is_file():
+        raise ValueError(f"teacher_path={teacher_path}: no such file")
     tokenizer = tokenizer or AutoTokenizer.from_pretrained(text_encoder)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     with torch.random.fork_rng(devices=[]):  # all is built on the CPU

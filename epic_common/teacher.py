@@ -165,7 +165,13 @@ class SasSnapshot:
 
 
 def file_sha256(path: str | Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    """SHA-256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        FileNotFoundError: there is none; a pipe, whose end may never come, is not read.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
     digest = hashlib.sha256()
     with open(path, "rb") as handle:
         while block := handle.read(1 << 20):

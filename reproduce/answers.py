@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from demo.task_scores_sacred import scores
 from reproduce import state
 from vlp.data.errors import DataError
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 SERVER = "server_scores.json"
 
@@ -29,7 +28,7 @@ def main(arguments: argparse.Namespace) -> int:
     path = state.results_file(arguments.folder)
     if path is None:
         raise DataError(f"{arguments.folder}: no results.json: run its stage first")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    results = read_json(path)
     if "submission" in results:
         asked, accuracy = "test", scores("VQA", arguments.folder, arguments.truth)[0].value
     else:

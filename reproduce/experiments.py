@@ -5,7 +5,6 @@ A stage is one command. Rows share stages: a vanilla model is a row of its own a
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal, get_args
 from reproduce import templates
 from vlp.config.nearest import did_you_mean
 from vlp.config.schema import ConfigError
+from vlp.files import read_json
 from vlp.yaml_dialect.yaml_file import read_yaml
 
 FOLDER = Path(__file__).parent
@@ -204,7 +204,7 @@ def _known(all_of: Mapping[str, Any], name: str, what: str) -> Any:
 
 def printed_tables() -> dict[str, Any]:
     """The paper's cells, as ``tables.json`` has them."""
-    return json.loads(TABLES.read_text(encoding="utf-8"))
+    return read_json(TABLES)
 
 
 # Reading ----------------------------------------------------------------------------------------------------------

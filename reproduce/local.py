@@ -15,6 +15,7 @@ from reproduce import slurm, state
 from reproduce.experiments import REPOSITORY
 from reproduce.pipeline import Planned
 from vlp.config.schema import ConfigError
+from vlp.files import regular, regular_if_there
 from vlp.owner import note_process
 from vlp.progress import clock
 
@@ -75,7 +76,7 @@ def failure(each: Planned, record: state.Record) -> str:
     """Which stage, why, where to look and what to do."""
     log = each.folder / state.LOG
     why = f"ended with status {record['status']}" if "lacks" not in record else f"left no {record['lacks']}"
-    last = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+    last = regular(log).read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     said = "\n".join(f"    {line}" for line in last)
     return (
         f"{said}\nerror: {each.stage.name} {why}; its output is in {log}, its last lines are above. When the cause is "
@@ -116,7 +117,7 @@ def _run_stage(each: Planned, scale: str, stop: Stop) -> state.Record:
 def _call(each: Planned, lock: int, stop: Stop) -> int:
     """The command's status; 75 where it says that a signal stopped it."""
     stopped = False
-    with open(each.folder / state.LOG, "a", encoding="utf-8") as log:
+    with open(regular_if_there(each.folder / state.LOG), "a", encoding="utf-8") as log:
         log.write(f"$ {each.shown}\n")
         log.flush()
         process = subprocess.Popen(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from vlp.config.schema import ConfigError
 from vlp.data.json.convert import convert as convert_lists
 from vlp.data.jsonl.convert import Options
 from vlp.data.jsonl.convert import convert as convert_lines
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 # Baselines that read the same files share them.
 FORMS = {"meter": "arrow", "vilt": "arrow", "albef": "albef", "xvlm": "xvlm"}
@@ -81,7 +80,7 @@ def prepare(baseline: str, scale: str, root: Path) -> None:
     settings, sizes = settings_of(baseline, scale, root), dataclasses.asdict(SIZES[scale])
     about, form, done = BASELINES[baseline], FORMS[baseline], settings.output / "sizes.json"
     with state.locked(settings.output):
-        if done.exists() and json.loads(done.read_text()) != sizes:
+        if done.exists() and read_json(done) != sizes:
             raise ConfigError(f"{settings.output} holds scenes of other sizes: remove {root}, or give another --output")
         if not done.exists():
             print(f"drawing scenes in the layouts of the data sets, and converting them: {settings.data}", flush=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reproduce.experiments import REPOSITORY, Experiments, Stage, load, on_machines
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 from vlp.yaml_dialect.yaml_file import read_yaml
 
 BASELINES = {"meter": "METER", "vilt": "ViLT", "albef": "ALBEF", "xvlm": "X-VLM"}
@@ -53,7 +53,7 @@ def main(arguments: argparse.Namespace) -> int:
         with atomic_open(REPOSITORY / name) as handle:
             handle.write(text.encode())
     for path in (path for baseline in BASELINES for path in (REPOSITORY / baseline / "scripts").glob("*.sh")):
-        if path.relative_to(REPOSITORY).as_posix() not in made and MADE_BY in path.read_text(encoding="utf-8"):
+        if path.relative_to(REPOSITORY).as_posix() not in made and MADE_BY in regular(path).read_text(encoding="utf-8"):
             path.unlink()
     print(f"written: {len(made)} scripts in {', '.join(f'{name}/scripts' for name in BASELINES)}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.files import regular, sha256_of_bytes, write_json
+from vlp.files import read_json, sha256_of_bytes, write_json
 from vlp.owner import Claim, HeldError, held, is_held
 
 FILE, LOG = "stage.json", "stage.log"
@@ -27,7 +26,7 @@ def read(folder: Path) -> Record | None:
     """
     path = folder / FILE
     try:
-        record = json.loads(regular(path).read_text(encoding="utf-8"))
+        record = read_json(path)
     except FileNotFoundError:
         return None
     except ValueError as error:

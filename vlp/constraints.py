@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 from vlp.safe_output import make_output_safe
 
 OF_CUDA = ("nvidia-", "cuda-", "triton")
@@ -71,7 +71,7 @@ def text_of(versions: Mapping[str, Version]) -> str:
 
 def differences(versions: Mapping[str, Version], path: Path) -> list[str]:
     """A line for each package whose version is not that of the file."""
-    pins = dict(line.split("==") for line in path.read_text(encoding="utf-8").splitlines() if "==" in line)
+    pins = dict(line.split("==") for line in regular(path).read_text(encoding="utf-8").splitlines() if "==" in line)
     found = {name: version.public for name, version in versions.items()}
     names = sorted({*pins, *found})
     return [f"{n}: {pins.get(n, 'none')} -> {found.get(n, 'none')}" for n in names if pins.get(n) != found.get(n)]

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -53,24 +53,59 @@ def write_json(path: str | Path, value: Any) -> None:
         handle.write(json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
+class NotAFileError(OSError):
+    """Something else is there: no fault of the system, whose errors begin with a number."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}"
+
+
 def regular(path: str | Path) -> Path:
     """``path``, of a file whose reading comes to an end: a pipe, socket or device never may.
 
     Raises:
-        OSError: it is something else; FileNotFoundError: nothing is there.
+        NotAFileError: it is something else; FileNotFoundError: nothing is there.
     """
     path = Path(path)
-    mode = path.stat().st_mode
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # a ValueError: a name that no file can have
+        raise FileNotFoundError(errno.ENOENT, "no such file", str(path)) from None
     if not stat.S_ISREG(mode):
         what = next((name for test, name in _OTHERS.items() if test(mode)), "a device")
-        raise OSError(errno.EINVAL, f"is {what}, not a file", str(path))
+        raise NotAFileError(errno.EINVAL, f"is {what}, not a file; put a file in its place", str(path))
     return path
+
+
+def why_not_regular(path: str | Path) -> str:
+    """What keeps ``path`` from being a :func:`regular` file; nothing if it is one."""
+    try:
+        regular(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def regular_if_there(path: str | Path) -> Path:
+    """:func:`regular`, of a file that is made where it is missing: one that is appended to."""
+    with suppress(FileNotFoundError):
+        regular(path)
+    return Path(path)
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a :func:`regular` file of JSON.
+
+    Raises:
+        OSError: it is none, or cannot be read; ValueError, RecursionError: it holds no JSON.
+    """
+    return json.loads(regular(path).read_bytes())
 
 
 def sha256_of_bytes(path: str | Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         while chunk := handle.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

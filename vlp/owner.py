@@ -21,6 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from vlp.files import read_json
+
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _BUSY = {errno.EAGAIN, errno.EACCES}
 
@@ -181,7 +183,7 @@ def _write(descriptor: int, who: dict[str, object]) -> None:
 def _holder(path: Path) -> tuple[str, str]:
     """The process that a lock file names, and its host; "" where it names none (yet)."""
     try:
-        who = json.loads(path.read_bytes())
+        who = read_json(path)
         return f"process {who['pid']} on {who['host']} since {who['since']} ({who['command']})", str(who["host"])
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""

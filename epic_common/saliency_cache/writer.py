@@ -50,14 +50,14 @@ class CacheWriter:
         self.plan = fingerprint([FORMAT, self.identity, source, chunks])
         self._parts = self.folder / f"chunks-{self.plan[:12]}"
         self._complete = False
-        if (self.folder / "manifest.json").exists():
+        if (self.folder / "manifest.json").is_file():
             cache = SaliencyCache(self.folder, command)
             cache.check(self.identity)
             self._complete = cache.manifest["plan"] == self.plan
 
     def missing(self) -> list[int]:
         """The chunks that are still to be written; none if the cache is complete."""
-        return [] if self._complete else [n for n in range(self.chunks) if not self._part(n).exists()]
+        return [] if self._complete else [n for n in range(self.chunks) if not self._part(n).is_file()]
 
     def _part(self, number: int) -> Path:
         return self._parts / f"{number:06d}.safetensors"

@@ -23,7 +23,7 @@ def change_files(root: Path, contents: Mapping[str, bytes | None]) -> None:
         written = {name: _beside(root / name, data, undo) for name, data in contents.items() if data is not None}
         for name in contents:
             path = root / name
-            undo.callback(_put_back, path, path.read_bytes() if path.exists() else None)
+            undo.callback(_put_back, path, path.read_bytes() if path.is_file() else None)
             if name in written:
                 os.replace(written[name], path)
             else:
@@ -57,7 +57,7 @@ def _beside(path: Path, data: bytes, undo: ExitStack) -> Path:
 def _put_back(path: Path, data: bytes | None) -> None:
     if data is None:
         path.unlink(missing_ok=True)
-    elif not path.exists() or path.read_bytes() != data:
+    elif not path.is_file() or path.read_bytes() != data:
         path.write_bytes(data)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.data.errors import DataError
+from vlp.files import regular
 
 _KEYS = ("image", "caption", "word", "replace")
 
@@ -30,7 +31,7 @@ class Given:
             DataError: there is no such file.
         """
         try:
-            return self.image.read_bytes()
+            return regular(self.image).read_bytes()
         except OSError as error:
             raise DataError(f"--image {self.image}: {error.strerror or error}") from error
 
@@ -79,7 +80,7 @@ def read_json(path: Path) -> Any:
         DataError: there is no such file, or it holds no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(regular(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise DataError(f"--pairs {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -19,7 +19,7 @@ from reproduce.figures.masked_learning import learners_of
 from reproduce.figures.masked_models import Models, new_models
 from vlp.baseline import Config
 from vlp.checkpoint.weights import read_checkpoint, sha256_of_file
-from vlp.files import atomic_open, write_json
+from vlp.files import atomic_open, read_json, write_json
 
 _POINTS = 20  # of a curve, beside its start
 
@@ -70,7 +70,7 @@ class Repeats:
         path = self.folder / "settings.json"
         wanted = json.loads(json.dumps(self._settings()))
         if path.exists():
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = read_json(path)
             keys = sorted(key for key in {**there, **wanted} if there.get(key) != wanted.get(key))
             if keys:
                 raise ValueError(
@@ -94,7 +94,7 @@ def train_repeats(repeats: Repeats) -> list[dict[str, Any]]:
     for number, seed in enumerate(repeats.seeds, start=1):
         if not repeats.curve_file(seed).exists():
             train_repeat(repeats, seed, f"repeat {number} of {repeats.count}")
-    return [json.loads(repeats.curve_file(seed).read_text(encoding="utf-8")) for seed in repeats.seeds]
+    return [read_json(repeats.curve_file(seed)) for seed in repeats.seeds]
 
 
 def train_repeat(repeats: Repeats, seed: int, title: str) -> None:

@@ -14,6 +14,7 @@ from reproduce.foils.differences import wrong_words
 from reproduce.foils.entries import Foil
 from reproduce.foils.judges import Judge, Verdict
 from vlp.data.errors import DataError
+from vlp.files import regular
 from vlp.progress import CountProgress
 
 Numbers = dict[str, Any]
@@ -52,7 +53,7 @@ def judge_foils(judge: Judge, foils: Sequence[Foil]) -> list[Judged]:
     for image, numbers in of_image.items():
         texts = list(dict.fromkeys(text for i in numbers for text in (foils[i].caption, foils[i].foil)))
         try:
-            verdicts = dict(zip(texts, judge(image.read_bytes(), texts), strict=True))
+            verdicts = dict(zip(texts, judge(regular(image).read_bytes(), texts), strict=True))
         except (OSError, ValueError) as error:
             raise DataError(f"{foils[numbers[0]].where}, image {image}: {error}") from error
         for i in numbers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from reproduce.miniature.results import CALIBRATION
 from reproduce.miniature.runs import Planned, clear, make_run
 from reproduce.miniature.settings import BaselineSettings, Miniature, changed, digest
 from vlp.config.schema import ConfigError
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 LEAST, MOST = 10.0, 40.0  # per cent: mean of TR R@1 and IR R@1 among the pictures that are ranked
 ASK = "run python -m reproduce miniature calibrate first"
@@ -94,7 +93,7 @@ def _read(results: Path) -> dict[str, Any]:
     if not path.exists():
         return {"chosen": {}, "tried": []}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
         return {"chosen": dict(found["chosen"]), "tried": list(found["tried"])}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: is no calibration ({error!r}): remove it, and {ASK}") from None

@@ -26,6 +26,7 @@ from vlp.checkpoint.weights import WeightsError, read_checkpoint
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError
 from vlp.data.masking import IGNORED
+from vlp.files import regular
 
 Batch = dict[str, Any]
 TOGETHER = 32  # pairs that are corrupted as one batch
@@ -135,7 +136,7 @@ def _corrupted(
         for record, raw in some:
             path = image_file(root, record)
             try:
-                shown = reader.shown(reader.decoded(path.read_bytes()))
+                shown = reader.shown(reader.decoded(regular(path).read_bytes()))
             except ImageError as error:
                 raise DataError(f"{path}: {error}") from error
             samples.append(({**shown, **reader.read(raw["raw"])}, raw["raw"]))

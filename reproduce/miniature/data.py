@@ -25,6 +25,7 @@ from scenes.statements import statements
 from scenes.statistics import Statistics
 from scenes.task_layouts import write_tasks
 from vlp.baseline import get_baseline
+from vlp.files import regular
 
 ASKED_SHARE = 0.25  # of the language model's lines are questions or statements
 
@@ -116,7 +117,7 @@ def _asked(statistics: Statistics, number: int, task: str) -> Iterator[str]:
 
 
 def _fit_further(bench: Bench) -> None:
-    records = map(json.loads, truth_file(bench).read_text(encoding="utf-8").splitlines())
+    records = map(json.loads, regular(truth_file(bench)).read_text(encoding="utf-8").splitlines())
     read = [record for record in records if record["split"] in ("train", "restval")]
     path = bench.tasks(0).data / "captions.txt"
     path.write_text("\n".join(said["raw"] for each in read for said in each["captions"]) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from reproduce.report.html import environment
 from reproduce.report.markdown import escaped, row
+from vlp.files import regular
 
 
 @dataclass(frozen=True)
@@ -119,4 +120,4 @@ def _markdown(block: Block, files: Mapping[str, Path], folder: Path) -> Iterator
 
 
 def _data(path: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return f"data:image/png;base64,{base64.b64encode(regular(path).read_bytes()).decode()}"

@@ -17,7 +17,7 @@ from reproduce.miniature.claims import BASELINES, TEXT_ONLY, VARIANTS, WITH_IMAG
 from reproduce.miniature.results import CALIBRATION, RUNS, Run, read_runs
 from reproduce.miniature.settings import digest
 from vlp.config.schema import ConfigError, Schema
-from vlp.files import regular
+from vlp.files import read_json
 
 S = TypeVar("S", bound=Schema)
 Seeds = Mapping[int, Run]
@@ -164,7 +164,7 @@ def _calibration(path: Path) -> Calibration | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(regular(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ConfigError(f"{path}: is no JSON ({error}); make it again") from None
     if not isinstance(content, dict):

@@ -20,7 +20,7 @@ from reproduce.miniature.training import (
 )
 from reproduce.miniature.verdicts import verdicts
 from vlp.config.schema import ConfigError
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 
 TITLE = "The paper's claims in miniature"
 README_BEGIN, README_END = "<!-- miniature verdicts -->", "<!-- end -->"
@@ -98,7 +98,7 @@ def renew_verdicts(path: Path, results_folder: Path) -> None:
         OSError: it cannot be read or written.
     """
     try:
-        page = with_verdicts(path.read_text(encoding="utf-8"), verdict_table(results_folder))
+        page = with_verdicts(regular(path).read_text(encoding="utf-8"), verdict_table(results_folder))
     except ValueError as error:
         raise ConfigError(f"{path}: {error}") from None
     with atomic_open(path) as handle:

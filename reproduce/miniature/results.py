@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vlp.config.schema import ConfigError
-from vlp.files import atomic_open, regular
+from vlp.files import atomic_open, read_json
 
 RUNS = "runs"  # folder of the files, below that of the results
 CALIBRATION = "calibration.json"
@@ -69,7 +69,7 @@ def read_run(path: Path) -> Run:
         ConfigError: it is no run; names the file, and the key that is wrong.
     """
     try:
-        values = json.loads(regular(path).read_text(encoding="utf-8"))
+        values = read_json(path)
     except ValueError as error:
         raise ConfigError(f"{path}: is no JSON ({error}): remove it, and the run is made again") from None
     known = {each.name: each for each in dataclasses.fields(Run)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import resource
@@ -37,6 +36,7 @@ from reproduce.miniature.salient_mass import salient_mass
 from reproduce.miniature.settings import TEACHER, VARIANTS, digest
 from reproduce.miniature.wrong_words import judged_foils
 from vlp.config.schema import ConfigError
+from vlp.files import read_json
 
 KEPT_CURVES = ("loss", "epic")  # tags that hold one of these
 
@@ -199,7 +199,7 @@ def _score(planned: Planned, checkpoint: Path) -> dict[str, float]:
     shutil.rmtree(output, ignore_errors=True)
     launch(planned, commands.scoring(planned.bench, planned.seed, checkpoint, output), "scoring")
     (path,) = output.rglob("results.json")
-    found = {"retrieval": json.loads(path.read_text(encoding="utf-8"))["metrics"]}
+    found = {"retrieval": read_json(path)["metrics"]}
     demo = DEMOS[planned.bench.name]
     return {f"{way}_r{k}": round(demo.recall(found, way, k), 4) for way in ("tr", "ir") for k in (1, 5, 10)}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from reproduce.miniature.places import Bench, waiting_lock
 from reproduce.miniature.results import write_file
 from reproduce.miniature.runs import Planned, clear, make_run
 from reproduce.miniature.settings import TEACHER, VARIANTS
-from vlp.files import write_json
+from vlp.files import read_json, write_json
 
 TEACHERS = "teachers"  # folder of their files below that of the results, and of their checkpoints
 
@@ -45,5 +44,5 @@ def steps_of_equal_compute(bench: Bench) -> int:
                 "epic": flops_per_step(bench.name, teacher, epic, teacher),
             }
             write_json(counted, flops)
-    flops = json.loads(counted.read_text(encoding="utf-8"))
+    flops = read_json(counted)
     return round(bench.settings.steps * flops["epic"] / flops["vanilla"])

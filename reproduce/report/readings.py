@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 
 from reproduce import state
 from reproduce.experiments import Cell, Experiments, Stage
-from vlp.files import regular
+from vlp.files import read_json
 
 RESULTS = "results.json"
 # VQAv2's test answers have no other score than that of the evaluation server: {"vqa_test_dev": 77.7}, in per cent.
@@ -137,7 +136,7 @@ class Readings:
 
 def _object(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(regular(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except FileNotFoundError:
         raise Unfit(f"its stage has no {path.name}: python -m reproduce run writes one") from None
     except (OSError, ValueError, RecursionError) as error:

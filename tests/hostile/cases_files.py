@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tests.hostile.groups import IMAGES, TABLES, TOKENIZER, WEIGHTS
+from tests.hostile.groups import IMAGES, PIPES, TABLES, TOKENIZER, WEIGHTS
 from tests.hostile.table import Case, Row
 from tests.unit.checkpoint import test_other_files as other
 from tests.unit.data.raw import image_bytes, read_table, write_table
@@ -40,9 +41,9 @@ WEIGHTS_CASES = [
 ]
 
 
-def tokenizer(name: str, damage: Callable[[Path], object], *words: str) -> Case:
+def tokenizer(name: str, damage: Callable[[Path], object], *words: str, group: str = TOKENIZER) -> Case:
     """The small language model's folder, damaged."""
-    return Case(name, Row(TOKENIZER, "tokenizer={place}/model", 1, words), lambda place: damage(place / "model"))
+    return Case(name, Row(group, "tokenizer={place}/model", 1, words), lambda place: damage(place / "model"))
 
 
 def half(path: Path) -> None:
@@ -54,6 +55,11 @@ def flipped(path: Path, share: float = 0.5) -> None:
     content = bytearray(path.read_bytes())
     content[int(len(content) * share)] ^= 1
     path.write_bytes(content)
+
+
+def to_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 def emptied(folder: Path) -> None:
@@ -74,6 +80,10 @@ TOKENIZER_CASES = [
     tokenizer("no folder", shutil.rmtree, "tokenizer=", "/model: no such folder"),
     tokenizer("a file", to_file, "/model: is no folder"),
     tokenizer("an empty folder", emptied, "/model: the folder holds no tokenizer"),
+    *(
+        tokenizer(f"{name} a pipe", partial(_damaged_file, name, to_pipe), "is a pipe", f"/model/{name}", group=PIPES)
+        for name in ("vocab.json", "config.json", "model.safetensors")
+    ),
     *(
         tokenizer(f"{name} {how}", partial(_damaged_file, name, damage), f"/model/{name}")
         for name in ("vocab.json", "merges.txt", "tokenizer.json", "config.json", "model.safetensors")
@@ -154,6 +164,7 @@ TABLE_CASES = [
     table("absent", Path.unlink, f"{TRAIN}.arrow; write them with: python -m vlp.data.arrow coco"),
     table("cut off", half, f"{TRAIN}.arrow is not "),
     table("empty file", lambda path: path.write_bytes(b""), f"{TRAIN}.arrow"),
+    table("a pipe", to_pipe, "is a pipe, not a file", f"{TRAIN}.arrow", group=PIPES),
     table("text", lambda path: path.write_text("no table"), f"{TRAIN}.arrow"),
     table("without rows", without_rows, f"dataset coco (train) is empty: not one sample in {TRAIN}"),
     table(

@@ -6,7 +6,7 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
-from tests.hostile.groups import ABSENT, CONFIG_FILES, FLAGS, ITEMS, NAMES, RELATIONS, VALUES
+from tests.hostile.groups import ABSENT, CONFIG_FILES, FLAGS, ITEMS, NAMES, PIPES, RELATIONS, VALUES
 from tests.hostile.rows_configuration import NUMBER, ONE, WHOLE
 from tests.hostile.table import rows
 
@@ -140,7 +140,7 @@ PRETRAIN = [
         {
             "train_file=nowhere.json": "train_file=nowhere.json: nowhere.json: no such file; docs/data.md",
             "'train_file=[pairs.json, nowhere.json]'": "nowhere.json: no such file",
-            "train_file=folder.yaml": "folder.yaml: no such file",
+            "train_file=folder.yaml": "folder.yaml: is a folder, not a file",
             "image_root=nowhere": "image_root=nowhere: not a folder",
             "image_root=pairs.json": "image_root=pairs.json: not a folder",
             "--checkpoint nowhere.pth": "checkpoint=nowhere.pth: no such file",
@@ -148,6 +148,16 @@ PRETRAIN = [
             "resume_from=nowhere.ckpt": "resume_from=nowhere.ckpt: no such file",
             "teacher_path=nowhere.pth": "teacher_path=nowhere.pth: no such file",
             "bert_config=nowhere.json": "bert_config=nowhere.json: no such file",
+        },
+    ),
+    *rows(
+        PIPES,
+        1,
+        {
+            "train_file=fifo.yaml": "train_file=fifo.yaml: fifo.yaml: is a pipe, not a file; put a file in its place",
+            "'train_file=[pairs.json, fifo.yaml]'": "fifo.yaml: is a pipe",
+            "train_file=/dev/zero": "/dev/zero: is a device, not a file",
+            "bert_config=fifo.yaml": "bert_config=fifo.yaml: no such file",
         },
     ),
     *rows(
@@ -177,12 +187,12 @@ FILES = [
             "binary.yaml": "binary.yaml: not UTF-8 text",
             "tabs.yaml": "tabs.yaml, line 2: ",
             "null.yaml": "null.yaml",
-            "folder.yaml": "folder.yaml: no such file",
-            "fifo.yaml": "fifo.yaml: no such file",
+            "folder.yaml": "folder.yaml: is a folder, not a file; put a file in its place",
+            "fifo.yaml": "fifo.yaml: is a pipe, not a file; put a file in its place",
             "nowhere.yaml": "nowhere.yaml: no such file",
-            ".": "no such file",
-            "/dev/null": "/dev/null: no such file",
-            "/dev/zero": "/dev/zero: no such file",
+            ".": "is a folder, not a file",
+            "/dev/null": "/dev/null: is a device, not a file",
+            "/dev/zero": "/dev/zero: is a device, not a file",
             "big.yaml": "big.yaml: more than 1,048,576 bytes",
             "aliases.yaml": "aliases.yaml: more values than a configuration has",
             "itself.yaml": "itself.yaml: more values than a configuration has",

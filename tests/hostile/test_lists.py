@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from albef.baseline import BASELINE
-from tests.hostile.groups import IMAGES, LISTS, RAW, TOKENS
+from tests.hostile.groups import IMAGES, LISTS, PIPES, RAW, TOKENS
 from tests.hostile.harness import Ended, keeps_its_promise, nothing_changes
 from tests.hostile.table import Case, Row, each_case
 from tests.unit.albef.task_runs import SCRIPTS, config_of, write_data
@@ -58,6 +58,15 @@ def link_out(folder: Path) -> None:
     (folder.parent / "secret.png").write_bytes(image_bytes())
     (folder / "0.png").unlink()
     (folder / "0.png").symlink_to(folder.parent / "secret.png")
+
+
+def pipe(name: str) -> Callable[[Path], object]:
+    def make(folder: Path) -> None:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return make
 
 
 def without_images(folder: Path) -> None:
@@ -126,6 +135,16 @@ CASES = [
     case(IMAGES, "Pretrain", "a link that leaves", link_out, "train.json: row 0", "allow_outside_root", begun=True),
     case(IMAGES, "VE", "no images at all", without_images, "not one of the images", "image_root"),
     case(IMAGES, "VE", "a broken one in an evaluation", content("2.jpg", "text"), "VE_test.json: row 2", begun=True),
+    case(PIPES, "VE", "a list that is a pipe", pipe("VE_train.json"), "VE_train.json is not a regular file"),
+    case(
+        *(PIPES, "VE", "an image that is a pipe in an evaluation", pipe("2.jpg")),
+        *("VE_test.json: row 2", "2.jpg: is a pipe, not a file"),
+        begun=True,
+    ),
+    *(
+        case(PIPES, "VE", f"{name} that is a pipe", pipe(f"{OUT}/{name}"), f"{OUT}/{name}", "is a pipe, not a file")
+        for name in ("metrics.jsonl", "log.txt")
+    ),
     case(
         *(IMAGES, "VE", "a strip in an evaluation"),
         content("2.jpg", image_bytes(size=(1, 20_000))),

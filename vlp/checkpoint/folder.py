@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.integrity import whole_file
 from vlp.checkpoint.weights import sha256_of_file
+from vlp.files import read_json, regular
 
 SUMS = "SHA256SUMS"  # as sha256sum(1) writes and checks it; folders of fit_lm have one
 _JSON = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json")
@@ -21,7 +21,7 @@ def check_folder(folder: str | Path) -> None:
     """Refuse a folder of which a file is cut, empty or, where it has check sums, changed; once in a process.
 
     Raises:
-        WeightsError: naming the file.
+        WeightsError: naming the file; OSError: of a file's name is something else.
     """
     folder = Path(folder)
     files = [(path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file()]
@@ -31,12 +31,12 @@ def check_folder(folder: str | Path) -> None:
 @functools.lru_cache(maxsize=64)
 def _check_once(folder: Path, files: tuple[tuple[str, int, int, int], ...]) -> None:
     for name in _JSON:
-        if (folder / name).is_file():
+        if (folder / name).exists():
             read_object(folder / name)
     for pattern in _WEIGHTS:
         for path in sorted(folder.glob(pattern)):
             whole_file(path)
-    if (folder / SUMS).is_file():
+    if (folder / SUMS).exists():
         _compare(folder)
 
 
@@ -47,7 +47,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
         WeightsError: it is cut, or none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: cut off, damaged or not JSON; restore it from a copy") from error
     if not isinstance(content, dict):
@@ -56,7 +56,7 @@ def read_object(path: Path) -> Mapping[str, Any]:
 
 
 def _compare(folder: Path) -> None:
-    for line in (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in regular(folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         path = folder / name
         if not path.is_file():

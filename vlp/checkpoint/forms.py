@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vlp.checkpoint.errors import WeightsError
+from vlp.files import regular
 
 WEIGHTS = "model.safetensors"  # in a folder of ``python -m vlp.checkpoint export``
 SUFFIXES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors")  # of weights files
@@ -62,7 +63,7 @@ def first_bytes(path: Path) -> bytes:
         WeightsError: the file cannot be opened.
     """
     try:
-        with open(path, "rb") as handle:
+        with open(regular(path), "rb") as handle:
             return handle.read(512)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read ({error.strerror})") from error
@@ -79,7 +80,7 @@ def is_zip(path: Path) -> bool:
 
 
 def is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(regular(path)):
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
@@ -124,7 +125,7 @@ def _named_in_pickle(path: Path) -> list[str]:
     """Classes and functions that a plain pickle names, found without unpickling it; the first ones of a broken one."""
     names, strings = set(), [""]
     try:
-        with open(path, "rb") as handle:
+        with open(regular(path), "rb") as handle:
             for opcode, argument, _ in itertools.islice(pickletools.genops(handle), _MOST_OPCODES):
                 if opcode.name == "GLOBAL":
                     names.add(str(argument).replace(" ", "."))

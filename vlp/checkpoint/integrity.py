@@ -20,6 +20,7 @@ from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.forms import existing_file, is_safetensors, is_zip, refuse_other_forms
 from vlp.checkpoint.inert import Foreign, deepest_tuple, places_of_storage
 from vlp.checkpoint.safetensors_sums import check_safetensors
+from vlp.files import regular
 
 # An archive of torch's holds its tensors as they are. Only the code of TorchScript is packed, and small.
 _MOST_UNPACKED, _ALWAYS_ALLOWED = 20, 2**28
@@ -62,7 +63,7 @@ def _check_once(path: Path, version: tuple[int, ...]) -> None:
     if is_zip(path):
         _check_archive(path)
     else:
-        with open(path, "rb") as handle:
+        with open(regular(path), "rb") as handle:
             _refuse_endless_keys(path, handle, _OLD_PICKLES)
 
 
@@ -104,7 +105,7 @@ def refuse_endless(path: Path, content: Any) -> None:
 
 def _check_archive(path: Path) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(regular(path)) as archive:
             parts = archive.infolist()
             _check_directory(path, parts)
             has_sums = any(part.CRC for part in parts)  # torch.serialization.set_crc32_options(False) leaves zeros

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.weights import sha256_of_file
-from vlp.files import regular
+from vlp.files import read_json
 
 
 class Results(NamedTuple):
@@ -55,7 +54,7 @@ def _nearby(run: Path) -> Iterator[Path]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(regular(path).read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError, RecursionError):
         return None
     is_results = isinstance(content, dict) and isinstance(content.get("metrics"), dict)

@@ -20,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from vlp.checkpoint.errors import WeightsError
+from vlp.files import regular
 
 SUMS = "vlp.crc32"  # the key in the metadata
 
@@ -43,7 +44,7 @@ def check_safetensors(path: Path) -> None:
         WeightsError: naming the tensor that is damaged.
     """
     try:
-        with safe_open(path, framework="pt") as handle:
+        with safe_open(regular(path), framework="pt") as handle:
             said = (handle.metadata() or {}).get(SUMS)
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: truncated, damaged or not a .safetensors file") from error

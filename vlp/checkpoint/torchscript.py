@@ -17,6 +17,7 @@ from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.foreign import inert_reader
 from vlp.checkpoint.inert import Foreign
 from vlp.checkpoint.integrity import refuse_endless, unreadable
+from vlp.files import regular
 
 
 def torchscript_tensors(path: Path) -> dict[str, Tensor]:
@@ -27,7 +28,7 @@ def torchscript_tensors(path: Path) -> dict[str, Tensor]:
     """
     reader, _ = inert_reader()
     try:
-        with open(path, "rb") as handle, _open_zipfile_reader(handle) as archive:
+        with open(regular(path), "rb") as handle, _open_zipfile_reader(handle) as archive:
             module = _load(archive, torch.device("cpu"), reader)
     except Exception as error:  # a pickle can fail in any way
         raise WeightsError(unreadable(path)) from error

@@ -21,7 +21,7 @@ from vlp.checkpoint.forms import command_message, is_safetensors, is_torchscript
 from vlp.checkpoint.integrity import most_unpacked, refuse_endless, unreadable, whole_file
 from vlp.checkpoint.safetensors_sums import SUMS
 from vlp.checkpoint.torchscript import torchscript_tensors
-from vlp.files import sha256_of_bytes
+from vlp.files import regular, sha256_of_bytes
 
 # Where a checkpoint dictionary holds its tensors: Lightning's files, ALBEF's and X-VLM's.
 STATE_KEYS = ("state_dict", "model")
@@ -86,7 +86,7 @@ def _refusal(path: Path, error: pickle.UnpicklingError) -> str:
 def pickled_names(path: str | Path) -> list[str]:
     """Python classes and functions that a checkpoint names besides tensors, found without unpickling it."""
     try:
-        return sorted(get_unsafe_globals_in_checkpoint(path))
+        return sorted(get_unsafe_globals_in_checkpoint(regular(path)))
     except (pickle.UnpicklingError, ValueError, EOFError, RuntimeError, AssertionError):
         return []  # not written by today's torch.save, or not a checkpoint
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from vlp.files import regular
+
 # What the configuration names (a list of a split, a data set, a folder) -> name of each of its files -> digest.
 Fed = dict[str, dict[str, str]]
 
@@ -35,7 +37,7 @@ def digests_of_files(paths: Sequence[Path], most: int = MOST) -> list[str]:
 
 def _of_file(path: Path, size: int, blocks: int | None) -> str:
     found = hashlib.blake2b(digest_size=8)
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         if blocks is None or size <= blocks * _BLOCK:
             while data := handle.read(_BLOCK):
                 found.update(data)

@@ -15,6 +15,7 @@ from transformers import BertTokenizerFast, PreTrainedTokenizerBase, RobertaToke
 from vlp.checkpoint.errors import WeightsError
 from vlp.checkpoint.folder import check_folder, read_object
 from vlp.data.errors import DataError
+from vlp.files import regular
 from vlp.hub import hub_access, is_path
 
 _NEEDED = "give the folder of a tokenizer: vocab.txt (BERT), vocab.json and merges.txt (RoBERTa), or tokenizer.json"
@@ -79,7 +80,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 def _from_folder(folder: Path) -> PreTrainedTokenizerBase:
     check_folder(folder)
-    has = {name: (folder / name).is_file() for name in ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json")}
+    has = {name: (folder / name).exists() for name in ("merges.txt", "vocab.json", "vocab.txt", "tokenizer.json")}
     whole = read_object(folder / "tokenizer.json").get("model") if has["tokenizer.json"] else None
     kind = whole.get("type") if isinstance(whole, dict) else None
     if has["merges.txt"] or has["vocab.json"]:
@@ -137,7 +138,7 @@ def _length(whole: Any, part: str) -> int:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return regular(path).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise OSError(f"{path}: damaged, not UTF-8 text (byte {error.start}); restore it from a copy") from error
 

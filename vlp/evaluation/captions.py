@@ -5,14 +5,13 @@ Source: docs/official/xvlm.md §7.5.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vlp.data.errors import DataError
 from vlp.distributed import gathered
-from vlp.files import regular, write_json
+from vlp.files import read_json, write_json
 
 ImageId = int | str
 References = Mapping[ImageId, Sequence[str]]
@@ -44,7 +43,7 @@ def read_references(path: str | Path) -> dict[ImageId, list[str]]:
         DataError: no such file, or one of another form.
     """
     try:
-        content = json.loads(regular(path).read_bytes())
+        content = read_json(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): it should hold the reference captions") from error
     except (ValueError, RecursionError) as error:

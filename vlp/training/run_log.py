@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
-from vlp.files import atomic_open, write_json
+from vlp.files import atomic_open, regular, regular_if_there, write_json
 from vlp.versions import package_versions
 
 log = logging.getLogger(__name__)
@@ -105,12 +105,12 @@ class JsonLinesLogger(Logger):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         complete = self._path.stat().st_size if self._path.exists() else 0
         try:
-            with open(self._path, "a") as handle:
+            with open(regular_if_there(self._path), "a") as handle:
                 handle.writelines(self._unwritten)
         except OSError as error:
             if len(self._unwritten) == 1:
                 log.error("%s takes no more lines: %s. The run goes on", self._path, error.strerror or error)
-            if self._path.exists():
+            if self._path.is_file():
                 os.truncate(self._path, complete)  # no half line stays
         else:
             self._unwritten.clear()
@@ -120,7 +120,7 @@ def drop_lines_from(path: Path, step: int) -> None:
     """Take the lines of ``step`` and later ones, and half a line, out of a ``metrics.jsonl``, atomically."""
     if not path.exists():
         return
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = regular(path).read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if 0 <= _step_of(line) < step]
     if len(kept) < len(lines):
         with atomic_open(path) as handle:
@@ -137,7 +137,7 @@ def _step_of(line: bytes) -> int:
 def last_logged_step(path: Path) -> int:
     """The step of the last whole line of a ``metrics.jsonl``; -1 where none can be read."""
     try:
-        with open(path, "rb") as handle:
+        with open(regular(path), "rb") as handle:
             handle.seek(max(0, path.stat().st_size - (1 << 16)))
             lines = handle.read().splitlines()
     except OSError:

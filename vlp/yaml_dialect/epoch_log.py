@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 
 BEST = "best epoch: "
 
@@ -58,7 +58,7 @@ def append_best(path: Path, epoch: int) -> None:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return regular(path).read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def _write(path: Path, lines: list[str], ending: str) -> None:

@@ -7,7 +7,6 @@ Source: docs/official/albef.md §1, §2.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import reduce
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,6 +18,7 @@ from vlp.config.engine_keys import EngineKeys, Precision
 from vlp.config.kinds import Allowed, Amount, Count, Name, Positive, PositiveAmount, Switch, Text
 from vlp.config.paths import File, MustExist
 from vlp.config.schema import Schema, key
+from vlp.files import why_not_regular
 
 
 class Flag:
@@ -60,8 +60,8 @@ class Lists(MustExist):
 
     def complaint(self, value: Any) -> str:
         names = [value] if isinstance(value, str) else value
-        lacking = [name for name in names if not os.path.isfile(name)]
-        return f"{lacking[0]}: no such file{self.advice}" if lacking else ""
+        wrong = [f"{name}: {why}{self.advice}" for name in names if (why := why_not_regular(name))]
+        return wrong[0] if wrong else ""
 
 
 ListFiles = Annotated[Name | Annotated[list[Name], MinLen(1)], Allowed("a list file, or several as [a.json, b.json]")]

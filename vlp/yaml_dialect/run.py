@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import lightning as L
 
+from vlp.files import regular_if_there
 from vlp.progress import waiting
 from vlp.training.processes import leave_processes
 from vlp.training.run import Run, evaluate, or_exit, train
@@ -74,6 +75,8 @@ def build(baseline: YamlBaseline, name: str, config: dict[str, Any]) -> Built:
     if baseline.extension is not None:
         baseline.extension.settle(baseline, config)
     check_log_dir(config["output_dir"], "checkpoints", key="output_dir")
+    for log_file in ("log.txt", "metrics.jsonl"):  # before an epoch is trained
+        regular_if_there(Path(config["output_dir"], log_file))
     config["resume_from"] = resolve_resume(config)
     resumed = going_on(config, script, baseline.extension.may_change if baseline.extension else ())
     after = None

@@ -19,7 +19,7 @@ from ruamel.yaml.representer import SafeRepresenter
 
 from vlp.config.plain import not_plain
 from vlp.config.schema import ConfigError
-from vlp.files import atomic_open
+from vlp.files import atomic_open, why_not_regular
 
 _LARGEST = 1 << 20  # bytes of a configuration file
 
@@ -107,8 +107,8 @@ _Representer.add_representer(str, _represent_text)
 
 
 def _text(path: Path) -> str:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+    if why := why_not_regular(path):
+        raise ConfigError(f"{path}: {why}")
     if path.stat().st_size > _LARGEST:
         raise ConfigError(f"{path}: more than {_LARGEST:,} bytes, which no configuration has")
     try:

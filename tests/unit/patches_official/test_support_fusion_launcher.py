@@ -198,7 +198,7 @@ def test_what_cannot_be_run_is_refused_in_one_line(albef: Any, xvlm: Any, folder
         (xvlm, "lacks 'vision_encoder", {"file": "albef.pth"}),
         (albef, "meter.pth is no checkpoint of the pre-training", {"file": "meter.pth"}),
         (albef, "text.pth is no checkpoint of the pre-training", {"file": "text.pth"}),
-        (xvlm, "none.pth is no checkpoint of the pre-training .*No such file", {"file": "none.pth"}),
+        (xvlm, "none.pth: no such file", {"file": "none.pth"}),
         (albef, r"epic.saliency_layer is -4; the model has 3", {"saliency_layer": -4}),
         (xvlm, "the nearest is epic.mask_ratio", {"mask_rati": 0.3}),
         (albef, "epic.on_regions is not a field", {"on_regions": True}),

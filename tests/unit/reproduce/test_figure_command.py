@@ -116,7 +116,7 @@ def test_bare_weights_need_a_configuration(folder: Path, tmp_path: Path, capsys:
 
 
 REFUSED = {
-    "a missing image": ("4", ["--image", "none.png", "--caption", "w1"], {}, "--image none.png: No such file"),
+    "a missing image": ("4", ["--image", "none.png", "--caption", "w1"], {}, "--image none.png: no such file"),
     "no image file": ("4", ["--image", __file__, "--caption", "w1"], {}, "no JPEG, PNG"),
     "an empty caption": ("4", ["--image", "IMAGE", "--caption", " "], {}, "the caption ' ' has no word"),
     "another baseline": (

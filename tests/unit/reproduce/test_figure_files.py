@@ -41,7 +41,7 @@ def test_pairs_come_from_flags_and_from_a_list(tmp_path: Path) -> None:
         (["--image", "a.png"], "--image is given 1 times, --caption 0 times: give one for each image"),
         (["--caption", "one"], "--image is given 0 times, --caption 1 times"),
         (["--image", "a", "--caption", "b", "--word", "x", "--word", "y"], "--word 2 times"),
-        (["--pairs", "nowhere.json"], "--pairs nowhere.json: No such file"),
+        (["--pairs", "nowhere.json"], "--pairs nowhere.json: no such file"),
     ],
 )
 def test_pairs_that_do_not_fit_are_refused(argv: list[str], says: str) -> None:
@@ -66,7 +66,7 @@ def test_a_list_that_does_not_serve_names_its_row(tmp_path: Path, content: str, 
 
 
 def test_a_missing_image_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"--image .*none.png: No such file"):
+    with pytest.raises(DataError, match=r"--image .*none.png: no such file"):
         Given(tmp_path / "none.png", "a dog").content()
 
 

@@ -118,7 +118,7 @@ def test_added_and_swapped_words_are_wrong_and_missing_ones_are_none(caption: st
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["--pairs", "none.json"], "error: --pairs none.json: No such file"),
+        (["--pairs", "none.json"], "error: --pairs none.json: no such file"),
         (["--scenes", "nowhere"], "error: nowhere/scenes_truth.jsonl is missing: make the scenes first"),
         (["--scenes", "nowhere", "--images", "x"], "error: --images goes with --pairs"),
     ],

@@ -42,7 +42,7 @@ class HashedFile(io.RawIOBase):
 def file_sha256(path: Path, advance: Callable[[], None]) -> str:
     """Hash a file in hexadecimal; ``advance`` is called for every megabyte that is begun."""
     sha256 = hashlib.sha256()
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         while data := handle.read(MEGABYTE):
             sha256.update(data)
             advance()
@@ -77,7 +77,7 @@ def sums_bytes(sums: Sequence[int]) -> bytes:
 
 def compare_file(path: Path, record: TableRecord) -> None:
     """Raise a DataError if size or footer (schema, places of the batches) are not those that ``record`` notes."""
-    size = path.stat().st_size
+    size = regular(path).stat().st_size
     if size != record.bytes:
         raise DataError(f"{path} is not as it was converted: {size} bytes, not {record.bytes}; {advice(path)}")
     if footer_sha256(path) != record.footer_sha256:

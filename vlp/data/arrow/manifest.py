@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from vlp.data.conversion.skips import Skips, merge_skips
 from vlp.data.errors import DataError
-from vlp.files import write_json
+from vlp.files import read_json, regular, write_json
 
 FORMAT = 1
 _MAGIC = b"ARROW1"
@@ -76,7 +76,7 @@ class Manifest:
             return None
         advice = f"delete {path} and convert {dataset} again"
         try:
-            value = json.loads(path.read_bytes())
+            value = read_json(path)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} is not valid JSON ({error}); {advice}") from error
         checksum = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
@@ -110,7 +110,7 @@ def footer_sha256(path: Path) -> str:
     Raises:
         DataError: the file does not end as an Arrow IPC file ends.
     """
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         size = handle.seek(0, 2)
         handle.seek(max(0, size - 10))
         tail = handle.read()

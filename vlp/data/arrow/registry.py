@@ -102,7 +102,7 @@ def table_files(
             f"the conversion of {spec.key} into {root} was interrupted; finish it with: {_command(spec, root)} --resume"
         )
     names = [name for pattern in patterns for name in _expand(pattern, spec, root, manifest)]
-    missing = [str(root / f"{name}.arrow") for name in names if not (root / f"{name}.arrow").is_file()]
+    missing = [str(root / f"{name}.arrow") for name in names if not (root / f"{name}.arrow").exists()]
     if missing:
         raise DataError(
             f"dataset {spec.key!r} ({split}) lacks {len(missing)} of {len(names)} tables: {', '.join(missing[:5])}"

@@ -179,7 +179,7 @@ def open_table(path: Path, text_column: str) -> pa.Table:
             Unicode, or lacks ``text_column``, lists of texts.
     """
     if not path.is_file():
-        raise DataError(f"{path} does not exist; {advice(path)}")
+        raise DataError(f"{path} {'is not a regular file' if path.exists() else 'does not exist'}; {advice(path)}")
     if path.stat().st_size == 0:
         raise DataError(f"{path} has zero bytes; {advice(path)}")
     try:

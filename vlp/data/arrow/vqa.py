@@ -28,6 +28,7 @@ from vlp.data.raw.vqa import (
     read_annotations,
     read_questions,
 )
+from vlp.files import regular
 
 _HELD_OUT = 1000  # rows of the val split that rest_val keeps
 
@@ -108,7 +109,7 @@ def _part(name: str, val: Table, folder: Path, part: slice, total: int) -> Table
     """Plan a table of the rows ``part`` of the val table, which is on disk by then."""
 
     def rows(_: Skips) -> Iterator[Row]:
-        with pa.memory_map(str(folder / f"{val.name}.arrow")) as file:
+        with pa.memory_map(str(regular(folder / f"{val.name}.arrow"))) as file:
             table = pa.ipc.open_file(file).read_all()
             start, stop, _step = part.indices(table.num_rows)
             for row in range(start, stop):

@@ -17,7 +17,7 @@ from vlp.data.arrow.checksums import HashedFile, image_columns, sums_bytes, sums
 from vlp.data.arrow.manifest import TableRecord, footer_sha256
 from vlp.data.conversion.image_files import content_problem, file_problem
 from vlp.data.conversion.skips import Skips
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 
 Row = dict[str, Any]
 BATCH_BYTES = 32 << 20
@@ -106,7 +106,7 @@ def write_table(table: Table, folder: Path, verify_images: bool, advance: Callab
             sink.write_batch(pa.RecordBatch.from_pylist(batch, schema=table.schema))
     with atomic_open(sums_path(path)) as handle:
         handle.write(content := sums_bytes(sums))
-    with pa.memory_map(str(path)) as file:
+    with pa.memory_map(str(regular(path))) as file:
         values = values_crc32(pa.ipc.open_file(file).read_all())
     record = TableRecord(rows, captions, path.stat().st_size, footer_sha256(path), dict(skips))
     return replace(record, sha256=hashed.sha256.hexdigest(), values_crc32=values, images_crc32=zlib.crc32(content))

@@ -25,7 +25,7 @@ from vlp.data.json.plans import PLANS, JsonList, Plan
 from vlp.data.json.writer import ListRecord, write_list
 from vlp.data.json_stream import iter_json_list
 from vlp.data.raw.source import Source
-from vlp.files import atomic_open, write_json
+from vlp.files import atomic_open, regular, write_json
 
 ANSWERS = "answer_list.json"
 
@@ -174,7 +174,7 @@ def _write_references(folder: Path, made: JsonList) -> str:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with open(source, "rb") as old, atomic_open(target) as new:
+    with open(regular(source), "rb") as old, atomic_open(target) as new:
         shutil.copyfileobj(old, new)
 
 

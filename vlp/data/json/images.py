@@ -9,6 +9,7 @@ from PIL import Image
 
 from vlp.data.errors import DataError
 from vlp.data.images import ImageError, decode_image
+from vlp.files import regular
 
 
 class ImageRoot:
@@ -80,9 +81,10 @@ class ImageRoot:
         path = self.path(name)
         if not self.outside and not _inside(os.path.realpath(path), self._real):
             raise DataError(f"{where}: {self._leaves(name)}")
-        if not self.has(name):
-            raise ImageError(f"{path}: no such file")
-        return Path(path)
+        try:
+            return regular(path)
+        except OSError as error:
+            raise ImageError(f"{path}: {error.strerror}") from error
 
     def _leaves(self, name: str) -> str:
         return (

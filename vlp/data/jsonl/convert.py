@@ -25,7 +25,7 @@ from vlp.data.jsonl.plans import GENOME, PLANS, WITHOUT_REFCOCO, Plan
 from vlp.data.jsonl.writer import RowOptions, ShardRecord, write_shard
 from vlp.data.raw.source import Source
 from vlp.data.raw.vg_objects import read_coco_ids
-from vlp.files import regular, write_json
+from vlp.files import read_json, write_json
 
 SHARDS = 32
 _FILE = re.compile(r".+-\d{5}-of-\d{5}\.jsonl")
@@ -219,7 +219,7 @@ def _finished(partial: Path, record: Path, manifest: FilesManifest) -> dict[str,
     if not record.is_file():
         return {}
     try:
-        old = json.loads(regular(record).read_bytes())
+        old = read_json(record)
         plan, files = old["plan"], {name: ShardRecord(**entry) for name, entry in old["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{record} is broken ({error!r}); run without --resume to convert everything again") from error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from vlp.data.jsonl.lines import JsonLines
 from vlp.data.published import LINES, coverage
+from vlp.files import read_json
 
 
 def coverage_of(lines: JsonLines) -> list[dict[str, Any]]:
@@ -32,7 +32,7 @@ def _entry(name: str, files: list[tuple[Path, int]]) -> dict[str, Any]:
 def _rows_of(folder: Path, sizes: dict[str, int]) -> int | None:
     """The rows of a folder's files by the manifest of the conversion that wrote them."""
     try:
-        written = json.loads(folder.with_name(f"{folder.name}.manifest.json").read_bytes())["files"]
+        written = read_json(folder.with_name(f"{folder.name}.manifest.json"))["files"]
         if {name: record["bytes"] for name, record in written.items()} != sizes:
             return None
         return sum(int(record["rows"]) for record in written.values())

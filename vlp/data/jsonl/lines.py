@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from vlp.data.errors import DataError
 from vlp.data.json.rows import names_of
+from vlp.files import regular
 
 _CHUNKS = 1 << 14  # at most about so many, as long as none is larger than the largest
 _SMALLEST, _LARGEST = 1 << 9, 1 << 22  # bytes of a chunk
@@ -126,7 +127,7 @@ class JsonLines:
 
 def _lines(path: Path, file: int, start: int, end: int) -> Iterator[Line]:
     """The lines whose first byte lies in [start, end) of a file."""
-    with open(path, "rb") as handle:
+    with open(regular(path), "rb") as handle:
         offset = start
         if start:  # behind the line that began before
             handle.seek(start - 1)

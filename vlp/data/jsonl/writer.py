@@ -20,7 +20,7 @@ from vlp.data.images import ImageError, image_size
 from vlp.data.json.fields import Row
 from vlp.data.jsonl.made_rows import Size, region_row
 from vlp.data.jsonl.plans import Plan
-from vlp.files import atomic_open
+from vlp.files import atomic_open, regular
 
 _FILES, _ARCHIVED = 256, 8  # records that a thread looks at together; archived ones hold their images
 
@@ -152,7 +152,7 @@ def _look(path: Path, verify: bool, measure: bool) -> _Seen:
 
 def _with_bytes(text: bytes, image: Path | bytes) -> bytes:
     """Put the image's bytes before the other fields of a row."""
-    content = image if isinstance(image, bytes) else image.read_bytes()
+    content = image if isinstance(image, bytes) else regular(image).read_bytes()
     return b'{"binary": "' + base64.b64encode(content) + b'", ' + text[1:]
 
 

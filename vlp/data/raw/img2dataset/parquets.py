@@ -22,6 +22,7 @@ from vlp.data.raw.img2dataset.samples import (
     Sample,
     Unusable,
 )
+from vlp.files import regular
 
 _DAMAGED = "Parquet file that is cut off or damaged: the rest of it is lost"
 _BROKEN = (pa.ArrowException, OSError, ValueError)
@@ -49,7 +50,7 @@ class Links:
 def holds_images(path: Path) -> bool:
     """Whether a Parquet file has a column of images; a file that cannot be opened has none."""
     try:
-        names = pq.read_schema(path).names
+        names = pq.read_schema(regular(path)).names
     except _BROKEN:
         return False
     return any(suffix in names for suffix in IMAGE_SUFFIXES)
@@ -147,7 +148,7 @@ def _sample(path: Path, values: dict[str, Any], suffix: str, seen: set[str]) -> 
 
 
 def _opened(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False)
+    return pq.ParquetFile(regular(path), buffer_size=_BUFFER, pre_buffer=False)
 
 
 def _columns(path: Path, schema: pa.Schema) -> dict[str, str]:

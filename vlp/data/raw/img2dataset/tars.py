@@ -24,6 +24,7 @@ from vlp.data.raw.img2dataset.samples import (
     annotation_of,
     failed,
 )
+from vlp.files import regular
 
 _LARGEST = 64 << 20  # bytes of a member: a header that lies must not fill the memory
 _TEXTS = ("json", "txt")
@@ -117,7 +118,7 @@ def _members(path: Path, is_wanted: Callable[[], bool]) -> Iterator[_Member | Un
     """Yield the images and texts of a tar, read if wanted, and what is wrong with other members."""
     place = 0
     try:
-        with _Bounded(io.FileIO(path)) as handle, tarfile.open(fileobj=handle, mode="r:") as archive:
+        with _Bounded(io.FileIO(regular(path))) as handle, tarfile.open(fileobj=handle, mode="r:") as archive:
             while (info := archive.next()) is not None:
                 if archive.offset <= place:  # a size below zero: it would be read for ever
                     raise tarfile.ReadError("a member has no size")
