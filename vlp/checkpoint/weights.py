@@ -157,6 +157,8 @@ def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor
     added = content.get(ADDED_KEY)
     named = {**(content[key] if key else content), **(added if isinstance(added, dict) else {})}
     state = {name: t for name, t in named.items() if isinstance(t, Tensor)}
+    if odd := [name for name in state if not isinstance(name, str)]:
+        raise WeightsError(f"{path}: a tensor has the key {odd[0]!r}, no text; give a file whose tensors have names")
     if not state:
         raise WeightsError(f"{path}: holds no tensors (its keys are {sorted(map(str, content))[:8]})")
     for name, tensor in state.items():

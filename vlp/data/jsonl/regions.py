@@ -140,8 +140,9 @@ class RegionReader:
 
     def _region(self, element: Row, view: View, rng: random.Random, key: SampleKey, number: int) -> Region | None:
         box = Box.of(element.get("bb"))
+        box.check_area()
         shown = box.inside(view.crop)
-        if shown is None or box.w * box.h <= 0 or shown.w * shown.h <= self.min_perc_in_image * box.w * box.h:
+        if shown is None or shown.w * shown.h <= self.min_perc_in_image * box.w * box.h:
             return None
         text = self.texts(self._text(element, rng), key, f"mlm {number}")
         box = view.box(shown)
