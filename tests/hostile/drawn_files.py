@@ -1,164 +1,185 @@
-"""Tables, checkpoints, YAML files and launchers' variables of which something was changed."""
+"""YAML files, tables, checkpoints and launchers' variables of which something was changed."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pyarrow as pa
 import torch
-import yaml
 from hypothesis import strategies as st
 from torch import nn
 
 from albef.baseline import BASELINE as ALBEF
 from albef.config import COMMANDS as ALBEF_COMMANDS
 from meter.baseline import BASELINE as METER
-from tests.hostile.drawn import ODD, Drawn, changed, damaged
-from tests.hostile.test_any_yaml_value import FOLDERS, LISTS
+from tests.hostile.drawn import ANYTHING, Drawn, changed, perhaps_damaged
+from tests.hostile.test_any_yaml_value import DECIDED, merged_value, same
 from tests.hostile.test_bytes import tables
-from tests.unit.albef import small_runs as albef_runs
+from tests.launch.launcher import ROOT
+from tests.unit.albef import small_runs
 from tests.unit.data.raw import coco, read_table, write_coco, write_table
 from tests.unit.meter import small as meter_small
 from vlp.checkpoint.loading import load_into
-from vlp.config.schema import check, defaults
-from vlp.data.arrow.check import check as check_tables
+from vlp.config.paths import MustExist
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.writer import CAPTION
+from vlp.data.images import decode_image
+from vlp.training.launch_variables import LIMIT, NUMBERS
+from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
+from vlp.yaml_dialect.keys import json_keys
 from vlp.yaml_dialect.launch import find_processes
+from vlp.yaml_dialect.yaml_file import read_yaml, write_yaml
 from xvlm.config import COMMANDS as XVLM_COMMANDS
 
 COMMANDS = {
-    **{f"albef {n}": c for n, c in ALBEF_COMMANDS.items()},
-    **{f"xvlm {n}": c for n, c in XVLM_COMMANDS.items()},
+    (folder, name): command
+    for folder, commands in (("albef", ALBEF_COMMANDS), ("xvlm", XVLM_COMMANDS))
+    for name, command in commands.items()
 }
-TABLE = "coco_caption_karpathy_test.arrow"
 
 
 @cache
-def whole_tables(folder: Path) -> tuple[list[dict[str, Any]], bytes]:
-    """The rows and the bytes of a table that was converted."""
+def shipped(folder: Path, baseline: str, command: Command) -> Mapping[str, Any]:
+    """The keys of the YAML file that a script comes with; the files and folders that it names are there."""
+    (folder / "list.json").write_text("[]")
+    config = ROOT / baseline / command.config
+    values = read_yaml(config)
+    for name, value in values.items():
+        if name in json_keys(command.schema):
+            values[name] = str(config.with_name(Path(value).name))
+        for marker in command.schema.model_fields[name].metadata:
+            if isinstance(marker, MustExist) and value:
+                there = str(folder if marker.folder else folder / "list.json")
+                values[name] = [there] if isinstance(value, list) else there
+    return values
+
+
+def yaml_file(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
+    """A shipped file of a script of which keys are changed, or the text; what it says is what a run gets."""
+    baseline, name = data.draw(st.sampled_from(sorted(COMMANDS)))
+    command, path = COMMANDS[baseline, name], folder / "drawn.yaml"
+    encoded = ANYTHING.filter(lambda value: value != "\ud800")
+    write_yaml(path, data.draw(changed(dict(shipped(folder, baseline, command)), encoded)))
+    path.write_bytes(data.draw(perhaps_damaged(path.read_bytes())))
+
+    def read() -> bool:
+        config = resolved(command, ["--config", str(path)])
+        for key, value in read_yaml(path).items():
+            decided = key in DECIDED or key in json_keys(command.schema)
+            assert decided or same(config[key], merged_value(command, key, value)), key
+        return False
+
+    return Drawn(read, False, (str(path), *command.schema.model_fields))
+
+
+TABLE = "coco_caption_karpathy_test.arrow"
+CELLS = st.sampled_from([b"", b"\xff\xd8\xff", None, ["w1"], [None], "\x00", 0.5]) | st.text(max_size=9) | ANYTHING
+
+
+@cache
+def whole_tables(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a table that was converted; it stays in ``folder``/whole/arrow."""
     write_coco(folder / "raw", coco(images=3))
-    convert("coco", folder / "raw", folder / "whole", quiet=True)
-    return read_table(folder / "whole" / TABLE), (folder / "whole" / TABLE).read_bytes()
+    convert("coco", folder / "raw", folder / "whole/arrow", quiet=True)
+    return read_table(folder / "whole/arrow" / TABLE)
 
 
 def table(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
-    """Rows of any type under the columns' names, or other bytes; without the manifest, as other converters write it."""
-    folder = folder / "tables"
-    rows, content = whole_tables(folder)
-    path, with_manifest = folder / "arrow" / TABLE, data.draw(st.booleans())
-    shutil.rmtree(folder / "arrow", ignore_errors=True)
-    shutil.copytree(folder / "whole", folder / "arrow")
-    if not with_manifest:
-        for other in (*path.parent.glob("*.json"), *path.parent.glob("*.crc32")):
+    """A table of other rows or bytes, with its manifest or, as other converters leave it, without.
+
+    What is read are the texts and images that pyarrow finds in the file; with the manifest those that were converted.
+    """
+    rows, place = whole_tables(folder), folder / "drawn/arrow"
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(folder / "whole/arrow", place)
+    if not (with_manifest := data.draw(st.booleans())):
+        for other in (*place.glob("*.json"), *place.glob("*.crc32")):
             other.unlink()
-    broken: bool | None = None
-    if data.draw(st.integers(0, 3)) == 0:
-        path.write_bytes(data.draw(damaged(content)))
-    else:
-        made = data.draw(changed(rows, _of_cells))
-        broken = _write(path, made)
-    here = (str(path.parent), "coco")
+    if not (readable := _write(place / TABLE, data.draw(changed(rows, CELLS)) if data.draw(st.booleans()) else rows)):
+        (place / TABLE).write_bytes(b"")
+    (place / TABLE).write_bytes(data.draw(perhaps_damaged((place / TABLE).read_bytes())))
 
-    def read() -> None:
-        _, problems = check_tables(path.parent, ["coco"])
-        tables(folder)
-        assert not [line for line in problems if TABLE in line], f"read, though check finds {problems}"
+    def read() -> bool:
+        samples = [dict(sample) for sample in tables(place.parent)]
+        held = rows if with_manifest else read_table(place / TABLE)
+        pairs = [(row["image"], text) for row in held for text in dict.fromkeys(row["caption"] or ())]  # each once
+        assert len(samples) == len(pairs)
+        for sample, (image, text) in zip(samples, pairs, strict=True):
+            assert sample["text"] == text
+            assert decode_image(image, None).size
+        return False
 
-    return Drawn(read, broken or (with_manifest and path.read_bytes() != content) or None, here)
-
-
-_of_cells = [
-    None,
-    True,
-    0,
-    -1,
-    10**40,
-    0.5,
-    float("nan"),
-    "",
-    "w1",
-    "\x00",
-    b"",
-    b"\xff\xd8\xff",
-    [],
-    [None],
-    ["w1"],
-    [[]],
-]
+    return Drawn(read, not readable, (str(place), "coco"))
 
 
-def _write(path: Path, rows: Any) -> bool | None:
-    """Write rows that fit the schema by it, others by the types that they have; True if they cannot serve."""
-    try:
-        write_table(path, rows, CAPTION)
-    except Exception:  # of pyarrow's, of many classes
+def _write(path: Path, rows: Any) -> bool:
+    """Write rows by the schema, or if they do not fit it, by the types that they have; False if pyarrow cannot."""
+    for schema in (CAPTION, None):
         try:
-            made = pa.Table.from_pylist(rows)
-        except Exception:
-            path.write_bytes(b"")
-            return True
-        with pa.ipc.new_file(path, made.schema) as sink:
-            sink.write_table(made)
-        return None
-    return None
+            write_table(path, rows, schema or pa.Table.from_pylist(rows).schema)
+        except Exception:  # pyarrow's are of many classes
+            continue
+        return True
+    return False
+
+
+Loader = Callable[[Path], object]
 
 
 @cache
-def models(folder: Path) -> dict[str, tuple[nn.Module, Any, Any]]:
-    """A model of each dialect, what loads a file into it, and the content of a file that fits."""
-    folder.mkdir(exist_ok=True)
-    albef_runs.write_data(folder)
-    config = albef_runs.config_of(folder)
-    meter, albef = meter_small.meter(), ALBEF.scripts["Pretrain"].model(config)
-    of_meter = {"state_dict": meter.state_dict(), "hyper_parameters": {"config": {"vit": "x", "hidden_size": 16}}}
+def models(folder: Path) -> dict[str, tuple[nn.Module, Loader, str, Mapping[str, Any]]]:
+    """A model of each dialect, what loads a file into it, and a file's content: the key of its tensors, and the rest."""
+    folder.mkdir()
+    small_runs.write_data(folder)
+    config = small_runs.config_of(folder)
+    meter, script = meter_small.meter(), ALBEF.scripts["Pretrain"]
+    albef = script.model(config)
     return {
-        "meter": (meter, lambda path: load_into(meter, path, METER.layout), of_meter),
-        "albef": (
-            albef,
-            lambda path: ALBEF.scripts["Pretrain"].load(albef, str(path), False),
-            {"model": albef.state_dict(), "config": config, "epoch": 0},
+        "meter": (
+            meter,
+            lambda path: load_into(meter, path, METER.layout),
+            "state_dict",
+            {"hyper_parameters": {"config": {"vit": "x", "hidden_size": 16}}},
         ),
+        "albef": (albef, lambda path: script.load(albef, str(path), False), "model", {"config": config, "epoch": 0}),
     }
 
 
 def checkpoint(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
-    """Tensors that are missing, of other names, shapes and types, or no tensors; a config of any values; other bytes."""
-    model, load, content = models(folder / "models")[data.draw(st.sampled_from(("meter", "albef")))]
-    path = folder / "models" / "drawn.ckpt"
-    key = next(iter(content))
-    state = dict(content[key])
-    rest = {name: value for name, value in content.items() if name != key}
-    broken: bool | None = None
-    for _ in range(data.draw(st.integers(1, 2))):
-        name = data.draw(st.sampled_from(sorted(state)))
-        how = data.draw(st.sampled_from(("drop", "name", "shape", "empty", "complex", "odd", "config", "key")))
-        if how in ("drop", "name"):
-            value = state.pop(name)
-            state |= {f"x.{name}": value} if how == "name" else {}
-        elif how in ("shape", "empty", "complex"):
-            made = {"shape": lambda t: torch.zeros(3, 1, 2), "empty": lambda t: t[:0] if t.dim() else torch.zeros(0)}
-            state[name] = made.get(how, lambda t: t.to(torch.complex64))(torch.as_tensor(state[name]))
-            broken = True
-        elif how == "odd":
-            state[name] = data.draw(st.sampled_from(ODD))
-        elif how == "config":
-            rest = data.draw(changed(rest))
-        else:
-            state[data.draw(st.sampled_from((3, None, "", "a\nb")))] = torch.zeros(2)
-    torch.save({key: state, **(rest if isinstance(rest, dict) else {"rest": rest})}, path)
-    if data.draw(st.integers(0, 4)) == 0:
-        path.write_bytes(data.draw(damaged(path.read_bytes())))
-        broken = None
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    """Tensors that are missing, of other names, shapes and types, or no tensors; a config of any values; other bytes.
 
-    def read() -> None:
+    What the model and the file both have, the model has afterwards as the file has it.
+    """
+    model, load, key, rest = models(folder / "models")[data.draw(st.sampled_from(("meter", "albef")))]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state: dict[Any, Any] = {**before}
+    for _ in range(data.draw(st.integers(1, 2))):
+        name = data.draw(st.sampled_from(sorted(before.keys() & state.keys())))
+        how = data.draw(st.sampled_from((*CHANGES, "drop", "rename", "odd", "config", "key")))
+        if how in CHANGES:
+            state[name] = CHANGES[how](before[name])
+        elif how == "odd":
+            state[name] = data.draw(ANYTHING)
+        elif how == "config":
+            made = data.draw(changed(dict(rest)))
+            rest = made if isinstance(made, dict) else {}
+        elif how == "key":
+            state[data.draw(st.sampled_from((3, None, "", "a\nb")))] = torch.zeros(2)
+        elif (value := state.pop(name)) is not None and how == "rename":
+            state[f"x.{name}"] = value
+    path = folder / "models/drawn.ckpt"
+    torch.save({**rest, key: state}, path)
+    path.write_bytes(data.draw(perhaps_damaged(path.read_bytes())))
+
+    def read() -> bool:
         try:
             load(path)
             for name, value in model.state_dict().items():
@@ -166,45 +187,43 @@ def checkpoint(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
                 assert not isinstance(held, torch.Tensor) or torch.equal(value, held.to(value.dtype)), name
         finally:
             model.load_state_dict(before)
+        return False
 
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    broken = any(
+        not isinstance(name, str)
+        or (name in before and (value.shape, value.is_complex()) != (before[name].shape, False))
+        for name, value in tensors.items()
+    )
     return Drawn(read, broken, (str(path),))
 
 
-def yaml_file(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
-    """A whole file of a script of which keys are changed, or the text."""
-    command = COMMANDS[data.draw(st.sampled_from(sorted(COMMANDS)))]
-    places = {**dict.fromkeys(LISTS, "pairs.json"), **dict.fromkeys(FOLDERS, ".")}
-    whole = {**defaults(command.schema), **{n: p for n, p in places.items() if n in command.schema.model_fields}}
-    made = data.draw(changed(whole, [value for value in ODD if value != "\ud800"]))
-    content = yaml.safe_dump(made, allow_unicode=True).encode()
-    if data.draw(st.integers(0, 3)) == 0:
-        content = data.draw(damaged(content))
-    path = folder / "drawn.yaml"
-    path.write_bytes(content)
-
-    def read() -> None:
-        config = resolved(command, ["--config", str(path)])
-        check(command.schema, config)
-
-    return Drawn(read, None, (str(path), *command.schema.model_fields))
-
-
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "NODE_RANK")
-VARIABLES += ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NNODES", "SLURM_JOB_NUM_NODES", "SLURM_LOCALID")
-TEXTS = ("", "0", "1", "2", "-1", "65536", "1e3", " 1", "1\n", "abc", "٣", "²", "9" * 5000, "1.0", "0x1", "4(x2)")
+CHANGES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "shape": lambda tensor: torch.zeros(3, 1, 2),
+    "empty": lambda tensor: tensor[:0] if tensor.dim() else torch.zeros(0),
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "nan": lambda tensor: torch.full(tensor.shape, np.nan),
+    "half": lambda tensor: tensor.half() if tensor.is_floating_point() else tensor,
+    "same": lambda tensor: tensor,
+}
+VALID = dict.fromkeys(NUMBERS, "0") | {name: "1" for name, least in NUMBERS.items() if least} | {LIMIT: "60"}
+TEXTS = ("", "0", "1", "2", "-1", "65536", "1e3", " 1", "1\n", "abc", "٣", "²", "9" * 5000, "1.0", "0x1", "4(x2)", "x")
 
 
 def variables(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
-    """What a launcher exports, with other values or without some."""
-    whole = dict.fromkeys(VARIABLES, "0") | {"WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1", "MASTER_PORT": "29500"}
-    names = data.draw(st.lists(st.sampled_from(VARIABLES), min_size=1, unique=True))
-    given = {name: data.draw(st.sampled_from(TEXTS)) for name in names}
-    kept = {name: value for name, value in whole.items() if data.draw(st.integers(0, 2))} | given
+    """What launchers export, some of it with another value or not at all; what is accepted is a number."""
+    kept = data.draw(st.sets(st.sampled_from(sorted(VALID))))
+    odd = data.draw(st.dictionaries(st.sampled_from(sorted(VALID)), st.sampled_from(TEXTS), max_size=2))
+    exported = {**{name: VALID[name] for name in kept}, **odd}
 
-    def read() -> None:
-        others = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-        with mock.patch.dict(os.environ, {**others, **kept}, clear=True):
+    def read() -> bool:
+        others = {name: value for name, value in os.environ.items() if name not in VALID}
+        with mock.patch.dict(os.environ, {**others, **exported}, clear=True):
             found = find_processes()
-        assert 1 <= found.total < 10**6 and found.total == found.per_node * found.nodes
+        for name, value in exported.items():
+            assert name == LIMIT or not value or int(value) >= NUMBERS[name], name
+        world = exported.get("WORLD_SIZE" if found.launcher == "torchrun" else "SLURM_NTASKS") or 1
+        assert found.total == found.per_node * found.nodes == (int(world) if found.launcher else 1)
+        return False
 
-    return Drawn(read, None, (*VARIABLES, "processes"))
+    return Drawn(read, False, (*exported, "processes"))

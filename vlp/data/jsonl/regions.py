@@ -73,8 +73,9 @@ class RegionReader:
         image = self.images(row, where)
         view = self.view(row, elements, image.size, rng)
         pixels = self.transform(view.image(image), rng)
-        left_out = list[Exception]()
-        regions = list(self.regions(row, elements, view, rng, key, left_out))
+        found = list(self.regions(row, elements, view, rng, key))
+        regions = [each for each in found if isinstance(each, Region)]
+        left_out = [each for each in found if isinstance(each, RowError)]
         if not regions:
             raise RowError("has no element with a text")
         return {"image": pixels, "regions": regions, "left_out": left_out, "_key": key}
@@ -107,15 +108,9 @@ class RegionReader:
         return View(crop, flip, self.res)
 
     def regions(
-        self,
-        row: Row,
-        elements: list[Row],
-        view: View,
-        rng: random.Random,
-        key: SampleKey,
-        left_out: list[Exception],
-    ) -> Iterator[Region]:
-        """The texts of a view; their masks are drawn from ``key``. What is wrong with an element goes to ``left_out``.
+        self, row: Row, elements: list[Row], view: View, rng: random.Random, key: SampleKey
+    ) -> Iterator[Region | RowError]:
+        """The texts of a view, or what is wrong with an element; their masks are drawn from ``key``.
 
         Raises:
             RowError: the caption of the whole image is none.
@@ -132,7 +127,7 @@ class RegionReader:
             try:
                 region = self._region(elements[number], view, rng, key, number)
             except (BoxError, RowError) as error:
-                left_out.append(RowError(f"'elems' {number}: {error}"))
+                yield RowError(f"'elems' {number}: {error}")
                 continue
             if region is not None:
                 yield region
