@@ -31,6 +31,7 @@ from vlp.config.paths import MustExist
 from vlp.data.arrow.convert import convert
 from vlp.data.arrow.writer import CAPTION
 from vlp.data.images import decode_image
+from vlp.data.transforms import build_transform
 from vlp.training.launch_variables import LIMIT, NUMBERS
 from vlp.yaml_dialect.command import Command
 from vlp.yaml_dialect.command_line import resolved
@@ -97,7 +98,7 @@ def table(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
 
     What is read are the texts and images that pyarrow finds in the file; with the manifest those that were converted.
     """
-    rows, place = whole_tables(folder), folder / "drawn/arrow"
+    rows, place, pixels = whole_tables(folder), folder / "drawn/arrow", build_transform("clip", 16)
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(folder / "whole/arrow", place)
     if not (with_manifest := data.draw(st.booleans())):
@@ -109,12 +110,12 @@ def table(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
 
     def read() -> bool:
         samples = [dict(sample) for sample in tables(place.parent)]
-        held = rows if with_manifest else read_table(place / TABLE)
+        held: list[Any] = rows if with_manifest else read_table(place / TABLE)
         pairs = [(row["image"], text) for row in held for text in dict.fromkeys(row["caption"] or ())]  # each once
         assert len(samples) == len(pairs)
         for sample, (image, text) in zip(samples, pairs, strict=True):
             assert sample["text"] == text
-            assert decode_image(image, None).size
+            assert sample["image"] == pixels(decode_image(image, pixels.mode)).tolist()
         return False
 
     return Drawn(read, not readable, (str(place), "coco"))
@@ -136,7 +137,7 @@ Loader = Callable[[Path], object]
 
 @cache
 def models(folder: Path) -> dict[str, tuple[nn.Module, Loader, str, Mapping[str, Any]]]:
-    """A model of each dialect, what loads a file into it, and a file's content: the key of its tensors, and the rest."""
+    """A model of each dialect, what loads a file into it, and of a file the key of its tensors and the rest."""
     folder.mkdir()
     small_runs.write_data(folder)
     config = small_runs.config_of(folder)
