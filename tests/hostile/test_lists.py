@@ -116,7 +116,7 @@ CASES = [
         "a box of NaN",
         content("dets.json", '{"0": [[0, 0, NaN, 9]]}'),
         "dets.json, image '0'",
-        "NaN",
+        "nan",
     ),
     case(RAW, "Grounding", "references that run", lambda f: references(f, pickle.dumps([Touch()])), "refs(unc).p"),
     case(RAW, "Grounding", "references that are cut", lambda f: references(f, b"]}(V"), "refs(unc).p"),

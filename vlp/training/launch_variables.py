@@ -83,5 +83,5 @@ def wait_limit() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e7:
-        raise ValueError(f"{LIMIT}={text}: expected seconds, more than 0")
+        raise ValueError(f"{LIMIT}={text[:80]}: expected seconds, more than 0")
     return seconds
