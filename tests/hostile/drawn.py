@@ -94,7 +94,9 @@ def _alike(value: bool | int | float | str) -> st.SearchStrategy[Any]:
         return st.just(not value)
     if isinstance(value, int):
         return st.integers(min(0, 2 * value), max(2 * value, 2))
-    return st.floats(value / 2, value * 2) if isinstance(value, float) else st.text(max_size=9) | st.just(f"{value} a")
+    if isinstance(value, float):
+        return st.sampled_from((value / 2, value * 2, -value))
+    return st.text(max_size=9) | st.just(f"{value} a")
 
 
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:

@@ -72,8 +72,7 @@ def json_list(data: st.DataObject, folder: Path, vocabulary: str) -> Drawn:
         return any(guard.failures for dataset in module.sets.values() for guard in dataset.guards.values())
 
     broken = not isinstance(rows, list) or not rows or any(kind.complaint(row) for row in rows)
-    # A row without a box looks for its reference's.
-    return Drawn(read, broken, (str(path), "training rows for 1 process", INSTANCES))
+    return Drawn(read, broken, (str(path), "training rows for 1 process"))
 
 
 PIECES = [{"caption": "a dog", "bb": [5, 5, 20, 15]}, {"caption": ["snow", "ice"], "bb": [0, 0, 40, 30]}]
