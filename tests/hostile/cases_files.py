@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 
 from tests.hostile.groups import IMAGES, PIPES, TABLES, TOKENIZER, WEIGHTS
 from tests.hostile.table import Case, Row
@@ -37,6 +38,11 @@ WEIGHTS_CASES = [
     ),
     Case(
         "load_path loop", Row(WEIGHTS, f"load_path={FILE}", 1, ("no such file",)), lambda p: other.loop(p / "file.ckpt")
+    ),
+    Case(
+        "a key that is no text",
+        Row(WEIGHTS, f"load_path={FILE}", 1, ("/file.ckpt: a tensor has the key 3, no text",)),
+        lambda place: torch.save({"state_dict": {3: torch.zeros(2)}}, place / "file.ckpt"),
     ),
 ]
 

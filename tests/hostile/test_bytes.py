@@ -133,12 +133,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def in_time() -> Iterator[None]:
+def in_time(seconds: float = BOUND) -> Iterator[None]:
     def late(*_: object) -> None:
         raise AssertionError("hangs")
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(int(BOUND))
+    signal.alarm(int(seconds))
     try:
         yield
     finally:

@@ -84,6 +84,20 @@ def test_a_bad_row_is_left_out_by_name(
     assert not any(words in line for line in said for words in FOREIGN)
 
 
+def test_elements_without_texts_are_left_out_by_name(
+    tmp_path: Path, vocabulary: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The image has a caption of its own, so that the row serves all the same."""
+    row = {"binary": binary(), "caption": "a man", "elems": [{"caption": "...", "bb": [0, 0, 40, 30]}]}
+    path = write_lines(tmp_path / "odd.jsonl", [row] * 3)
+    module = data(tmp_path, vocabulary, regions=[path])
+    guards = module.train_dataloader().dataset.guards
+    for batch in module.train_dataloader():
+        module.consumed(batch)
+    assert guards["regions: odd"].failures == 0 < guards["regions: odd (boxes)"].failures
+    assert f"{path}: line at byte 0: 'elems' 0: " in caplog.text
+
+
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (Path.touch, "the files are empty"),
     "a folder without files": (Path.mkdir, "holds no file"),

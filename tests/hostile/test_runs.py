@@ -135,6 +135,7 @@ VARIABLES = {
     "MASTER_ADDR=": "num_nodes=2, but MASTER_ADDR not set",
     "WORLD_SIZE=x": "WORLD_SIZE=x: expected a whole number",
     "SLURM_NTASKS=x": "SLURM_NTASKS=x: expected a whole number",
+    "SLURM_JOB_NUM_NODES=x": "SLURM_JOB_NUM_NODES=x: expected a whole number",
     "RANK=0": "RANK=0, but WORLD_SIZE is not set",
     "VLP_WAIT_FOR_RANKS=soon": "VLP_WAIT_FOR_RANKS=soon: expected seconds, more than 0",
 }

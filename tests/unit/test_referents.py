@@ -52,6 +52,12 @@ def test_what_is_evaluated_is_read(tmp_path: Path) -> None:
             "ref 4: image 1 is not in refcoco.*instances",
         ),
         ({"instances": {**INSTANCES, "annotations": []}}, "ref 4: annotation 11 is not in refcoco.*instances"),
+        ({"detections": {"1": [[0, 0, float("nan"), 3]]}}, "dets.json, image '1': .* has no pixels"),
+        ({"detections": {"1": ["1234"]}}, "dets.json, image '1': .* is not four numbers"),
+        (
+            {"instances": {**INSTANCES, "annotations": [{"id": 11, "bbox": [0, 0, 10**400, 3]}]}},
+            r"instances.json, annotations\[0\] .* has no pixels",
+        ),
         ({"refs": [{"ref_id": 4}]}, "element 0 is not in refer's format: KeyError"),
         ({"refs": [{**REFS[0], "split": ["val"]}, REFS[1]]}, "element 0 is not in refer's format"),
     ],

@@ -141,7 +141,7 @@ def read_state_dict(path: str | Path, mmap: bool = False) -> dict[str, Tensor]:
     added = Path(path, ADDED_FILE)
     path = whole_file(path)
     if is_safetensors(path):
-        return {**load_file(path), **(load_file(whole_file(added)) if added.is_file() else {})}
+        return tensors_of(path, {**load_file(path), **(load_file(whole_file(added)) if added.is_file() else {})})
     if is_torchscript(path):
         return tensors_of(path, torchscript_tensors(path))
     return tensors_of(path, read_checkpoint(path, mmap))
@@ -157,11 +157,16 @@ def tensors_of(path: str | Path, content: Mapping[str, Any]) -> dict[str, Tensor
     added = content.get(ADDED_KEY)
     named = {**(content[key] if key else content), **(added if isinstance(added, dict) else {})}
     state = {name: t for name, t in named.items() if isinstance(t, Tensor)}
+    if odd := [name for name in state if not isinstance(name, str)]:
+        raise WeightsError(f"{path}: a tensor has the key {odd[0]!r}, no text; give a file whose tensors have names")
     if not state:
         raise WeightsError(f"{path}: holds no tensors (its keys are {sorted(map(str, content))[:8]})")
     for name, tensor in state.items():
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise WeightsError(f"{path}: tensor {name!r} is sparse, quantized or without values; expected a plain one")
+        # A complex one would lose its imaginary part.
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.device.type != "cpu":
+            raise WeightsError(
+                f"{path}: tensor {name!r} is sparse, quantized, complex or without values; expected a plain one"
+            )
     size, repeated = Path(path).stat().st_size, sum(t.numel() * t.element_size() for t in state.values())
     if repeated > most_unpacked(size):  # a few values under strides of 0
         raise WeightsError(f"{path}: {size:,} bytes whose tensors have {repeated:,}, as in no checkpoint; not read")

@@ -35,12 +35,7 @@ class Box(NamedTuple):
         Raises:
             BoxError: it is not four finite numbers.
         """
-        numbers = isinstance(value, list | tuple) and len(value) == 4
-        if not numbers or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
-            raise BoxError(f"the box {value!r:.80} is not four numbers [x, y, w, h]")
-        if not all(abs(v) < 1 << 31 for v in value):
-            raise BoxError(f"the box {value!r:.80} has no pixels")
-        return cls(*map(int, value))
+        return cls(*map(int, box_numbers(value)))
 
     def check(self, width: int, height: int) -> None:
         """Check that the box has an area and lies in an image.
@@ -48,10 +43,18 @@ class Box(NamedTuple):
         Raises:
             BoxError: it does not.
         """
-        if self.w <= 0 or self.h <= 0:
-            raise BoxError(f"the box {list(self)} has no area")
+        self.check_area()
         if self.x < 0 or self.y < 0 or self.x + self.w > width or self.y + self.h > height:
             raise BoxError(f"the box {list(self)} leaves the image of {width} x {height} pixels")
+
+    def check_area(self) -> None:
+        """Check that the box has an area.
+
+        Raises:
+            BoxError: it has none.
+        """
+        if self.w <= 0 or self.h <= 0:
+            raise BoxError(f"the box {list(self)} has no area")
 
     def inside(self, crop: Corners) -> Box | None:
         """What ``crop`` keeps of the box, counted from its corner; None if that is nothing."""
@@ -78,6 +81,20 @@ class Box(NamedTuple):
         side = res // patch
         columns, rows = _range(self.x, self.w, patch, side), _range(self.y, self.h, patch, side)
         return [1, *(int(row in rows and column in columns) for row in range(side) for column in range(side))]
+
+
+def box_numbers(value: Any) -> tuple[float, float, float, float]:
+    """The box [x, y, w, h] of a file, as it is.
+
+    Raises:
+        BoxError: it is not four finite numbers.
+    """
+    if not isinstance(value, list | tuple) or not all(type(each) in (int, float) for each in value) or len(value) != 4:
+        raise BoxError(f"the box {value!r:.80} is not four numbers [x, y, w, h]")
+    if not all(abs(each) < 1 << 31 for each in value):
+        raise BoxError(f"the box {value!r:.80} has no pixels")
+    x, y, w, h = map(float, value)
+    return x, y, w, h
 
 
 def _range(start: float, length: float, patch: int, side: int) -> range:

@@ -71,7 +71,7 @@ class ReadGuard:
             raise DataError(f"{text}; an evaluation must see every sample: {self.advice}") from error
         count = int(slot[1])
         if count <= 5 or count % 100 == 0:
-            logger.warning("%s; the next row is taken instead (failure %d of this worker)", text, count)
+            logger.warning("%s; another one is taken instead (failure %d of this worker)", text, count)
         reads, failures = self.reads, self.failures
         if self._consecutive >= self.max_consecutive:
             raise DataError(

@@ -5,13 +5,14 @@ Source: docs/official/albef.md §3, §7, docs/official/xvlm.md §7.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from vlp.data.boxes import box_numbers
 from vlp.data.errors import DataError
 from vlp.data.raw.refcoco import INSTANCES, REFS, SPLITS, read_detections, read_instances, read_refs
 from vlp.data.raw.source import read_json
-from vlp.evaluation.grounding import VLUE, Box, Referent
+from vlp.evaluation.grounding import VLUE, Referent
 
 EVALUATED = frozenset(SPLITS[1:])
 
@@ -63,17 +64,12 @@ def read_listed_referents(paths: Iterable[str | Path], to_choose: bool) -> dict[
         rows, place = read_json(path), 0
         try:
             for place, row in enumerate(rows):  # noqa: B007 - the message names it
-                proposals = [_box(box) for box in row["dets"]] if to_choose else []
+                proposals = [box_numbers(box) for box in row["dets"]] if to_choose else []
                 sizes = int(row["width"]), int(row["height"])
-                referents[int(row["ref_id"])] = Referent(VLUE, _box(row["bbox"]), proposals, *sizes)
+                referents[int(row["ref_id"])] = Referent(VLUE, box_numbers(row["bbox"]), proposals, *sizes)
         except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
             more = ", dets (a list of such boxes)" if to_choose else ""
             raise DataError(
                 f"{path}, row {place}: expected ref_id, bbox [x, y, width, height]{more}, width and height: {error!r}"
             ) from error
     return referents
-
-
-def _box(values: Sequence[float]) -> Box:
-    x, y, width, height = map(float, values)
-    return x, y, width, height

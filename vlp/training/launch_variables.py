@@ -19,6 +19,13 @@ _RANKS = {
     f"{_OPENMPI}RANK": f"{_OPENMPI}SIZE",
     f"{_OPENMPI}LOCAL_RANK": f"{_OPENMPI}LOCAL_SIZE",
 }
+# Each variable that is a whole number -> the least that it may be.
+NUMBERS = {
+    **dict.fromkeys(filter(None, _RANKS.values()), 1),
+    **dict.fromkeys(_RANKS, 0),
+    **dict.fromkeys(("MASTER_PORT", "SLURM_JOB_NUM_NODES"), 1),
+}
+_MOST_DIGITS = 18
 
 
 def is_first_process() -> bool:
@@ -34,14 +41,15 @@ def check_variables() -> None:
         ValueError: one is no number, or no port, or a process is none of those that there are; names it.
     """
     wait_limit()
-    port = _number("MASTER_PORT", 1)
+    numbers = {name: _number(name, least) for name, least in NUMBERS.items()}
+    port = numbers["MASTER_PORT"]
     if port is not None and port >= 2**16:
         raise ValueError(f"MASTER_PORT={port}: expected a free port, 1 to 65535")
     for name, of in _RANKS.items():
-        rank, count = _number(name, 0), _number(of, 1)
+        rank, count = numbers[name], numbers.get(of)
         if rank is not None and count is not None and rank >= count:
             raise ValueError(f"{name}={rank}, but {of}={count}: ranks count from 0 to {count - 1}; {_ADVICE}")
-    rank, local, world, here = map(_number, ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    rank, local, world, here = map(numbers.get, ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
     if rank is not None and world is None:
         raise ValueError(f"RANK={rank}, but WORLD_SIZE is not set: unset RANK, or start the script with torchrun")
     if world is not None and max(here or 0, (local or 0) + 1) > world:
@@ -51,15 +59,15 @@ def check_variables() -> None:
         raise ValueError(f"LOCAL_RANK={local}, but RANK={rank} is {rank % here} of {here} on its node; {_ADVICE}")
 
 
-def _number(name: str, least: int = 0) -> int | None:
+def _number(name: str, least: int) -> int | None:
     """The value of a variable; None where it is not set, or empty."""
     value = os.environ.get(name)
     if not value:
         return None
-    if not value.removeprefix("-").isdecimal():
-        raise ValueError(f"{name}={value}: expected a whole number; look at what exports it")
+    if not value.removeprefix("-").isdecimal() or len(value) > _MOST_DIGITS:
+        raise ValueError(f"{name}={value[:80]}: expected a whole number; {_ADVICE}")
     if int(value) < least:
-        raise ValueError(f"{name}={value}: expected at least {least}; look at what exports it")
+        raise ValueError(f"{name}={value}: expected at least {least}; {_ADVICE}")
     return int(value)
 
 
@@ -75,5 +83,5 @@ def wait_limit() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 1e7:
-        raise ValueError(f"{LIMIT}={text}: expected seconds, more than 0")
+        raise ValueError(f"{LIMIT}={text[:80]}: expected seconds, more than 0")
     return seconds

@@ -117,7 +117,10 @@ class BoxTrainDataset(JsonDataset):
         for index, row in enumerate(self.rows):
             if "bbox" in row:
                 continue
-            self.boxes = self.boxes or boxes_of_references(refcoco)
+            try:
+                self.boxes = self.boxes or boxes_of_references(refcoco)
+            except DataError as error:
+                raise DataError(f"{self.rows.describe(index)} has no 'bbox', and {error.plain}") from error
             if row["ref_id"] not in self.boxes:
                 raise DataError(
                     f"{self.rows.describe(index)}: ref_id {row['ref_id']} is not in {refcoco / REFS}: set refcoco_data "

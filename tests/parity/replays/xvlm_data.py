@@ -198,7 +198,8 @@ class _Pieces:
         reader = streams.regions(full, texts, RowImages("", None))
         draws = _Chosen(self.choices, case, row["elems"])
         view = reader.view(row, row["elems"], tuple(given["image_size_WH"]), draws)
-        return view, list(reader.regions(row, row["elems"], view, draws, _NO_KEY))
+        found = reader.regions(row, row["elems"], view, draws, _NO_KEY)
+        return view, [region for region in found if isinstance(region, Region)]
 
     def collated(self, case: str, what: str) -> np.ndarray:
         image, batch = self._collations[case]

@@ -234,6 +234,7 @@ def safetensors(path: Path) -> None:
 
 NO_CHECKPOINT = "not a checkpoint; expected a file of torch.save (.ckpt, .pt, .pth) or a .safetensors file"
 BROKEN = "truncated, damaged or not a checkpoint of torch.save"
+NO_PLAIN_ONE = "tensor 'w' is sparse, quantized, complex or without values; expected a plain one"
 SPECIAL = "is a pipe, a socket or a device, expected a checkpoint file"
 FILES: dict[Callable[[Path], None], str] = {
     text: f"is a text file, {NO_CHECKPOINT}",
@@ -319,10 +320,11 @@ def test_objects_that_unfold_without_end_are_refused_with_trust_too(
     ("tensor", "message"),
     [
         (torch.zeros(1).expand(10**6, 10**6), "whose tensors have 4,000,000,000,000, as in no checkpoint; not read"),
-        (torch.zeros(3).to_sparse(), "tensor 'w' is sparse, quantized or without values; expected a plain one"),
-        (torch.zeros(3, device="meta"), "tensor 'w' is sparse, quantized or without values; expected a plain one"),
+        (torch.zeros(3).to_sparse(), NO_PLAIN_ONE),
+        (torch.zeros(3, device="meta"), NO_PLAIN_ONE),
+        (torch.zeros(3, dtype=torch.complex64), NO_PLAIN_ONE),
     ],
-    ids=["repeated", "sparse", "meta"],
+    ids=["repeated", "sparse", "meta", "complex"],
 )
 def test_tensors_that_no_model_has(
     tensor: torch.Tensor, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], soon_and_small: None
@@ -335,6 +337,18 @@ def test_tensors_that_no_model_has(
         assert main(command) == 1
         printed = capsys.readouterr()
         assert message in printed.out + printed.err
+
+
+def test_a_tensor_whose_key_is_no_text(tmp_path: Path) -> None:
+    torch.save({"model": {**STATE, 3: torch.zeros(2)}}, tmp_path / "file.ckpt")
+    with pytest.raises(WeightsError, match=r"file\.ckpt: a tensor has the key 3, no text"):
+        read_state_dict(tmp_path / "file.ckpt")
+
+
+def test_complex_tensors_of_safetensors(tmp_path: Path) -> None:
+    save_file({"w": torch.zeros(3, dtype=torch.complex64)}, tmp_path / "file.safetensors")
+    with pytest.raises(WeightsError, match=NO_PLAIN_ONE):
+        read_state_dict(tmp_path / "file.safetensors")
 
 
 @pytest.mark.parametrize("make", [text, zeros, cut, plain_pickle, command, empty, folder, named_pipe, null, loop])

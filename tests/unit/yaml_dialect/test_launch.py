@@ -73,6 +73,7 @@ def test_slurm_without_its_number_of_tasks_is_told_it(monkeypatch: pytest.Monkey
     [
         ({"RANK": 0, "WORLD_SIZE": 2}, 1, True, "LOCAL_RANK is not"),
         ({"RANK": "x", "WORLD_SIZE": 2, "LOCAL_RANK": 0}, 1, True, "RANK=x: expected a whole number"),
+        ({"SLURM_NNODES": "9" * 5000}, 1, True, "SLURM_NNODES=9{80}: expected a whole number"),
         ({"RANK": 0, "WORLD_SIZE": 3, "LOCAL_RANK": 0, "LOCAL_WORLD_SIZE": 2}, 1, True, "as many on every node"),
         ({"SLURM_PROCID": 0, "SLURM_NTASKS": 3, "SLURM_NNODES": 2}, 1, True, "as many on every node"),
         ({"SLURM_PROCID": 0, "SLURM_NTASKS": 4}, 8, True, r"--world_size 8, but 4 process\(es\)"),

@@ -116,7 +116,10 @@ class RowBatches(IterableDataset[Batch]):
             self.guards[group].failure(where, error)
             return None
         else:
-            self.guards[_boxes(group)].success()
+            for wrong in sample.get("left_out", ()):
+                self.guards[_boxes(group)].failure(where, wrong)
+            for _ in sample.get("regions", ()):
+                self.guards[_boxes(group)].success()
         self.guards[group].success()
         return sample
 

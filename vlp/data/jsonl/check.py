@@ -240,5 +240,10 @@ def _text_problem(value: Any, tokenized: bool) -> str | None:
     if wrong := text_or_texts(value):
         return wrong
     texts = [value] if isinstance(value, str) else value
-    empty = next((said for said in texts if not (said.strip() if tokenized else pre_caption(said))), None)
+    empty = next((said for said in texts if not _has_word(said if tokenized else pre_caption(said))), None)
     return None if empty is None else f"holds {empty[:40]!r}, of which cleaning leaves nothing"
+
+
+def _has_word(text: str) -> bool:
+    """Whether a tokenizer, which drops what cannot be printed, makes pieces of a text."""
+    return any(char.isprintable() and char not in " \ufffd" for char in text)

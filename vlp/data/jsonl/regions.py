@@ -41,7 +41,7 @@ class RegionReader:
     The view is a random crop that holds a randomly drawn element, flipped in half of the cases; with ``careful_hflip``
     not where a text names a side. The caption of the whole image comes first, where there is one, then elements in
     random order of which the view shows more than ``min_perc_in_image`` of the area. An element whose text or box is
-    none is left out; officially it takes the whole row with it.
+    none is left out and named in ``left_out``; officially it takes the whole row with it.
     """
 
     def __init__(
@@ -73,10 +73,12 @@ class RegionReader:
         image = self.images(row, where)
         view = self.view(row, elements, image.size, rng)
         pixels = self.transform(view.image(image), rng)
-        regions = list(self.regions(row, elements, view, rng, key))
+        found = list(self.regions(row, elements, view, rng, key))
+        regions = [each for each in found if isinstance(each, Region)]
+        left_out = [each for each in found if isinstance(each, RowError)]
         if not regions:
             raise RowError("has no element with a text")
-        return {"image": pixels, "regions": regions, "_key": key}
+        return {"image": pixels, "regions": regions, "left_out": left_out, "_key": key}
 
     def captions(self, row: Row) -> list[str]:
         """Every text of a row: of the whole image and of its elements; an element's attributes are texts of their own.
@@ -107,8 +109,8 @@ class RegionReader:
 
     def regions(
         self, row: Row, elements: list[Row], view: View, rng: random.Random, key: SampleKey
-    ) -> Iterator[Region]:
-        """The texts of a view; their masks are drawn from ``key``.
+    ) -> Iterator[Region | RowError]:
+        """The texts of a view, or what is wrong with an element; their masks are drawn from ``key``.
 
         Raises:
             RowError: the caption of the whole image is none.
@@ -122,20 +124,22 @@ class RegionReader:
         for number in rng.sample(range(len(elements)), len(elements)):
             if left <= 0:
                 return
-            region = self._region(elements[number], view, rng, key, number)
+            try:
+                region = self._region(elements[number], view, rng, key, number)
+            except (BoxError, RowError) as error:
+                yield RowError(f"'elems' {number}: {error}")
+                continue
             if region is not None:
                 yield region
                 left -= 1
 
     def _region(self, element: Row, view: View, rng: random.Random, key: SampleKey, number: int) -> Region | None:
-        try:
-            box = Box.of(element.get("bb"))
-            shown = box.inside(view.crop)
-            if shown is None or box.w * box.h <= 0 or shown.w * shown.h <= self.min_perc_in_image * box.w * box.h:
-                return None
-            text = self.texts(self._text(element, rng), key, f"mlm {number}")
-        except (BoxError, RowError):
+        box = Box.of(element.get("bb"))
+        box.check_area()
+        shown = box.inside(view.crop)
+        if shown is None or shown.w * shown.h <= self.min_perc_in_image * box.w * box.h:
             return None
+        text = self.texts(self._text(element, rng), key, f"mlm {number}")
         box = view.box(shown)
         return Region(text, box.patches(self.res, self.patch), box.target(self.res), 0)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlp.data.boxes import box_numbers
 from vlp.data.conversion.skips import Skips
 from vlp.data.errors import DataError
 from vlp.data.raw.lazy import LazyRecords
@@ -147,8 +148,7 @@ def read_instances(path: Path) -> Instances:
             sizes[image_id] = int(image["width"]), int(image["height"])
         for number, annotation in enumerate(content["annotations"]):
             place = f"annotations[{number}]"
-            x, y, width, height = map(float, annotation["bbox"])
-            boxes[int(annotation["id"])] = x, y, width, height
+            boxes[int(annotation["id"])] = box_numbers(annotation["bbox"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}, {place} is not in COCO's format (images[]: id, file_name, width, height; annotations[]: id, "
@@ -167,7 +167,7 @@ def read_detections(path: Path) -> dict[int, list[Box]]:
     result: dict[int, list[Box]] = {}
     try:
         for place, boxes in content.items():
-            result[int(place)] = [(float(box[0]), float(box[1]), float(box[2]), float(box[3])) for box in boxes]
+            result[int(place)] = [box_numbers(box[:4]) for box in boxes]
     except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError) as error:
         raise DataError(
             f"{path}, image {place!r}: expected {{image id: [[x, y, width, height], …]}}: {error!r}"

@@ -51,6 +51,7 @@ def test_good_rows(tmp_path: Path) -> None:
         ({**PAIR, "caption": 3}, "'caption' must be a string or a list of them, not number"),
         ({**PAIR, "caption": []}, "is an empty list"),
         ({**PAIR, "caption": ["a cat", "?!"]}, "holds '?!', of which cleaning leaves nothing"),
+        ({**PAIR, "caption": "\0"}, "of which cleaning leaves nothing"),
         ({**PAIR, "image_rpath": "../secret.jpg"}, "lies outside of image_root"),
         ({**REGIONS, "elems": []}, "'elems' must be a list of one element or more"),
         ({**REGIONS, "elems": [3]}, "'elems' must be a list"),
