@@ -231,7 +231,8 @@ def test_chunks_are_parts_of_all_pairs() -> None:
 
 def test_broken_images_are_counted_as_in_training(folder: Path, tmp_path: Path) -> None:
     """An image fails once, however many captions it has; 20 images in a row stop the build as they stop a run."""
-    row = {"caption": [str(j) for j in range(30)], "image_id": "", "split": "train"}
+    captions = [f"{WORDS[j % 10]} {WORDS[j // 10]}" for j in range(30)]
+    row = {"caption": captions, "image_id": "", "split": "train"}
     config = config_of(folder, data_root=str(tmp_path), saliency_cache=str(tmp_path / "cache"))
     for broken in (1, 20):
         images = [image_bytes()[:-250]] * broken + [image_bytes()]
