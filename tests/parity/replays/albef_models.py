@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from albef.models.checkpoints import load_checkpoint
-from tests.parity.replays import TRAINING_PATH, Fixture
+from tests.parity.replays import TRAINING_PATH, Fixture, Given
 from vlp.nn.fusion_passes import Negatives
 
 Batch = dict[str, Any]
 Model = TypeVar("Model", bound=nn.Module)
 
+NAMES = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}  # the loader's -> a fixture's
 MODULES = {"nlvr_pretrain": "model_pretrain_nlvr"}
 
 
@@ -40,7 +41,7 @@ def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, m
     """The fixture's model without dropout, filled or loaded as the fixture says; ``ours`` are further keys."""
     config = {**config_of(fixture, mode), **ours}
     model, checkpoint = model_class(config).eval(), fixture.checkpoint
-    if checkpoint is None:
+    if not checkpoint:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
     kind = checkpoint["arch"]["model"]
@@ -56,10 +57,9 @@ def model_of(model_class: Callable[[dict[str, Any]], Model], fixture: Fixture, m
     return model
 
 
-def task_batch(fixture: Fixture, **names: str) -> Batch:
+def task_batch(fixture: Fixture, **names: str) -> Given:
     """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
-    names |= {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}
-    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+    return Given.renamed(fixture.inputs, NAMES | names, tensor)
 
 
 def tensor(value: Any) -> Tensor:
@@ -68,12 +68,9 @@ def tensor(value: Any) -> Tensor:
     return made if made.is_floating_point() else made.long()
 
 
-def pretraining_batch(fixture: Fixture) -> Batch:
+def pretraining_batch(fixture: Fixture) -> Given:
     """A batch of pre-training under the loader's names."""
-    given = fixture.given
-    names = {"image": "image", "text_ids": "input_ids", "text_masks": "attention_mask"}
-    names |= {"text_ids_mlm": "masked_ids", "text_labels_mlm": "labels"}
-    return {ours: tensor(given[theirs]) for ours, theirs in names.items()}
+    return Given.renamed(fixture.given, NAMES | {"text_ids_mlm": "masked_ids", "text_labels_mlm": "labels"}, tensor)
 
 
 def negatives_of(fixture: Fixture, step: int) -> Negatives:

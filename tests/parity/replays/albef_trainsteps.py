@@ -24,7 +24,7 @@ LOSSES = ("mlm_loss", "ita_loss", "itm_loss")
 @replay("albef", "trainsteps", modes=(PLAIN, TRAINING_PATH))
 def trainsteps(fixture: Fixture, mode: str) -> Outputs:
     model, batch, taken = model_of(ALBEF, fixture, mode), pretraining_batch(fixture), fixture.trajectory
-    assert taken is not None and taken["optimizer"] == "AdamW"
+    assert taken["optimizer"] == "AdamW"
     groups = decay_groups(model.named_parameters(), taken["weight_decay"])
     optimizer = build_optimizer(groups, "adamW", taken["lr"])
     losses, rates = [], []

@@ -21,7 +21,7 @@ from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.sizes import ClipSize, SwinSize
 from meter.modules.swin_transformer import SwinTower
-from tests.parity.replays import Fixture
+from tests.parity.replays import Fixture, Given
 from tests.parity.replays.filling import filled, texts
 from vlp.sacred_dialect.config import base_config
 
@@ -91,7 +91,7 @@ def batch_of(fixture: Fixture) -> Batch:
     """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
     given = fixture.given
     batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
-    return batch | texts(given)
+    return Given(batch | texts(given))
 
 
 def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:

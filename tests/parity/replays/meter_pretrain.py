@@ -41,7 +41,7 @@ def pretrain(fixture: Fixture, mode: str) -> Outputs:
     yield from (_plain_outputs if mode == PLAIN else _training_outputs)(model, batch, itm_labels)
     if "grad_rows" in fixture.arrays:
         yield from _gradients(fixture, model, batch, itm_labels, mode)
-    if fixture.trajectory is not None:
+    if fixture.trajectory:
         yield from _trajectory(fixture, model, batch, mode)
 
 
@@ -136,7 +136,6 @@ def _gradients(fixture: Fixture, model: METERTransformerSS, batch: Batch, itm_la
 
 
 def _trajectory(fixture: Fixture, model: METERTransformerSS, batch: Batch, mode: str) -> Outputs:
-    assert fixture.trajectory is not None
     (optimizer,), (schedule,) = set_schedule(model)
     losses, rates = [], []
     for itm_labels in torch.from_numpy(fixture.choices["traj_itm_labels"]).long():

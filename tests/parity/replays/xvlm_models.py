@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
+from tests.parity.replays import TRAINING_PATH, Fixture, Given, Outputs
 from vlp.nn.fusion_passes import Negatives
 from xvlm.models.checkpoints import load_checkpoint
 
@@ -29,7 +29,7 @@ def model_of(fixture: Fixture, mode: str, model_class: Any = None, **ours: Any) 
         ours: further keys.
     """
     model, checkpoint = built(fixture.arch, fixture.config, mode, model_class, **ours), fixture.checkpoint
-    if checkpoint is None:
+    if not checkpoint:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
     source = built(checkpoint["arch"], checkpoint["config"], mode, **ours)
@@ -115,10 +115,10 @@ def negatives_of(fixture: Fixture, prefix: str = "") -> Negatives:
     return Negatives(*(tensor(fixture.choices[f"{prefix}neg_{kind}"]) for kind in ("image", "text")))
 
 
-def task_batch(fixture: Fixture, **names: str) -> Batch:
+def task_batch(fixture: Fixture, **names: str) -> Given:
     """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
     names |= {"image": "image", "text_ids": "text_ids", "text_masks": "text_atts"}
-    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+    return Given.renamed(fixture.inputs, names, tensor)
 
 
 def loaded_sums(fixture: Fixture, model: nn.Module) -> Outputs:

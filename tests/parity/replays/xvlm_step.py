@@ -42,7 +42,7 @@ def _optimised(fixture: Fixture, mode: str, zero_grad: str) -> Any:
     With ``zero_grad`` "none" the general step leaves the box head without a gradient, as a run without regions does.
     """
     taken = fixture.trajectory
-    assert taken is not None and taken["optimizer"] == "adamw_transformers" and taken["schedule"] == "constant"
+    assert taken["optimizer"] == "adamw_transformers" and taken["schedule"] == "constant"
     rates = {"lr": taken["lr"], "weight_decay": taken["weight_decay"], "lr_mult": _multiplier(fixture)}
     model = model_of(fixture, mode, optimizer=rates)
     optimizer = AdamW(model.parameter_groups(), lr=taken["lr"], betas=tuple(taken["betas"]), eps=taken["eps"])
@@ -67,6 +67,5 @@ def _optimised(fixture: Fixture, mode: str, zero_grad: str) -> Any:
 
 def _multiplier(fixture: Fixture) -> float:
     """Of the learning rate of what has no pre-trained weights."""
-    assert fixture.trajectory is not None
     with fixture.file(fixture.trajectory["group_multipliers"]["table"]).open(newline="", encoding="utf-8") as handle:
         return max(float(row["lr_mult"]) for row in csv.DictReader(handle, delimiter="\t"))
