@@ -65,6 +65,10 @@ class Given(dict[str, Any]):
         """What ``make`` makes of the pieces that are there; ``names`` are ours -> the fixture's."""
         return cls({ours: make(pieces[theirs]) for ours, theirs in names.items() if theirs in pieces}, names)
 
+    def also(self, **pieces: Any) -> Given:
+        """A copy with these pieces."""
+        return Given({**self, **pieces}, self._names, self._block)
+
     def whole(self) -> Given:
         """Itself, where no piece is lacking that it has a name for."""
         for name in self._names:
@@ -227,6 +231,10 @@ class Fixture:
             return {row["key"]: row["takes_value_of"] for row in csv.DictReader(handle, delimiter="\t")}
 
     # ---- what comes out ----
+
+    def stores(self, *beginnings: str) -> bool:
+        """Whether the name of an output begins so."""
+        return any(name.startswith(beginnings) for name in self.required(PLAIN))
 
     def required(self, mode: str) -> list[str]:
         """Names of the output arrays that a replay must produce in `mode`, in the JSON's order."""

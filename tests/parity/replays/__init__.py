@@ -15,7 +15,8 @@ package; it is found by its name, and imported only when a fixture asks for it:
 A fixture may lack pieces: asking it for an input, a choice or a key that it does not have raises Lacking. What is left
 of the replay is then not compared, and the runner names the piece. So that the rest goes on, put what needs it into a
 function of its own with the decorator `piece`, or yield a function in the place of the value: it is called only if the
-fixture stores the array, and may raise Lacking for this array alone. A batch is `Given`, too: with the pieces that are
+fixture stores the array, and may raise Lacking for this array alone; `once` makes such a function of what several
+arrays need. What changes the model is called at once, in a piece. A batch is `Given`, too: with the pieces that are
 there, it raises Lacking where a step asks for another; `whole` asks for all of them, before a model takes the batch.
 
 Modes are separate runs with a line of their own: PLAIN must produce every output array, TRAINING_PATH those of the
@@ -27,10 +28,11 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Generator, Iterator
-from functools import wraps
-from typing import Any, NamedTuple, ParamSpec
+from functools import cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture, Given, Lacking
@@ -38,8 +40,9 @@ from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture, Given, Lacking
 Value = np.ndarray | Tensor
 Outputs = Iterator[tuple[str, Value | Callable[[], Value] | Lacking]]
 Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made")
 
-__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Given", "Outputs", "Replay", "find", "piece", "replay"]
+__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Given", "Outputs", "Replay", "find", "once", "piece", "replay"]
 
 
 class Replay(NamedTuple):
@@ -81,6 +84,11 @@ def piece(outputs: Callable[Arguments, Outputs]) -> Callable[Arguments, Generato
             yield "", absent
 
     return guarded
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """What ``make`` makes, without gradients: made where it is first asked for, and not if nothing asks."""
+    return cache(torch.no_grad()(make))
 
 
 def find(baseline: str, kind: str) -> Replay | None:

@@ -87,11 +87,14 @@ def filled_model(fixture: Fixture) -> METERTransformerSS:
 # One pass -----------------------------------------------------------------------------------------------
 
 
-def batch_of(fixture: Fixture) -> Batch:
-    """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
+def batch_of(fixture: Fixture, *needed: str) -> Given:
+    """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair.
+
+    ``needed`` are further pieces of a whole batch.
+    """
     given = fixture.given
     batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
-    return Given(batch | texts(given))
+    return texts(given, *needed).also(**batch)
 
 
 def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:

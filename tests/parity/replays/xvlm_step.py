@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.xvlm_models import model_of, negatives_of, pretraining_batch
+from tests.parity.replays.xvlm_models import model_of, negatives_of, pretraining_batch, sums
 from vlp.losses.total import total_loss
 from vlp.training.optim import AdamW
 
@@ -25,10 +25,7 @@ def step(fixture: Fixture, mode: str) -> Outputs:
         if name.startswith("after/"):
             yield name, state[name.removeprefix("after/")]
     for prefix in ("", "roundoff_"):
-        if f"{prefix}param_names" in fixture.inputs:
-            tensors = [state[str(name)].double() for name in fixture.inputs[f"{prefix}param_names"]]
-            yield f"{prefix}param_sum", torch.stack([each.sum() for each in tensors])
-            yield f"{prefix}param_abs_sum", torch.stack([each.abs().sum() for each in tensors])
+        yield from sums(fixture, state, prefix)
     without = [name for name in fixture.arrays if name.startswith("after_set_to_none/")]
     if without:
         state = _optimised(fixture, mode, "none").state_dict()
@@ -52,7 +49,8 @@ def _optimised(fixture: Fixture, mode: str, zero_grad: str) -> Any:
         if zero_grad == "none" and batch["replay"] == "pretrain":
             model.config["train_file_regions"] = []
         optimizer.zero_grad()
-        outputs = model(pretraining_batch(fixture, prefix), negatives_of(fixture, prefix))
+        inputs = pretraining_batch(fixture, prefix, regions=batch["replay"] == "region").whole()
+        outputs = model(inputs, negatives_of(fixture, prefix))
         loss = total_loss(outputs)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), taken["clip_grad_norm"])
