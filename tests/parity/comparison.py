@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Tolerances = Mapping[str, Mapping[str, float]]
-EXACT = {"atol": 0.0, "rtol": 0.0}
 
 
 class Comparison(NamedTuple):
@@ -84,8 +83,8 @@ def compare(name: str, computed: np.ndarray, stored: np.ndarray, cut: str | None
         return Comparison(name, np.inf, f"type {computed.dtype}, stored {stored.dtype}")
     if stored.size == 0:
         return Comparison(name, 0.0, "empty")
-    known = tolerances if _family(stored) == "float" else {"default": EXACT, **tolerances}
-    ratios = _ratios(computed, stored, *tolerance(name, known))
+    limits = (0.0, 0.0, False) if _family(stored) == "string" else tolerance(name, tolerances)
+    ratios = _ratios(computed, stored, *limits)
     worst = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
     where = f" at {[int(i) for i in worst]}" if worst else ""
     detail = f"computed {computed[worst]!s}, stored {stored[worst]!s}{where}"

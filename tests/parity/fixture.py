@@ -90,7 +90,7 @@ class Fixture:
         name, path: the file's stem and the JSON's path.
         baseline, replay: which replay runs it, e.g. ("meter", "pretrain").
         arch, config: the model's sizes and the official configuration keys ({} where the JSON has null).
-        weights, checkpoint, trajectory: these blocks of the JSON ({} where null).
+        weights, trajectory: these blocks of the JSON ({} where null).
         tolerances: pattern -> {"atol", "rtol"}.
         arrays: name -> description (role, level, what, slice, and args or of where given) of every array in the npz.
         lacks: what a replay can do without and the fixture lacks; at first, arrays that JSON and npz do not share.
@@ -104,9 +104,7 @@ class Fixture:
         self._meta: Given = _blocks(json.loads(path.read_text(encoding="utf-8")), "")
         self.baseline, self.replay = (str(self._meta.get(name)) for name in ("baseline", "replay"))
         self.arch, self.config, self.tolerances = (self._block(name) for name in ("arch", "config", "tolerances"))
-        self.weights, self.checkpoint, self.trajectory = (
-            self._block(name) for name in ("weights", "checkpoint", "trajectory")
-        )
+        self.weights, self.trajectory = self._block("weights"), self._block("trajectory")
         self._stored, described = self._read_npz(), self._block("arrays")
         self.arrays = Given({name: array for name, array in described.items() if name in self._stored})
         self.lacks = sorted(self._stored.keys() ^ described.keys())
@@ -121,6 +119,11 @@ class Fixture:
             raise FixtureError(f"{npz} is missing: {self.path.name} describes it")
         with np.load(npz, allow_pickle=False) as file:
             return Given({name: file[name] for name in file.files})
+
+    @property
+    def checkpoint(self) -> Given:
+        """The block of the model that is saved and loaded first, {} where null; a fixture must say which."""
+        return self._meta["checkpoint"] or Given(block="checkpoint.")
 
     # ---- what goes in ----
 

@@ -42,7 +42,19 @@ Outputs = Iterator[tuple[str, Value | Callable[[], Value] | Lacking]]
 Arguments = ParamSpec("Arguments")
 Made = TypeVar("Made")
 
-__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Given", "Outputs", "Replay", "find", "once", "piece", "replay"]
+__all__ = [
+    "PLAIN",
+    "TRAINING_PATH",
+    "Fixture",
+    "Given",
+    "Outputs",
+    "Replay",
+    "Value",
+    "find",
+    "once",
+    "piece",
+    "replay",
+]
 
 
 class Replay(NamedTuple):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from albef.models.model_vqa import ALBEF
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Given, Outputs, once, piece, replay
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, once, piece, replay
 from tests.parity.replays.albef_models import Batch, config_of, task_batch, tensor
 from vlp.nn.cross_attention import Seen
 from vlp.nn.padding import PaddedLayout
@@ -21,7 +21,7 @@ def vqa(fixture: Fixture, mode: str) -> Outputs:
     model.load_state_dict(fixture.fill(model.state_dict()))
     names = {"answer_ids": "answer_ids", "answer_masks": "answer_mask", "answer_weights": "weights"}
     batch = task_batch(fixture, **names, answer_counts="k")
-    yield from _ranked(fixture, model, batch)
+    yield from _ranked(fixture, model)
     if mode == PLAIN:
         yield "question_states", once(lambda: _question_states(model, batch, momentum=False))
         yield "decoder_logits", once(lambda: _decoder_logits(model, batch, momentum=False))
@@ -32,9 +32,11 @@ def vqa(fixture: Fixture, mode: str) -> Outputs:
 
 
 @piece
-def _ranked(fixture: Fixture, model: ALBEF, batch: Given) -> Outputs:
+def _ranked(fixture: Fixture, model: ALBEF) -> Outputs:
     model.config["k_test"] = int(fixture.inputs["k_test"])
-    ranking = model.rank(batch, *(tensor(fixture.inputs[f"candidate_{name}"]) for name in ("ids", "mask")))
+    ranking = model.rank(
+        task_batch(fixture), *(tensor(fixture.inputs[f"candidate_{name}"]) for name in ("ids", "mask"))
+    )
     yield "topk_ids", ranking.ids
     yield "topk_probs", ranking.probabilities
 

@@ -119,9 +119,9 @@ def described_pass(
     return result, outputs
 
 
-def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_type: int = 1) -> Tensor:
+def pooled(model: METERTransformerSS, batch: Given, image: str = "image", token_type: int = 1) -> Tensor:
     """cls_feats (B, 2d) of the unmasked text and one image, as the training step computes them."""
-    short = model.prepared(batch)
+    short = batch.also(**model.prepared(batch))
     layout = model.text_layout(short["plan"]["text"])
     text, states = model.encode_text(short["text_ids"], layout), model.encode_image(batch[image][0], token_type)
     return model.pool(model.fuse(text, layout, states, model.image_layout, pooled_only=True))

@@ -68,10 +68,7 @@ def plain(fixture: Fixture, model: XVLM, batch: Given, shown: Callable[[], Shown
     text = once(lambda: model.bert.text(batch["text_ids"], layout()))
     similar = once(lambda: similarities(model, shown().image, text(), layout()))
     yield from features(model, once(lambda: shown().image), text, layout)
-    yield (
-        "loss_itc",
-        lambda: sum(F.cross_entropy(each, torch.arange(len(each))) for each in (similar(), similar().T)) / 2,
-    )
+    yield "loss_itc", lambda: _contrast(similar(), torch.arange(len(similar())))
     yield from matched(fixture, model, shown, text, batch)
     yield from eq8(model, shown, text, batch)
     yield from _masked(fixture, model, shown, layout, batch)

@@ -22,6 +22,7 @@ from xvlm.models.model_pretrain import XVLM, shown_by
 @torch.no_grad()
 def region(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(fixture, mode), pretraining_batch(fixture, regions=True)
+    batch["idx_to_group_img"]  # without it, the model takes the regions for images
     if mode == TRAINING_PATH:
         yield from trained(fixture, model, batch)
         model.config["calc_image_bbox_loss"] = True
@@ -34,7 +35,6 @@ def region(fixture: Fixture, mode: str) -> Outputs:
 
 
 def _plain(fixture: Fixture, model: XVLM, batch: Given) -> Outputs:
-    batch["idx_to_group_img"]  # without it, these were images
     shown = once(lambda: shown_by(model.vision_encoder, batch))
     whole = once(lambda: shown().whole[batch["idx_to_group_img"]])
     yield "region_pooled", lambda: shown().image

@@ -30,8 +30,8 @@ def vqa(fixture: Fixture, mode: str) -> Outputs:
     else:
         yield "answer_loss", once(lambda: _answer_losses(model, _step(batch)))
     if fixture.stores("topk_"):
-        candidates = (tensor(fixture.inputs[f"cand_{name}"]) for name in ("ids", "atts"))
-        ranking = model.rank(batch, *candidates)
+        questions = Given({name: batch[name] for name in ("image", "text_ids", "text_masks")})
+        ranking = model.rank(questions, *(tensor(fixture.inputs[f"cand_{name}"]) for name in ("ids", "atts")))
         yield "topk_ids", ranking.ids
         yield "topk_probs", ranking.probabilities
 
