@@ -50,7 +50,9 @@ def _replay(path: Path) -> list[str]:
         print(f"FAIL          {label}: cannot be read: {last_line(error)}", flush=True)
         return ["failed"]
     if replay is None:
-        print(f"NOT REPLAYED  {label}: no replay for {fixture.baseline} {fixture.replay} yet", flush=True)
+        unsaid = [name for name in ("baseline", "replay") if name in fixture.lacks]
+        kind = f"no replay for {fixture.baseline} {fixture.replay} yet"
+        print(f"NOT REPLAYED  {label}: {'the fixture lacks ' + ', '.join(unsaid) if unsaid else kind}", flush=True)
         return ["not replayed"]
     statuses = []
     for mode in modes(fixture, replay):

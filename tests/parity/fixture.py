@@ -93,7 +93,7 @@ class Fixture:
         weights, trajectory: these blocks of the JSON ({} where null).
         tolerances: pattern -> {"atol", "rtol"}.
         arrays: name -> description (role, level, what, slice, and args or of where given) of every array in the npz.
-        lacks: what a replay can do without and the fixture lacks; at first, arrays that JSON and npz do not share.
+        lacks: what is lacking whatever is asked for: what the fixture is, arrays that JSON and npz do not share.
 
     Raises:
         FixtureError: the npz is missing.
@@ -107,7 +107,9 @@ class Fixture:
         self.weights, self.trajectory = self._block("weights"), self._block("trajectory")
         self._stored, described = self._read_npz(), self._block("arrays")
         self.arrays = Given({name: array for name, array in described.items() if name in self._stored})
-        self.lacks = sorted(self._stored.keys() ^ described.keys())
+        self.lacks = [name for name in ("baseline", "replay", "arrays") if name not in self._meta]
+        if described:
+            self.lacks += [f"arrays.{name}" for name in sorted(self._stored.keys() ^ described.keys())]
 
     def _block(self, name: str) -> Given:
         """A block of the JSON, empty where it is null or lacking."""

@@ -6,6 +6,7 @@ Source: docs/official/xvlm.md §5.6, §6.
 from __future__ import annotations
 
 import csv
+from collections import deque
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from vlp.training.optim import AdamW
 
 @replay("xvlm", "step", modes=(PLAIN, TRAINING_PATH))
 def step(fixture: Fixture, mode: str) -> Outputs:
-    model = _optimised(fixture, mode, "zeros")
-    yield from model.reported
+    model = _model(fixture, mode)
+    yield from _optimised(fixture, model, "zeros")
     state = model.state_dict()
     for name in fixture.arrays:
         if name.startswith("after/"):
@@ -28,22 +29,27 @@ def step(fixture: Fixture, mode: str) -> Outputs:
         yield from sums(fixture, state, prefix)
     without = [name for name in fixture.arrays if name.startswith("after_set_to_none/")]
     if without:
-        state = _optimised(fixture, mode, "none").state_dict()
+        model = _model(fixture, mode)
+        deque(_optimised(fixture, model, "none"), maxlen=0)
+        state = model.state_dict()
     for name in without:
         yield name, state[name.removeprefix("after_set_to_none/")]
 
 
-def _optimised(fixture: Fixture, mode: str, zero_grad: str) -> Any:
-    """The model after the trajectory, and in ``reported`` what it says of the way.
+def _model(fixture: Fixture, mode: str) -> Any:
+    taken = fixture.trajectory
+    rates = {"lr": taken["lr"], "weight_decay": taken["weight_decay"], "lr_mult": _multiplier(fixture)}
+    return model_of(fixture, mode, optimizer=rates)
+
+
+def _optimised(fixture: Fixture, model: Any, zero_grad: str) -> Outputs:
+    """Take the model through the trajectory, and yield what it says on the way.
 
     With ``zero_grad`` "none" the general step leaves the box head without a gradient, as a run without regions does.
     """
     taken = fixture.trajectory
     assert taken["optimizer"] == "adamw_transformers" and taken["schedule"] == "constant"
-    rates = {"lr": taken["lr"], "weight_decay": taken["weight_decay"], "lr_mult": _multiplier(fixture)}
-    model = model_of(fixture, mode, optimizer=rates)
     optimizer = AdamW(model.parameter_groups(), lr=taken["lr"], betas=tuple(taken["betas"]), eps=taken["eps"])
-    model.reported = []
     for batch in taken["batches"]:
         name, prefix = batch["prefix"], f"{batch['prefix']}/"
         if zero_grad == "none" and batch["replay"] == "pretrain":
@@ -54,13 +60,10 @@ def _optimised(fixture: Fixture, mode: str, zero_grad: str) -> Any:
         loss = total_loss(outputs)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), taken["clip_grad_norm"])
-        model.reported += [
-            (f"{name}_total_loss", loss.detach()),
-            (f"{name}_grad_norm", norm),
-            (f"{name}_grad_temp_after_clip", model.temp.grad.clone()),
-        ]
+        yield f"{name}_total_loss", loss
+        yield f"{name}_grad_norm", norm
+        yield f"{name}_grad_temp_after_clip", model.temp.grad
         optimizer.step()
-    return model
 
 
 def _multiplier(fixture: Fixture) -> float:
