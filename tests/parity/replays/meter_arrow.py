@@ -40,6 +40,7 @@ def arrow(fixture: Fixture, mode: str) -> Outputs:
     with tempfile.TemporaryDirectory() as folder:
         raw, written, ordered = (Path(folder, name) for name in ("raw", "written", "ordered"))
         images, convert = _write_inputs(fixture, raw), cache(partial(_convert, raw, written))
+        ordered.mkdir()
         for table in tables:
             yield from _table(fixture, table, convert, ordered, images)
         yield from _copies(fixture, ordered)
@@ -76,6 +77,8 @@ def _lacking_files(folder: Path) -> Iterator[None]:
         for name in re.findall(rf"{re.escape(str(folder))}/([^\s:;,']+)", str(error)):
             if not (folder / name).exists():
                 raise Lacking(name) from error
+        if "nothing to convert" in str(error):
+            raise Lacking(f"raw files of {str(error).split()[4]}") from error
         raise
 
 
@@ -84,6 +87,8 @@ def _table(fixture: Fixture, table: str, convert: Callable[[str, str], Path], or
     """Yield the columns with their types and the rows as JSON texts; write the stored rows in their order."""
     args = fixture.arrays[f"rows.{table}"]["args"]
     path = convert(args["converter"], args["root"]) / f"{table}.arrow"
+    if not path.exists():
+        raise Lacking(f"raw files of {table}")
     with pa.memory_map(str(path)) as file:
         content = pa.ipc.open_file(file).read_all()
         rows = [json.dumps(_describe(row), sort_keys=True) for row in content.to_pylist()]
@@ -105,7 +110,6 @@ def _describe(row: dict[str, Any]) -> dict[str, Any]:
 
 def _reorder(stored: list[str], schema: pa.Schema, target: Path, images: Given) -> None:
     """Write the stored rows of a table, in their order, with the schema of the converted one."""
-    target.parent.mkdir(exist_ok=True)
     rows = []
     for text in stored:
         row = json.loads(text)
