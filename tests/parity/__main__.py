@@ -5,7 +5,8 @@
 Every `<name>.json` beside a `<name>.npz` in each DIR (recursively; default tests/parity/fixtures) is replayed. Per
 fixture and mode one line: arrays compared, worst error over tolerance and where, pass or fail; and one that names the
 pieces which a replay asks for and the fixture lacks, with the arrays that are not compared for want of them. Exit
-status: 1 on a failure, 2 if a fixture was not replayed because its baseline or kind is not built yet, 0 if all passed.
+status: 1 on a failure, 2 if a fixture was not replayed because its baseline or kind is not built yet or because it
+lacks what all its arrays need, 0 if all passed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests.parity.runner import Outcome, discover, last_line, modes, read, run
 from vlp.safe_output import make_output_safe
 
 SHOWN = 20  # failures printed per fixture and mode
+WORDS = {"passed": "PASS", "failed": "FAIL", "not replayed": "NOT REPLAYED"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"python -m tests.parity: {error}", file=sys.stderr)
         return 1
-    counts = {"passed": 0, "failed": 0, "not replayed": 0}
+    counts = dict.fromkeys(WORDS, 0)
     for path in paths:
         for status in _replay(path):
             counts[status] += 1
@@ -48,13 +50,15 @@ def _replay(path: Path) -> list[str]:
         print(f"FAIL          {label}: cannot be read: {last_line(error)}", flush=True)
         return ["failed"]
     if replay is None:
-        print(f"NOT REPLAYED  {label}: no replay for {fixture.baseline} {fixture.replay} yet", flush=True)
+        unsaid = [name for name in ("baseline", "replay") if name in fixture.lacks]
+        kind = f"no replay for {fixture.baseline} {fixture.replay} yet"
+        print(f"NOT REPLAYED  {label}: {'the fixture lacks ' + ', '.join(unsaid) if unsaid else kind}", flush=True)
         return ["not replayed"]
     statuses = []
     for mode in modes(fixture, replay):
         outcome = run(fixture, replay, mode)
         print(_line(label, mode, outcome), flush=True)
-        statuses.append("passed" if outcome.passed else "failed")
+        statuses.append(outcome.status)
     return statuses
 
 
@@ -62,7 +66,7 @@ def _line(label: str, mode: str, outcome: Outcome) -> str:
     worst = "nothing compared"
     if outcome.worst is not None:
         worst = f"{outcome.compared} arrays, worst {outcome.worst.ratio:.3g} of tolerance ({outcome.worst.name})"
-    lines = [f"{'PASS' if outcome.passed else 'FAIL'}          {label} [{mode}]: {worst}, {outcome.seconds:.1f} s"]
+    lines = [f"{WORDS[outcome.status]:<14}{label} [{mode}]: {worst}, {outcome.seconds:.1f} s"]
     lines += [f"              {failure}" for failure in outcome.failures[:SHOWN]]
     if outcome.lacks:
         lacks, left_out = (", ".join(dict.fromkeys(names)) or "nothing" for names in (outcome.lacks, outcome.left_out))

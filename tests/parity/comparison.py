@@ -83,7 +83,8 @@ def compare(name: str, computed: np.ndarray, stored: np.ndarray, cut: str | None
         return Comparison(name, np.inf, f"type {computed.dtype}, stored {stored.dtype}")
     if stored.size == 0:
         return Comparison(name, 0.0, "empty")
-    ratios = _ratios(computed, stored, *tolerance(name, tolerances))
+    limits = (0.0, 0.0, False) if _family(stored) == "string" else tolerance(name, tolerances)
+    ratios = _ratios(computed, stored, *limits)
     worst = np.unravel_index(int(np.argmax(ratios)), ratios.shape)
     where = f" at {[int(i) for i in worst]}" if worst else ""
     detail = f"computed {computed[worst]!s}, stored {stored[worst]!s}{where}"

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -37,70 +39,118 @@ class FixtureError(Exception):
     """A fixture that contradicts itself, or a model that contradicts a fixture's key table."""
 
 
+class Lacking(KeyError):
+    """A fixture was asked for a piece that it does not have, which this names."""
+
+
+class Given(dict[str, Any]):
+    """A block of a fixture, or what is made of it: raises Lacking where it lacks what it is asked for.
+
+    Args:
+        names: what the fixture calls the pieces that have other names here.
+        block: what stands before the name of a piece, such as "config.".
+    """
+
+    def __init__(
+        self, pieces: Mapping[str, Any] = MappingProxyType({}), names: Mapping[str, str] | None = None, block: str = ""
+    ) -> None:
+        super().__init__(pieces)
+        self._names, self._block = names or {}, block
+
+    def __missing__(self, name: str) -> Any:
+        raise Lacking(self._block + self._names.get(name, name))
+
+    @classmethod
+    def renamed(cls, pieces: Mapping[str, Any], names: Mapping[str, str], make: Callable[[Any], Any]) -> Given:
+        """What ``make`` makes of the pieces that are there; ``names`` are ours -> the fixture's."""
+        return cls({ours: make(pieces[theirs]) for ours, theirs in names.items() if theirs in pieces}, names)
+
+    def also(self, **pieces: Any) -> Given:
+        """A copy with these pieces."""
+        return Given({**self, **pieces}, self._names, self._block)
+
+    def whole(self) -> Given:
+        """Itself, where no piece is lacking that it has a name for."""
+        for name in self._names:
+            self[name]
+        return self
+
+
+def _blocks(value: Any, block: str) -> Any:
+    """A value of the JSON with every object in it as a block."""
+    if isinstance(value, dict):
+        return Given({name: _blocks(part, f"{block}{name}.") for name, part in value.items()}, block=block)
+    return [_blocks(part, block) for part in value] if isinstance(value, list) else value
+
+
 class Fixture:
-    """A fixture read from its JSON file.
+    """A fixture read from its JSON file. What it does not have is found out where it is asked for: Lacking is raised.
 
     Attributes:
         name, path: the file's stem and the JSON's path.
         baseline, replay: which replay runs it, e.g. ("meter", "pretrain").
         arch, config: the model's sizes and the official configuration keys ({} where the JSON has null).
-        weights, checkpoint, trajectory: these blocks of the JSON (None where null).
+        weights, trajectory: these blocks of the JSON ({} where null).
         tolerances: pattern -> {"atol", "rtol"}.
         arrays: name -> description (role, level, what, slice, and args or of where given) of every array in the npz.
+        lacks: what is lacking whatever is asked for: what the fixture is, arrays that JSON and npz do not share.
 
     Raises:
-        FixtureError: the JSON lacks a key, or JSON and npz do not hold the same arrays.
+        FixtureError: the npz is missing.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self.name = path, path.stem
-        self._meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"baseline", "replay", "arrays", "tolerances", "inputs", "choices"} - self._meta.keys()
-        if missing:
-            raise FixtureError(f"{path} lacks {', '.join(sorted(missing))}")
-        self.baseline: str = self._meta["baseline"]
-        self.replay: str = self._meta["replay"]
-        self.arch: dict[str, Any] = self._meta.get("arch") or {}
-        self.config: dict[str, Any] = self._meta.get("config") or {}
-        self.weights: dict[str, Any] | None = self._meta.get("weights")
-        self.checkpoint: dict[str, Any] | None = self._meta.get("checkpoint")
-        self.trajectory: dict[str, Any] | None = self._meta.get("trajectory")
-        self.tolerances: dict[str, dict[str, float]] = self._meta["tolerances"]
-        self.arrays: dict[str, dict[str, Any]] = self._meta["arrays"]
-        self._stored = self._read_npz()
+        self._meta: Given = _blocks(json.loads(path.read_text(encoding="utf-8")), "")
+        self.baseline, self.replay = (str(self._meta.get(name)) for name in ("baseline", "replay"))
+        self.arch, self.config, self.tolerances = (self._block(name) for name in ("arch", "config", "tolerances"))
+        self.weights, self.trajectory = self._block("weights"), self._block("trajectory")
+        self._stored, described = self._read_npz(), self._block("arrays")
+        self.arrays = Given({name: array for name, array in described.items() if name in self._stored})
+        self.lacks = [name for name in ("baseline", "replay", "arrays") if name not in self._meta]
+        if described:
+            self.lacks += [f"arrays.{name}" for name in sorted(self._stored.keys() ^ described.keys())]
 
-    def _read_npz(self) -> dict[str, np.ndarray]:
+    def _block(self, name: str) -> Given:
+        """A block of the JSON, empty where it is null or lacking."""
+        return self._meta.get(name) or Given(block=f"{name}.")
+
+    def _read_npz(self) -> Given:
         npz = self.path.with_suffix(".npz")
         if not npz.is_file():
             raise FixtureError(f"{npz} is missing: {self.path.name} describes it")
         with np.load(npz, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
-        if lonely := sorted(stored.keys() ^ self.arrays.keys()):
-            raise FixtureError(f"arrays that {npz.name} and {self.path.name} do not share: {', '.join(lonely)}")
-        return stored
+            return Given({name: file[name] for name in file.files})
+
+    @property
+    def checkpoint(self) -> Given:
+        """The block of the model that is saved and loaded first, {} where null; a fixture must say which."""
+        return self._meta["checkpoint"] or Given(block="checkpoint.")
 
     # ---- what goes in ----
 
     @cached_property
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> Given:
         """Every input by name: an array, golden.py's image or tokens, or the value as it stands in the JSON."""
         return self._resolved("inputs")
 
     @cached_property
-    def choices(self) -> dict[str, Any]:
+    def choices(self) -> Given:
         """Every random draw to force, by name, resolved like `inputs`."""
         return self._resolved("choices")
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> Given:
         """The inputs and the choices."""
-        return self.inputs | self.choices
+        return Given(self.inputs | self.choices)
 
-    def _resolved(self, block: str) -> dict[str, Any]:
+    def _resolved(self, block: str) -> Given:
         """The pieces of a block; one whose array is not stored is absent."""
-        entries = (self._meta[block] or {}).items()
-        there = {name: entry for name, entry in entries if entry.get("array", None) in (None, *self._stored)}
-        return {name: self._resolve(entry) for name, entry in there.items()}
+        made = Given()
+        for name, entry in self._block(block).items():
+            with suppress(Lacking):
+                made[name] = self._resolve(entry)
+        return made
 
     def _resolve(self, entry: Mapping[str, Any]) -> Any:
         if "array" in entry:
@@ -126,25 +176,22 @@ class Fixture:
         """The file `name` beside the fixture, else in the default place of its baseline.
 
         Raises:
-            FileNotFoundError: it is in neither.
+            Lacking: it is in neither.
         """
         places = (self.path.parent, FIXTURES / self.baseline)
         for place in places:
             if (place / name).is_file():
                 return place / name
-        raise FileNotFoundError(f"{name}, named by {self.path}, is neither in {places[0]} nor in {places[1]}")
+        raise Lacking(f"{name} (which is neither in {places[0]} nor in {places[1]})")
 
     # ---- the model ----
 
     def key_table(self, checkpoint: bool = False) -> KeyTable:
         """The exact state dict of the fixture's model, or of the model that its checkpoint is made from."""
-        return golden.keys(self.file(self._block(checkpoint)["keys"]))
-
-    def _block(self, checkpoint: bool) -> dict[str, Any]:
-        block = self.checkpoint if checkpoint else self._meta
-        if block is None or block.get("keys") is None:
-            raise FixtureError(f"{self.path} names no key table" + " for a checkpoint" * checkpoint)
-        return block
+        named = (self.checkpoint if checkpoint else self._meta)["keys"]
+        if named is None:
+            raise Lacking("keys")
+        return golden.keys(self.file(named))
 
     def fill(
         self,
@@ -168,9 +215,9 @@ class Fixture:
         Raises:
             FixtureError: the state dict is not that of the key table.
         """
-        block, table = self._block(checkpoint), self.key_table(checkpoint)
+        table = self.key_table(checkpoint)
         check_keys(state, table)
-        weights = block["weights"]
+        weights = self.checkpoint["weights"] if checkpoint else self.weights
         if weights["rule"] != "golden":
             raise FixtureError(f"{self.path}: weights.rule {weights['rule']!r} is not known, only 'golden'")
         filled = dict(state)
@@ -189,6 +236,10 @@ class Fixture:
             return {row["key"]: row["takes_value_of"] for row in csv.DictReader(handle, delimiter="\t")}
 
     # ---- what comes out ----
+
+    def stores(self, *beginnings: str) -> bool:
+        """Whether the name of an output begins so."""
+        return any(name.startswith(beginnings) for name in self.required(PLAIN))
 
     def required(self, mode: str) -> list[str]:
         """Names of the output arrays that a replay must produce in `mode`, in the JSON's order."""

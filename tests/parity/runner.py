@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.parity.comparison import Comparison
-from tests.parity.fixture import PLAIN, Fixture
+from tests.parity.fixture import PLAIN, Fixture, Lacking
 from tests.parity.replays import Replay, find
 
 
 @dataclass
 class Outcome:
-    """One fixture replayed in one mode. It passes if it compared at least one array and has no failure.
+    """One fixture replayed in one mode. It passes if it compared at least one array and has no failure; where there
+    was nothing to compare, and nothing failed, it is not replayed.
 
     ``lacks`` names the pieces that the replay asked for in vain, ``left_out`` the stored arrays that need them.
     """
@@ -29,8 +30,12 @@ class Outcome:
     seconds: float = 0.0
 
     @property
+    def status(self) -> str:
+        return "failed" if self.failures else "passed" if self.compared else "not replayed"
+
+    @property
     def passed(self) -> bool:
-        return self.compared > 0 and not self.failures
+        return self.status == "passed"
 
     def add(self, comparison: Comparison) -> None:
         self.compared += 1
@@ -81,20 +86,20 @@ def modes(fixture: Fixture, replay: Replay) -> list[str]:
 
 def run(fixture: Fixture, replay: Replay, mode: str) -> Outcome:
     """Replay a fixture in one mode; an exception inside is a failure of this fixture, not of the command."""
-    outcome, start = Outcome(), time.perf_counter()
+    outcome, start = Outcome(lacks=[*fixture.lacks]), time.perf_counter()
     required = set(fixture.required(mode))
     missing = dict.fromkeys(fixture.required(mode))
     try:
         for name, computed in replay.run(fixture, mode):
             try:
-                if isinstance(computed, KeyError):
+                if isinstance(computed, Lacking):
                     raise computed
                 if name in required:
                     outcome.add(fixture.compare(name, computed() if callable(computed) else computed))
                     missing.pop(name, None)
-            except KeyError as absent:
+            except Lacking as absent:
                 outcome.lacks.append(str(absent.args[0]))
-    except KeyError as absent:
+    except Lacking as absent:
         outcome.lacks.append(str(absent.args[0]))
     except Exception as error:  # whatever a replay raises is its fixture's failure, and the others go on
         outcome.failures.append(last_line(error))
@@ -102,8 +107,6 @@ def run(fixture: Fixture, replay: Replay, mode: str) -> Outcome:
         outcome.left_out = list(missing)
     else:
         outcome.failures += [f"{name}: not produced by the replay" for name in missing]
-    if not outcome.compared and not outcome.failures:
-        outcome.failures.append("nothing could be compared")
     outcome.seconds = time.perf_counter() - start
     return outcome
 

@@ -15,7 +15,7 @@ import torch
 
 from tests.parity import golden
 from tests.parity.__main__ import main
-from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture, FixtureError, check_keys
+from tests.parity.fixture import FIXTURES, PLAIN, TRAINING_PATH, Fixture, FixtureError, Lacking, check_keys
 from tests.parity.replays import Replay
 from tests.parity.runner import discover, modes, run
 
@@ -87,12 +87,49 @@ def test_an_exception_fails_its_fixture_only(tmp_path: Path, capsys: pytest.Capt
     assert "ValueError: the score of image 0 and caption 0 is NaN (recall.py:" in out
 
 
-def test_nothing_to_compare_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_compare_is_said_and_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_fixture(tmp_path)
     meta = json.loads(path.read_text())
     meta["arrays"]["recalls"]["role"] = "input"
     path.write_text(json.dumps(meta))
-    assert printed(tmp_path, capsys)[0] == 1
+    code, out = printed(tmp_path, capsys)
+    assert code == 2 and "NOT REPLAYED" in out and "nothing compared" in out
+
+
+@pytest.mark.parametrize("remove", ["baseline", "replay"])
+def test_a_fixture_that_does_not_say_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], remove: str
+) -> None:
+    path = write_fixture(tmp_path)
+    meta = json.loads(path.read_text())
+    del meta[remove]
+    path.write_text(json.dumps(meta))
+    code, out = printed(tmp_path, capsys)
+    assert code == 2 and "NOT REPLAYED" in out and f"the fixture lacks {remove}" in out
+
+
+def test_a_missing_key_of_a_product_is_a_failure(tmp_path: Path) -> None:
+    """Only what the fixture itself is asked for in vain reads as lacking."""
+    fixture = Fixture(write_fixture(tmp_path))
+
+    settings: dict[str, Any] = {}
+
+    def broken(fixture: Fixture, mode: str) -> Iterator[tuple[str, Any]]:
+        yield "recalls", lambda: settings["threshold"]
+
+    outcome = run(fixture, Replay(broken, (PLAIN,)), PLAIN)
+    assert outcome.status == "failed" and not outcome.lacks
+    assert outcome.failures[0].startswith("KeyError: 'threshold'")
+
+
+def test_every_block_of_a_fixture_names_what_it_lacks(tmp_path: Path) -> None:
+    config = {"schedule": {"rates": [{"lr": 1}]}}
+    fixture = Fixture(write_fixture(tmp_path, config=config, inputs={"a": {"array": "gone"}, "b": {"value": {"c": 1}}}))
+    with pytest.raises(Lacking, match=r"config\.schedule\.rates\.end"):
+        fixture.config["schedule"]["rates"][0]["end"]
+    for ask, name in ((fixture.inputs, "a"), (fixture.given, "a"), (fixture.inputs["b"], "d"), (fixture.arch, "width")):
+        with pytest.raises(Lacking, match=name):
+            ask[name]
 
 
 @pytest.mark.parametrize("remove", ["golden_new.npz", None])
@@ -111,9 +148,10 @@ def test_lost_files_are_failures(tmp_path: Path, capsys: pytest.CaptureFixture[s
         assert "is not a folder" in capsys.readouterr().err
 
 
-def test_json_and_npz_must_hold_the_same_arrays(tmp_path: Path) -> None:
-    with pytest.raises(FixtureError, match="do not share: more"):
-        Fixture(write_fixture(tmp_path, arrays={"more": np.ones(1)}))
+def test_arrays_that_json_and_npz_do_not_share_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_fixture(tmp_path, arrays={"more": np.ones(1)})
+    code, out = printed(tmp_path, capsys)
+    assert code == 0 and "1 arrays" in out and "the fixture lacks arrays.more" in out
 
 
 def test_the_training_path_needs_its_levels_only(tmp_path: Path) -> None:
@@ -181,7 +219,7 @@ def test_fill_follows_the_rule_the_skips_and_the_prefixes(tmp_path: Path) -> Non
         assert np.array_equal(filled[key].numpy(), golden.tensor(key, shape))
     assert not filled["body.bias"].any() and not filled["scale"].any()
     assert not fixture.fill(state(), prefixes=["head."])["body.weight"].any()
-    with pytest.raises(FixtureError, match="no key table for a checkpoint"):
+    with pytest.raises(Lacking, match=r"checkpoint\.keys"):
         fixture.fill(state(), checkpoint=True)
 
 
@@ -207,5 +245,5 @@ def test_named_files_lie_beside_the_fixture_or_in_the_default_place(tmp_path: Pa
     assert fixture.file(name) == FIXTURES / "meter" / name
     (tmp_path / name).write_text(TABLE)
     assert fixture.file(name) == tmp_path / name
-    with pytest.raises(FileNotFoundError, match=r"keys_none\.tsv, named by"):
+    with pytest.raises(Lacking, match=r"keys_none\.tsv \(which is neither in"):
         fixture.file("keys_none.tsv")

@@ -12,10 +12,12 @@ package; it is found by its name, and imported only when a fixture asks for it:
         model.load_state_dict(fixture.fill(model.state_dict()))
         yield "mlm_loss", ...
 
-A fixture may lack pieces: asking it for an input, a choice or a key that it does not have raises KeyError. What is left
+A fixture may lack pieces: asking it for an input, a choice or a key that it does not have raises Lacking. What is left
 of the replay is then not compared, and the runner names the piece. So that the rest goes on, put what needs it into a
 function of its own with the decorator `piece`, or yield a function in the place of the value: it is called only if the
-fixture stores the array, and may raise KeyError for this array alone.
+fixture stores the array, and may raise Lacking for this array alone; `once` makes such a function of what several
+arrays need. What changes the model is called at once, in a piece. A batch is `Given`, too: with the pieces that are
+there, it raises Lacking where a step asks for another; `whole` asks for all of them, before a model takes the batch.
 
 Modes are separate runs with a line of their own: PLAIN must produce every output array, TRAINING_PATH those of the
 levels loss, gradient, logit and trajectory (others are ignored there).
@@ -26,19 +28,33 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Generator, Iterator
-from functools import wraps
-from typing import Any, NamedTuple, ParamSpec
+from functools import cache, wraps
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture
+from tests.parity.fixture import PLAIN, TRAINING_PATH, Fixture, Given, Lacking
 
 Value = np.ndarray | Tensor
-Outputs = Iterator[tuple[str, Value | Callable[[], Value] | KeyError]]
+Outputs = Iterator[tuple[str, Value | Callable[[], Value] | Lacking]]
 Arguments = ParamSpec("Arguments")
+Made = TypeVar("Made")
 
-__all__ = ["PLAIN", "TRAINING_PATH", "Fixture", "Outputs", "Replay", "find", "piece", "replay"]
+__all__ = [
+    "PLAIN",
+    "TRAINING_PATH",
+    "Fixture",
+    "Given",
+    "Outputs",
+    "Replay",
+    "Value",
+    "find",
+    "once",
+    "piece",
+    "replay",
+]
 
 
 class Replay(NamedTuple):
@@ -70,16 +86,21 @@ def replay(
 
 
 def piece(outputs: Callable[Arguments, Outputs]) -> Callable[Arguments, Generator[tuple[str, Any], None, None]]:
-    """Let a part of a replay end alone where the fixture lacks what it asks for: it yields the KeyError instead."""
+    """Let a part of a replay end alone where the fixture lacks what it asks for: it yields the exception instead."""
 
     @wraps(outputs)
     def guarded(*arguments: Arguments.args, **options: Arguments.kwargs) -> Generator[tuple[str, Any], None, None]:
         try:
             yield from outputs(*arguments, **options)
-        except KeyError as absent:
+        except Lacking as absent:
             yield "", absent
 
     return guarded
+
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """What ``make`` makes, without gradients: made where it is first asked for, and not if nothing asks."""
+    return cache(torch.no_grad()(make))
 
 
 def find(baseline: str, kind: str) -> Replay | None:

@@ -132,7 +132,7 @@ class _Pieces:
         return np.array([epoch_rate(int(e), int(i), **rates) for e, i in self.inputs[f"lr.{config}.at"]])
 
     def alpha(self) -> np.ndarray:
-        module = AlbefModule(self.fixture.config)
+        module = AlbefModule({name: self.fixture.config[name] for name in ("alpha", "warm_up")})
         return np.array([module.alpha(*map(int, at)) for at in self.inputs["alpha.at"]])
 
     def positions(self, before: str, after: str) -> torch.Tensor:

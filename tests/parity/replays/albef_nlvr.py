@@ -11,4 +11,4 @@ from tests.parity.replays.albef_models import model_of, task_batch
 @replay("albef", "nlvr", modes=(PLAIN, TRAINING_PATH))
 def nlvr(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(ALBEF, fixture, mode), task_batch(fixture, labels="targets")
-    yield from classified(model, batch, float(fixture.inputs["alpha"]), mode)
+    yield from classified(fixture, model, batch, mode)

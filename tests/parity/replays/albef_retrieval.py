@@ -7,12 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from albef.models.model_grounding import ALBEF
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, piece, replay
-from tests.parity.replays.albef_models import Batch, model_of, negatives_of, task_batch, tensor, weights
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Given, Outputs, piece, replay
+from tests.parity.replays.albef_models import Batch, alpha_of, model_of, negatives_of, steps_of, task_batch, weights
 from tests.parity.replays.fusion_passes import Shown, matching
 from vlp.losses.matching import same_image
 from vlp.nn.cross_attention import Seen
-from vlp.nn.fusion_passes import Negatives
 from vlp.nn.packed_text import TextLayout, TextPlan
 from vlp.nn.padding import PaddedLayout
 
@@ -21,23 +20,15 @@ from vlp.nn.padding import PaddedLayout
 def retrieval(fixture: Fixture, mode: str) -> Outputs:
     model = model_of(ALBEF, fixture, mode, gradcam_mode="itm")
     batch = task_batch(fixture, image_id="idx")
-    with torch.no_grad():
-        yield from _evaluated(model, batch, mode)
+    yield from _evaluated(model, batch, mode)
     yield from _maps(fixture, model, batch)
-    yield from _steps(fixture, model, batch, mode)
-
-
-@piece
-def _steps(fixture: Fixture, model: ALBEF, batch: Batch, mode: str) -> Outputs:
-    for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()):
-        drawn = negatives_of(fixture, step)
-        with torch.no_grad():
-            made = _plain(model, batch, alpha, drawn) if mode == PLAIN else _trained(model, batch, alpha, drawn)
-        state = [("idx_queue_head", model.idx_queue), ("queue_ptr", model.queue_ptr)]
-        for name, value in [*made, *state]:
+    for step in steps_of(fixture):
+        for name, value in (_plain if mode == PLAIN else _trained)(fixture, model, batch, step):
             yield f"step{step}.{name}", value
 
 
+@torch.no_grad()
+@piece
 def _evaluated(model: ALBEF, batch: Batch, mode: str) -> Outputs:
     """Every pair, as the evaluation scores it, or one image with one padded text after the other."""
     ids, mask = batch["text_ids"], batch["text_masks"]
@@ -65,33 +56,46 @@ def _maps(fixture: Fixture, model: ALBEF, batch: Batch) -> Outputs:
     yield "grounding.itc", lambda: model.grounding_maps(*inputs)  # none where the image encoder has no such block
 
 
-def _trained(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
-    outputs = model(batch, alpha, negatives)
+def _state(model: ALBEF) -> Outputs:
+    yield "idx_queue_head", model.idx_queue
+    yield "queue_ptr", model.queue_ptr
+
+
+@torch.no_grad()
+@piece
+def _trained(fixture: Fixture, model: ALBEF, batch: Given, step: int) -> Outputs:
+    yield "image_feat", lambda: model.image_states(batch["image"])[1]
+    outputs = model(batch.whole(), alpha_of(fixture, step), negatives_of(fixture, step))
     layout = model.text_layout(TextPlan.of(batch["text_masks"]))
     text_m = model.bert_m.text(batch["text_ids"], layout)
-    return [
-        ("loss_ita", outputs["ita_loss"]),
-        ("loss_itm", outputs["itm_loss"]),
-        ("itm_logits", outputs["itm_logits"]),
-        ("image_feat", model.image_states(batch["image"])[1]),
-        ("text_feat_m", F.normalize(model.text_proj_m(layout.first(text_m)[:, 0]), dim=-1)),
-    ]
+    yield "loss_ita", outputs["ita_loss"]
+    yield "loss_itm", outputs["itm_loss"]
+    yield "itm_logits", outputs["itm_logits"]
+    yield "text_feat_m", F.normalize(model.text_proj_m(layout.first(text_m)[:, 0]), dim=-1)
+    yield from _state(model)
 
 
-def _plain(model: ALBEF, batch: Batch, alpha: float, negatives: Negatives) -> list[tuple[str, Tensor]]:
-    layout = PaddedLayout(batch["text_masks"].bool())
+@torch.no_grad()
+@piece
+def _plain(fixture: Fixture, model: ALBEF, batch: Given, step: int) -> Outputs:
     image, image_feat = model.image_states(batch["image"])
-    momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
+    yield "image_feat", image_feat
+    layout = PaddedLayout(batch["text_masks"].bool())
     text, text_feat = model.text_states(batch["text_ids"], layout)
-    own = model.true_targets(batch["image_id"])
+    yield from _matched(fixture, model, image, text, batch, step)
+    own, matches = model.true_targets(batch["image_id"]), same_image(batch["image_id"])
+    alpha = alpha_of(fixture, step)
+    momentum = model.momentum_states(batch["image"], [batch["text_ids"]], layout)
+    yield "text_feat_m", momentum.text_feat
     outputs, similar = model.contrast(image_feat, text_feat, momentum, own, alpha if model.config["distill"] else 0.0)
     model.enqueue_features(momentum, batch["image_id"])
-    matches = same_image(batch["image_id"])
-    return [
-        ("image_feat", image_feat),
-        ("text_feat_m", momentum.text_feat),
-        ("loss_ita", outputs["ita_loss"]),
-        ("weights_t2i", weights(similar.text_to_image, matches)),
-        ("weights_i2t", weights(similar.image_to_text, matches)),
-        *matching(model.bert, model.itm_head, Shown(image), text, batch["text_masks"].bool(), negatives),
-    ]
+    yield "loss_ita", outputs["ita_loss"]
+    yield "weights_t2i", weights(similar.text_to_image, matches)
+    yield "weights_i2t", weights(similar.image_to_text, matches)
+    yield from _state(model)
+
+
+@piece
+def _matched(fixture: Fixture, model: ALBEF, image: Tensor, text: Tensor, batch: Given, step: int) -> Outputs:
+    words, negatives = batch["text_masks"].bool(), negatives_of(fixture, step)
+    yield from matching(model.bert, model.itm_head, Shown(image), text, words, negatives)

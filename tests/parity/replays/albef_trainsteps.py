@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from albef.epoch_schedule import cycle_rate
 from albef.models.albef_module import decay_groups
 from albef.models.model_pretrain import ALBEF
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
-from tests.parity.replays.albef_models import model_of, negatives_of, pretraining_batch, tensor
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Given, Outputs, replay
+from tests.parity.replays.albef_models import alpha_of, model_of, negatives_of, pretraining_batch
 from vlp.losses.total import total_loss
 from vlp.training.optim import build_optimizer
 
@@ -24,24 +23,29 @@ LOSSES = ("mlm_loss", "ita_loss", "itm_loss")
 @replay("albef", "trainsteps", modes=(PLAIN, TRAINING_PATH))
 def trainsteps(fixture: Fixture, mode: str) -> Outputs:
     model, batch, taken = model_of(ALBEF, fixture, mode), pretraining_batch(fixture), fixture.trajectory
-    assert taken is not None and taken["optimizer"] == "AdamW"
+    yield "lrs", lambda: torch.tensor([_rate(taken, step) for step in range(taken["steps"])])
+    outputs = _backward(fixture, model, batch, step=0)
+    yield from _gradients(fixture, model)
+    assert taken["optimizer"] == "AdamW"
     groups = decay_groups(model.named_parameters(), taken["weight_decay"])
     optimizer = build_optimizer(groups, "adamW", taken["lr"])
-    losses, rates = [], []
-    for step, alpha in enumerate(tensor(fixture.inputs["alphas"]).tolist()[: taken["steps"]]):
-        rates.append(_rate(taken, step))
+    losses = []
+    for step in range(taken["steps"]):
+        if step:
+            outputs = _backward(fixture, model, batch, step)
         for group in optimizer.param_groups:
-            group["lr"] = rates[-1]
-        optimizer.zero_grad()
-        outputs = model(batch, alpha, negatives_of(fixture, step))
-        total_loss(outputs).backward()
-        if step == 0:
-            yield from _gradients(fixture, model)
+            group["lr"] = _rate(taken, step)
         optimizer.step()
+        optimizer.zero_grad()
         losses.append([outputs[name].item() for name in LOSSES])
     yield "losses", torch.tensor(losses)
-    yield "lrs", torch.tensor(rates)
     yield from _final(fixture, model)
+
+
+def _backward(fixture: Fixture, model: ALBEF, batch: Given, step: int) -> dict[str, Any]:
+    outputs: dict[str, Any] = model(batch.whole(), alpha_of(fixture, step), negatives_of(fixture, step))
+    total_loss(outputs).backward()
+    return outputs
 
 
 def _rate(taken: dict[str, Any], step: int) -> float:
@@ -50,12 +54,11 @@ def _rate(taken: dict[str, Any], step: int) -> float:
 
 
 def _gradients(fixture: Fixture, model: ALBEF) -> Outputs:
-    parameters = dict(model.named_parameters())
-    norms = [parameters[str(key)].grad.norm() for key in fixture.inputs["grad_norm_keys"]]  # type: ignore[union-attr]
-    yield "grad_norm", torch.stack(norms)
+    grads = {key: parameter.grad for key, parameter in model.named_parameters() if parameter.grad is not None}
+    yield "grad_norm", lambda: torch.stack([grads[str(key)].norm() for key in fixture.inputs["grad_norm_keys"]])
     for name, array in fixture.arrays.items():
         if name.startswith("grad."):
-            yield name, _no_none(parameters[array["of"]].grad)
+            yield name, grads[array["of"]]
 
 
 def _final(fixture: Fixture, model: ALBEF) -> Outputs:
@@ -63,8 +66,3 @@ def _final(fixture: Fixture, model: ALBEF) -> Outputs:
     for name, array in fixture.arrays.items():
         if name.startswith("final."):
             yield name, state[array["of"]]
-
-
-def _no_none(grad: Tensor | None) -> Tensor:
-    assert grad is not None
-    return grad

@@ -12,4 +12,4 @@ from tests.parity.replays.albef_models import model_of, task_batch
 def ve(fixture: Fixture, mode: str) -> Outputs:
     model = model_of(ALBEF, fixture, mode)
     batch = task_batch(fixture, labels="targets")
-    yield from classified(model, batch, float(fixture.inputs["alpha"]), mode)
+    yield from classified(fixture, model, batch, mode)

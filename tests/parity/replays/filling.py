@@ -6,14 +6,14 @@ Source: docs/official/meter.md §11.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from tests.parity.replays import Fixture
+from tests.parity.replays import Fixture, Given
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,7 +26,7 @@ def filled(
     """The model of the fixture's ``arch`` and ``config``, filled by the rule or from its ``checkpoint``."""
     model = model_of(fixture.arch, fixture.config)
     checkpoint = fixture.checkpoint
-    if checkpoint is None:
+    if not checkpoint:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
     source = model_of(checkpoint["arch"], checkpoint["config"])
@@ -47,8 +47,23 @@ def built_outputs(fixture: Fixture, model: nn.Module) -> Iterator[tuple[str, Ten
             yield name, state[name.removeprefix("built.")]
 
 
-def texts(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The texts among a fixture's inputs and choices, under the names that the collation gives them."""
+def false_texts(fixture: Fixture) -> list[str]:
+    """What a batch calls the false texts that the fixture's configuration draws."""
+    count: int = fixture.config["draw_false_text"]
+    return [f"false_text_{i}_{kind}" for i in range(count) for kind in ("ids", "masks")]
+
+
+def candidates(fixture: Fixture, batch: Given) -> list[Given]:
+    """The batch with its own text, then with each of its false ones."""
+    ids, masks = (["text_" + kind, *false_texts(fixture)[i::2]] for i, kind in enumerate(("ids", "masks")))
+    return [batch.also(text_ids=batch[i], text_masks=batch[m]) for i, m in zip(ids, masks, strict=True)]
+
+
+def texts(given: Given, *needed: str) -> Given:
+    """The texts among a fixture's inputs and choices, under the names that the collation gives them.
+
+    ``needed`` are further pieces of a whole batch.
+    """
     batch: dict[str, Any] = {}
     for name, value in given.items():
         if name.startswith("text_"):
@@ -56,4 +71,5 @@ def texts(given: Mapping[str, Any]) -> dict[str, Any]:
         elif name.startswith("false_text_"):  # (sample, candidate, position)
             kind = name.removeprefix("false_text_")
             batch |= {f"false_text_{i}_{kind}": torch.from_numpy(value[:, i]).long() for i in range(value.shape[1])}
-    return {**batch, "text_labels": torch.full_like(batch["text_ids"], -100)}
+    labels = {"text_labels": torch.full_like(batch["text_ids"], -100)} if "text_ids" in batch else {}
+    return Given({**batch, **labels}, {name: name for name in ("text_ids", "text_masks", *needed)})

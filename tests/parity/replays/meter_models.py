@@ -21,7 +21,7 @@ from meter.modules.encoders import Encoders
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.sizes import ClipSize, SwinSize
 from meter.modules.swin_transformer import SwinTower
-from tests.parity.replays import Fixture
+from tests.parity.replays import Fixture, Given
 from tests.parity.replays.filling import filled, texts
 from vlp.sacred_dialect.config import base_config
 
@@ -87,11 +87,14 @@ def filled_model(fixture: Fixture) -> METERTransformerSS:
 # One pass -----------------------------------------------------------------------------------------------
 
 
-def batch_of(fixture: Fixture) -> Batch:
-    """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair."""
+def batch_of(fixture: Fixture, *needed: str) -> Given:
+    """The inputs and choices that METER's collation gives, under its names; labels are each task's own affair.
+
+    ``needed`` are further pieces of a whole batch.
+    """
     given = fixture.given
     batch: Batch = {name: [torch.from_numpy(value)] for name, value in given.items() if "image" in name}
-    return batch | texts(given)
+    return texts(given, *needed).also(**batch)
 
 
 def mixed_images(batch: Batch, itm_labels: Tensor) -> Tensor:
@@ -116,9 +119,9 @@ def described_pass(
     return result, outputs
 
 
-def pooled(model: METERTransformerSS, batch: Batch, image: str = "image", token_type: int = 1) -> Tensor:
+def pooled(model: METERTransformerSS, batch: Given, image: str = "image", token_type: int = 1) -> Tensor:
     """cls_feats (B, 2d) of the unmasked text and one image, as the training step computes them."""
-    short = model.prepared(batch)
+    short = batch.also(**model.prepared(batch))
     layout = model.text_layout(short["plan"]["text"])
     text, states = model.encode_text(short["text_ids"], layout), model.encode_image(batch[image][0], token_type)
     return model.pool(model.fuse(text, layout, states, model.image_layout, pooled_only=True))

@@ -5,6 +5,10 @@ Source: docs/official/meter.md §4.2, §4.3, §7.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -15,13 +19,15 @@ from vlp.nn.positions import interpolate_clip_positions, interpolate_swin_bias
 
 @replay("meter", "positions_recall")
 def positions_recall(fixture: Fixture, mode: str) -> Outputs:
-    tensors = {name: torch.from_numpy(np.asarray(value)) for name, value in fixture.inputs.items()}
+    def of(function: Callable[..., Any], *names: str, **args: Any) -> np.ndarray:
+        return np.asarray(function(*(torch.from_numpy(np.asarray(fixture.inputs[name])) for name in names), **args))
+
     for name in fixture.required(mode):
         args = dict(fixture.arrays[name]["args"])
         function = args.pop("function")
         if function == "interpolate_clip_positions":
-            yield name, interpolate_clip_positions(tensors[args.pop("input")], **args)
+            yield name, partial(of, interpolate_clip_positions, args.pop("input"), **args)
         elif function == "interpolate_swin_bias":
-            yield name, interpolate_swin_bias(tensors[args.pop("input")], **args)
+            yield name, partial(of, interpolate_swin_bias, args.pop("input"), **args)
         elif function == "recall":
-            yield name, np.array(recalls(tensors[args["scores"]], tensors[args["caption_image"]]))
+            yield name, partial(of, recalls, args["scores"], args["caption_image"])

@@ -5,6 +5,7 @@ Source: docs/official/meter.md §4, §5, §6, §10, §11.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import cast
 from unittest.mock import patch
 
@@ -16,7 +17,7 @@ from epic_common.saliency import log_saliency, saliency_scores
 from meter.modules.epic_meter import MeterTeacher
 from meter.modules.meter_module import METERTransformerSS
 from meter.modules.meter_utils import set_schedule
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, replay
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Given, Outputs, once, piece, replay
 from tests.parity.replays.filling import built_outputs
 from tests.parity.replays.meter_models import (
     Batch,
@@ -35,47 +36,58 @@ Losses = tuple[Tensor, Tensor]
 @replay("meter", "pretrain", modes=(PLAIN, TRAINING_PATH))
 def pretrain(fixture: Fixture, mode: str) -> Outputs:
     model = filled_model(fixture)
-    batch = batch_of(fixture)
-    itm_labels = torch.from_numpy(fixture.choices["itm_labels"]).long()
+    batch = batch_of(fixture, "image", "false_image_0", "text_ids_mlm", "text_labels_mlm")
     yield from built_outputs(fixture, model)
-    yield from (_plain_outputs if mode == PLAIN else _training_outputs)(model, batch, itm_labels)
-    if "grad_rows" in fixture.arrays:
-        yield from _gradients(fixture, model, batch, itm_labels, mode)
-    if fixture.trajectory is not None:
+    yield from (_plain_outputs if mode == PLAIN else _training_outputs)(fixture, model, batch)
+    if fixture.stores("grad_"):
+        yield from _gradients(fixture, model, batch, mode)
+    if fixture.stores("traj_", "after"):
         yield from _trajectory(fixture, model, batch, mode)
+
+
+def _itm_labels(fixture: Fixture) -> Tensor:
+    return torch.from_numpy(fixture.choices["itm_labels"]).long()
 
 
 # The plain computation -----------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def _plain_outputs(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Outputs:
-    mixed = mixed_images(batch, itm_labels)
-    masked_batch = {**batch, "text_ids": batch["text_ids_mlm"]}
-    passes = {
-        "mlm": (masked_batch, batch["image"][0]),
-        "itm": (batch, mixed),
-        "clean": (batch, batch["image"][0]),
-    }
-    results = {}
-    for name, (inputs, images) in passes.items():
-        results[name], outputs = described_pass(model, name, inputs, images)
-        yield from outputs
-    clean = results["clean"]
+def _plain_outputs(fixture: Fixture, model: METERTransformerSS, batch: Given) -> Outputs:
+    yield from _clean(model, batch)
+    yield from _masked(model, batch)
+    yield from _matched(fixture, model, batch)
+    losses = once(lambda: plain_losses(model, batch.whole(), _itm_labels(fixture)))
+    yield "mlm_loss", lambda: losses()[0]
+    yield "itm_loss", lambda: losses()[1]
+
+
+@piece
+def _clean(model: METERTransformerSS, batch: Given) -> Outputs:
+    clean, outputs = described_pass(model, "clean", batch, batch["image"][0])
+    yield from outputs
     yield from summaries("text_feats", clean["text_feats"])
     yield from summaries("image_feats", clean["image_feats"])
     yield "cls_feats", clean["cls_feats"]
     yield "itm_logits_true_image", model.itm_score(clean["cls_feats"])
-    logits = model.mlm_score(results["mlm"]["text_feats"])
-    labels = batch["text_labels_mlm"]
-    masked = labels != -100
-    yield "mlm_positions", masked.nonzero()
-    yield from _mlm_logits(logits[masked], labels[masked])
+
+
+@piece
+def _masked(model: METERTransformerSS, batch: Given) -> Outputs:
+    yield "mlm_positions", lambda: (batch["text_labels_mlm"] != -100).nonzero()
+    result, outputs = described_pass(model, "mlm", batch.also(text_ids=batch["text_ids_mlm"]), batch["image"][0])
+    yield from outputs
+    logits = model.mlm_score(result["text_feats"])
     yield "mlm_logsumexp", logits.double().logsumexp(dim=-1)
-    yield "itm_logits", model.itm_score(results["itm"]["cls_feats"])
-    mlm_loss, itm_loss = plain_losses(model, batch, itm_labels)
-    yield "mlm_loss", mlm_loss
-    yield "itm_loss", itm_loss
+    labels = batch["text_labels_mlm"]
+    yield from _mlm_logits(logits[labels != -100], labels[labels != -100])
+
+
+@piece
+def _matched(fixture: Fixture, model: METERTransformerSS, batch: Given) -> Outputs:
+    result, outputs = described_pass(model, "itm", batch, mixed_images(batch, _itm_labels(fixture)))
+    yield from outputs
+    yield "itm_logits", model.itm_score(result["cls_feats"])
 
 
 def plain_losses(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:
@@ -95,12 +107,7 @@ def _mlm_logits(logits: Tensor, labels: Tensor) -> Outputs:
 
 
 @torch.no_grad()
-def _training_outputs(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Outputs:
-    outputs = model(batch, itm_labels)
-    yield "mlm_loss", outputs["mlm_loss"]
-    yield "itm_loss", outputs["itm_loss"]
-    yield "itm_logits", outputs["itm_logits"]
-    yield from _mlm_logits(outputs["mlm_logits"], outputs["mlm_labels"])
+def _training_outputs(fixture: Fixture, model: METERTransformerSS, batch: Given) -> Outputs:
     pair = pooled(model, batch)
     yield "cls_feats", pair
     yield "itm_logits_true_image", model.itm_score(pair)
@@ -110,6 +117,11 @@ def _training_outputs(model: METERTransformerSS, batch: Batch, itm_labels: Tenso
         query, key = MeterTeacher.query_key(cast(MeterTeacher, model), short, layer=-2)
     alpha = log_saliency(saliency_scores(query, key), short["text_masks"].bool()).exp()
     yield "clean.saliency_alpha_masked", F.pad(alpha, (0, batch["text_ids"].shape[1] - alpha.shape[1]))
+    outputs = model(batch.whole(), _itm_labels(fixture))
+    yield "mlm_loss", outputs["mlm_loss"]
+    yield "itm_loss", outputs["itm_loss"]
+    yield "itm_logits", outputs["itm_logits"]
+    yield from _mlm_logits(outputs["mlm_logits"], outputs["mlm_labels"])
 
 
 def training_losses(model: METERTransformerSS, batch: Batch, itm_labels: Tensor) -> Losses:
@@ -122,9 +134,10 @@ def training_losses(model: METERTransformerSS, batch: Batch, itm_labels: Tensor)
 LOSSES = {PLAIN: plain_losses, TRAINING_PATH: training_losses}
 
 
-def _gradients(fixture: Fixture, model: METERTransformerSS, batch: Batch, itm_labels: Tensor, mode: str) -> Outputs:
+@piece
+def _gradients(fixture: Fixture, model: METERTransformerSS, batch: Given, mode: str) -> Outputs:
     model.zero_grad()
-    sum(LOSSES[mode](model, batch, itm_labels)).backward()  # type: ignore[union-attr]
+    sum(LOSSES[mode](model, batch.whole(), _itm_labels(fixture))).backward()  # type: ignore[union-attr]
     gradients = {name: p.grad for name, p in model.official_named_parameters()}
     rows = [i for i, key in enumerate(fixture.key_table()) if gradients.get(key) is not None]
     keys = list(fixture.key_table())
@@ -135,12 +148,12 @@ def _gradients(fixture: Fixture, model: METERTransformerSS, batch: Batch, itm_la
     model.zero_grad()
 
 
-def _trajectory(fixture: Fixture, model: METERTransformerSS, batch: Batch, mode: str) -> Outputs:
-    assert fixture.trajectory is not None
+@piece
+def _trajectory(fixture: Fixture, model: METERTransformerSS, batch: Given, mode: str) -> Outputs:
     (optimizer,), (schedule,) = set_schedule(model)
     losses, rates = [], []
     for itm_labels in torch.from_numpy(fixture.choices["traj_itm_labels"]).long():
-        step = LOSSES[mode](model, batch, itm_labels)
+        step = LOSSES[mode](model, batch.whole(), itm_labels)
         losses.append([float(loss.detach()) for loss in step])
         rates.append([group["lr"] for group in optimizer.param_groups])
         sum(step).backward()  # type: ignore[union-attr]
@@ -149,10 +162,17 @@ def _trajectory(fixture: Fixture, model: METERTransformerSS, batch: Batch, mode:
         schedule["scheduler"].step()
     yield "traj_losses", torch.tensor(losses)
     yield "traj_lr", torch.tensor(rates, dtype=torch.float64)
-    state, keys = model.state_dict(), list(fixture.key_table())
+    state = model.state_dict()
     for name in fixture.arrays:
         if name.startswith("after."):
             yield name, state[name.removeprefix("after.")]
     for name in ("after", "after_roundoff"):
-        rows = fixture.inputs[f"{name}_rows"]
-        yield f"{name}_abs_sum", torch.stack([state[keys[row]].double().abs().sum() for row in rows])
+        yield (
+            f"{name}_abs_sum",
+            partial(_sums, fixture, state, f"{name}_rows"),
+        )
+
+
+def _sums(fixture: Fixture, state: dict[str, Tensor], rows: str) -> Tensor:
+    keys = list(fixture.key_table())
+    return torch.stack([state[keys[row]].double().abs().sum() for row in fixture.inputs[rows]])

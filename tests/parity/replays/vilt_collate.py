@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,22 +24,38 @@ from vlp.data.tokenizers import encode
 @replay("vilt", "collate")
 def collate(fixture: Fixture, mode: str) -> Outputs:
     collator_of_fixture = collator(tokenizer(fixture), fixture.config)
+    (key,) = fixture.config["datasets"]
+    spec, split = MTDataModule.specs[key], fixture.inputs["split"]
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in fixture.inputs.items():
-            if name.endswith(".arrow"):
-                Path(folder, name).write_bytes(content.tobytes())
-        (key,) = fixture.config["datasets"]
-        captions = dataset(MTDataModule.specs[key], fixture.inputs["split"], fixture.config, Path(folder))
+        for table in spec.tables(split):
+            Path(folder, f"{table}.arrow").write_bytes(fixture.inputs[f"{table}.arrow"].tobytes())
+        captions = dataset(spec, split, fixture.config, Path(folder))
         assert isinstance(captions, CaptionDataset)
         items = fixture.inputs["item_index"].tolist()
-        images, texts = (fixture.choices[f"false_{kind}_index"].reshape(len(items), -1) for kind in ("image", "text"))
-        captions.forced = {
-            item: FalseDraws(*draws) for item, *draws in zip(items, images.tolist(), texts.tolist(), strict=True)
-        }
+        draws = [_false(fixture, kind, len(items)) for kind in ("image", "text")]
+        captions.forced = {item: FalseDraws(*drawn) for item, *drawn in zip(items, *draws, strict=True)}
         samples = [captions[item] for item in items]
+    for name, value in _arrays(collator_of_fixture(samples)):
+        if not name.endswith("_mlm"):
+            yield name, partial(_drawn, fixture, name, value)
     for row, sample in enumerate(samples):
         sample["_key"] = ForcedKey.of(sample["_key"], _masking(fixture, row, sample["text"], collator_of_fixture))
-    yield from _arrays(collator_of_fixture(samples))
+    yield from (output for output in _arrays(collator_of_fixture(samples)) if output[0].endswith("_mlm"))
+
+
+def _drawn(fixture: Fixture, name: str, value: Any) -> Any:
+    """An array of the batch, if the draws behind it are there: images are padded to the largest, be it a false one."""
+    if name in ("image", "image_shape") or name.startswith("false_"):
+        fixture.choices[f"false_{'text' if 'text' in name else 'image'}_index"]
+    return value
+
+
+def _false(fixture: Fixture, kind: str, items: int) -> list[list[int]]:
+    """The false images or texts of each item; without draws, item 0, which is not compared."""
+    count = fixture.config[f"draw_false_{kind}"]
+    drawn = fixture.choices.get(f"false_{kind}_index", np.zeros((items, count), dtype=int))
+    indices: list[list[int]] = drawn.reshape(items, count).tolist()
+    return indices
 
 
 class ForcedMasking(random.Random):

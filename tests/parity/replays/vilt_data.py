@@ -8,11 +8,13 @@ Source: docs/official/vilt.md §3, §6.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 
-from tests.parity.replays import Fixture, Outputs, piece, replay
+from tests.parity.replays import Fixture, Outputs, once, piece, replay
 from tests.parity.replays.data_pieces import (
     learning_rates,
     mask_statistics,
@@ -63,14 +65,20 @@ def _rates(fixture: Fixture) -> Outputs:
 
 @piece
 def _transforms(fixture: Fixture) -> Outputs:
-    (key,), size = fixture.config["val_transform_keys"], fixture.config["image_size"]
-    sizes = []
-    for name in fixture.inputs["transform_images"]:
-        out = transformed(fixture.inputs[f"transform_{name}_uint8"], key, size)
+    outs = {name: once(partial(_transformed, fixture, name)) for name in fixture.inputs["transform_images"]}
+    for name, out in outs.items():
         yield f"transform_{name}_out", out
-        yield f"transform_{name}_out_mean_std", np.array([out.mean(dtype=np.float64), out.std(dtype=np.float64)])
-        sizes.append(out.shape[1:])
-    yield "transform_out_h_w", np.array(sizes)
+        yield f"transform_{name}_out_mean_std", partial(_mean_std, out)
+    yield "transform_out_h_w", lambda: np.array([out().shape[1:] for out in outs.values()])
+
+
+def _mean_std(out: Callable[[], np.ndarray]) -> np.ndarray:
+    return np.array([out().mean(dtype=np.float64), out().std(dtype=np.float64)])
+
+
+def _transformed(fixture: Fixture, name: str) -> np.ndarray:
+    (key,), size = fixture.config["val_transform_keys"], fixture.config["image_size"]
+    return transformed(fixture.inputs[f"transform_{name}_uint8"], key, size)
 
 
 def _resized(shorter: int, height: int, width: int) -> tuple[int, int]:
@@ -79,28 +87,32 @@ def _resized(shorter: int, height: int, width: int) -> tuple[int, int]:
     return (new_height, new_width) if new_width and new_height else (-1, -1)
 
 
-@piece
+def _augmented(fixture: Fixture, name: str, value: float, sign: int) -> np.ndarray:
+    return randaugment_op(
+        fixture.inputs["randaug_input_uint8"], name, value, fixture.choices["randaug_draw"].tolist()[sign]
+    )
+
+
 def _randaugment(fixture: Fixture) -> Outputs:
     magnitude, ours = RandAugment().m, [operation.name for operation in OPERATIONS]
-    if "randaug_ops" in fixture.inputs:
-        assert fixture.inputs["randaug_ops"] == ours
-    else:
-        yield "", KeyError("randaug_ops")
-    pixels, (positive, negative) = fixture.inputs["randaug_input_uint8"], fixture.choices["randaug_draw"].tolist()
+    yield from _names(fixture, ours)
     for operation in OPERATIONS:
         name, value = f"randaug_{operation.name}", operation.value(magnitude)
         yield f"{name}_value", np.array(value)
-        yield f"{name}_pos", randaugment_op(pixels, operation.name, value, positive)
-        if operation.signed:
-            yield f"{name}_neg", randaugment_op(pixels, operation.name, value, negative)
+        for sign, which in enumerate(("pos", "neg")[: 1 + operation.signed]):
+            yield f"{name}_{which}", partial(_augmented, fixture, operation.name, value, sign)
+
+
+@piece
+def _names(fixture: Fixture, ours: list[str]) -> Outputs:
+    assert fixture.inputs["randaug_ops"] == ours
+    yield from ()
 
 
 @piece
 def _adamw(fixture: Fixture) -> Outputs:
     """The parameters after each step of the official optimiser at a constant learning rate."""
     told = fixture.trajectory
-    if told is None:
-        raise KeyError("trajectory")
     assert told["schedule"] == "constant"
     parameters, groups = {}, []
     for name, factor in told["group_multipliers"].items():
@@ -134,15 +146,24 @@ def _texts(fixture: Fixture) -> Outputs:
 @piece
 def _masking(fixture: Fixture) -> Outputs:
     wordpiece, config = tokenizer(fixture), fixture.config
-    trials = _TRIALS * fixture.inputs["masking_samples"]
     for kind, whole_word in (("wwm", True), ("lm", False)):
         masker = MlmMasker(wordpiece, config["mlm_prob"], whole_word)
         for number, text in enumerate(fixture.inputs["masking_texts"]):
-            name = f"masking_{kind}_text{number}"
-            ids = fixture.inputs[f"masking_text{number}_ids"].tolist()
-            assert [ids] == encode(wordpiece, [text], config["max_text_len"]).ids
+            (ids,) = encode(wordpiece, [text], config["max_text_len"]).ids
             length = sum(token != wordpiece.pad_token_id for token in ids)
-            found = mask_statistics(masker, ids, trials)
-            yield f"{name}_rate", found["rate"][:length]
-            yield f"{name}_label_count_share", found["count_fraction"][: length + 1]
-            yield f"{name}_mask_kept_share", found["kind_fraction"][[0, 2]]
+            found = once(partial(_statistics, fixture, masker, f"masking_text{number}_ids", ids))
+            for what, key, kept in (
+                ("rate", "rate", slice(length)),
+                ("label_count_share", "count_fraction", slice(length + 1)),
+                ("mask_kept_share", "kind_fraction", slice(0, 3, 2)),
+            ):
+                yield f"masking_{kind}_text{number}_{what}", partial(_of, found, key, kept)
+
+
+def _of(found: Callable[[], dict[str, np.ndarray]], key: str, kept: slice) -> np.ndarray:
+    return found()[key][kept]
+
+
+def _statistics(fixture: Fixture, masker: MlmMasker, stored: str, ids: list[int]) -> dict[str, np.ndarray]:
+    assert fixture.inputs[stored].tolist() == ids
+    return mask_statistics(masker, ids, _TRIALS * fixture.inputs["masking_samples"])

@@ -13,7 +13,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from tests.parity.replays import TRAINING_PATH, Fixture
+from tests.parity.replays import TRAINING_PATH, Fixture, Given
 from tests.parity.replays.filling import filled, texts
 from vilt.config import ex
 from vilt.modules import vision_transformer
@@ -58,8 +58,8 @@ def filled_model(fixture: Fixture) -> ViLTransformerSS:
 # What goes in --------------------------------------------------------------------------------------------
 
 
-def batch_of(fixture: Fixture, mode: str) -> Batch:
-    """The inputs and choices that the collation gives, under its names.
+def batch_of(fixture: Fixture, mode: str, *needed: str) -> Given:
+    """The inputs and choices that the collation gives, under its names; ``needed`` are further pieces of a whole batch.
 
     The plain computation finds padding by the official rule, the training path by the sizes beside the images.
     """
@@ -69,7 +69,7 @@ def batch_of(fixture: Fixture, mode: str) -> Batch:
     if mode == TRAINING_PATH:
         sizes = {name: given[f"{name.replace('false_image_0', 'false_image')}_sizes"] for name in images}
         batch["sizes"] = {name: torch.from_numpy(value).long() for name, value in sizes.items()}
-    return batch | texts(given)
+    return texts(given, *needed).also(**batch)
 
 
 def kept_patches(fixture: Fixture, batch: Batch, image: str = "image", choice: str = "patch_index") -> Tensor:

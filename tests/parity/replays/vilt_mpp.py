@@ -16,13 +16,14 @@ from vilt.modules import masked_patches
 @replay("vilt", "mpp", modes=(PLAIN, TRAINING_PATH))
 @torch.no_grad()
 def mpp(fixture: Fixture, mode: str) -> Outputs:
-    model, batch = filled_model(fixture), batch_of(fixture, mode)
-    draws = [torch.from_numpy(fixture.choices[name]).bool() for name in ("mask_draw", "replace_draw")]
+    model = filled_model(fixture)
     yield from built_outputs(fixture, model)
+    batch = batch_of(fixture, mode, "image")
+    draws = [torch.from_numpy(fixture.choices[name]).bool() for name in ("mask_draw", "replace_draw")]
     forced_draws = patch.object(masked_patches, "draw_patches", lambda size, grid, device: draws)
     with forced_patches(kept_patches(fixture, batch)), forced_draws:
         if mode == TRAINING_PATH:
-            yield "mpp_loss", model(batch)["mpp_loss"]
+            yield "mpp_loss", model(batch.whole())["mpp_loss"]
             return
         result = model.infer(batch, mask_image=True)
     logits, labels = model.mpp_score(result["image_feats"]), result["image_labels"]

@@ -13,16 +13,17 @@ from tests.parity.replays.vilt_models import as_answers, batch_of, filled_model,
 @replay("vilt", "vqa", modes=(PLAIN, TRAINING_PATH))
 @torch.no_grad()
 def vqa(fixture: Fixture, mode: str) -> Outputs:
-    model, batch = filled_model(fixture), batch_of(fixture, mode)
-    answers = {name: fixture.inputs[name] for name in ("vqa_labels", "vqa_scores")}
+    model, names = filled_model(fixture), ("vqa_labels", "vqa_scores")
     yield from built_outputs(fixture, model)
+    batch = batch_of(fixture, mode, "image", *names)
+    batch = batch.also(**{name: fixture.inputs[name] for name in names if name in fixture.inputs})
     with forced_patches(kept_patches(fixture, batch)):
         if mode == TRAINING_PATH:
-            yield from model({**batch, **answers}).items()
+            yield from model(batch.whole()).items()
             return
         logits = model.vqa_classifier(model.infer(batch)["cls_feats"])
-    targets = as_answers(answers["vqa_labels"], answers["vqa_scores"], logits.shape[1])
     yield "vqa_logits", logits
+    targets = as_answers(batch["vqa_labels"], batch["vqa_scores"], logits.shape[1])
     yield "vqa_targets_nonzero", targets.nonzero()
     yield "vqa_targets_values", targets[targets != 0]
     yield "vqa_loss", F.binary_cross_entropy_with_logits(logits, targets) * logits.shape[1]

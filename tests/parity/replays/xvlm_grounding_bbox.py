@@ -13,7 +13,7 @@ from tests.parity.replays.xvlm_models import loaded_sums, model_of, task_batch
 def grounding_bbox(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(fixture, mode), task_batch(fixture, target_bbox="target_bbox")
     yield from loaded_sums(fixture, model)
-    outputs = model(batch)
+    outputs = model(batch.whole())
     yield "output_coord", outputs["box_coord"]
     yield "loss_bbox", outputs["bbox_loss"]
     yield "loss_giou", outputs["giou_loss"]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tests.parity.replays import TRAINING_PATH, Fixture, Outputs
+from tests.parity.replays import TRAINING_PATH, Fixture, Given, Outputs, once
 from vlp.nn.fusion_passes import Negatives
 from xvlm.models.checkpoints import load_checkpoint
 
@@ -29,7 +29,7 @@ def model_of(fixture: Fixture, mode: str, model_class: Any = None, **ours: Any) 
         ours: further keys.
     """
     model, checkpoint = built(fixture.arch, fixture.config, mode, model_class, **ours), fixture.checkpoint
-    if checkpoint is None:
+    if not checkpoint:
         model.load_state_dict(fixture.fill(model.state_dict()))
         return model
     source = built(checkpoint["arch"], checkpoint["config"], mode, **ours)
@@ -50,7 +50,7 @@ def built(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, model_c
     return model_class(config_of(arch, config, mode, **ours)).eval()
 
 
-def config_of(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **ours: Any) -> dict[str, Any]:
+def config_of(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **ours: Any) -> Given:
     """A resolved config: the official keys of ``arch`` and ``config``, and ours; the plain mode keeps padding."""
     sizes = {key: arch[key] for key in ("image_res", "patch_size", "embed_dim", "temp", "num_dec_layers")}
     blocks = {"vision_config": vision_config(arch), "text_config": text_config(arch)}
@@ -60,7 +60,8 @@ def config_of(arch: Mapping[str, Any], config: Mapping[str, Any], mode: str, **o
     own = {"pack_text": mode == TRAINING_PATH, "gradient_checkpointing": False, "compile": False}
     names = {"text_encoder": "bert-base-uncased", "label_smoothing": arch["label_smoothing"]}
     images = {"use_clip_vit": False, "use_swin": True}
-    return {**sizes, **blocks, **start, **regions, **optimizer, **own, **names, **images, **config, **ours}
+    official = {**sizes, **blocks, **start, **regions, **optimizer, **own, **names, **images}
+    return Given({**official, **config, **ours}, block="config.")
 
 
 def vision_config(arch: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,24 +82,18 @@ def tensor(value: Any) -> Tensor:
     return made if made.is_floating_point() else made.long()
 
 
-def pretraining_batch(fixture: Fixture, prefix: str = "") -> Batch:
+def pretraining_batch(fixture: Fixture, prefix: str = "", regions: bool = False) -> Given:
     """A batch of pre-training under the loader's names, of images or of regions; the fixture's have a prefix."""
-    given = {
-        name.removeprefix(prefix): tensor(value)
-        for name, value in fixture.given.items()
-        if name.startswith(prefix) and not name.endswith("param_names")
-    }
-    renamed = ("masked_pos", "masked_ids", "text_atts", "text_ids_masked")
-    places, labels, text_masks, text_ids_mlm = (given[name] for name in renamed)
-    chosen = labels != -100
-    batch = {
-        "text_masks": text_masks,
-        "text_ids_mlm": text_ids_mlm,
-        "text_labels_mlm": torch.full_like(given["text_ids"], -100),
-        **{name: value for name, value in given.items() if name not in renamed},
-    }
-    rows = torch.arange(len(labels))[:, None].expand_as(labels)
-    batch["text_labels_mlm"][rows[chosen], places[chosen]] = labels[chosen]
+    names = ("image", "text_ids", *(("image_atts", "idx_to_group_img", "target_bbox", "is_image") if regions else ()))
+    official = {**{name: name for name in names}, "text_masks": "text_atts", "text_ids_mlm": "text_ids_masked"}
+    official |= {"places": "masked_pos", "labels": "masked_ids"}
+    batch = Given.renamed(fixture.given, {ours: prefix + name for ours, name in official.items()}, tensor)
+    if {"places", "labels", "text_ids"} <= batch.keys():
+        labels = torch.full_like(batch["text_ids"], -100)
+        chosen = batch["labels"] != -100
+        rows = torch.arange(len(labels))[:, None].expand_as(chosen)
+        labels[rows[chosen], batch["places"][chosen]] = batch["labels"][chosen]
+        return batch.also(text_labels_mlm=labels)
     return batch
 
 
@@ -115,16 +110,19 @@ def negatives_of(fixture: Fixture, prefix: str = "") -> Negatives:
     return Negatives(*(tensor(fixture.choices[f"{prefix}neg_{kind}"]) for kind in ("image", "text")))
 
 
-def task_batch(fixture: Fixture, **names: str) -> Batch:
+def task_batch(fixture: Fixture, **names: str) -> Given:
     """A batch of a downstream task under the loader's names; ``names`` are ours -> the fixture's of further inputs."""
     names |= {"image": "image", "text_ids": "text_ids", "text_masks": "text_atts"}
-    return {ours: tensor(fixture.inputs[theirs]) for ours, theirs in names.items()}
+    return Given.renamed(fixture.inputs, names, tensor)
 
 
 def loaded_sums(fixture: Fixture, model: nn.Module) -> Outputs:
     """What a loaded model holds: sums of the parameters that the fixture names."""
-    if "param_names" in fixture.inputs:
-        state = model.state_dict()
-        loaded = [state[str(name)].double() for name in fixture.inputs["param_names"]]
-        yield "param_sum", torch.stack([each.sum() for each in loaded])
-        yield "param_abs_sum", torch.stack([each.abs().sum() for each in loaded])
+    yield from sums(fixture, model.state_dict(), "")
+
+
+def sums(fixture: Fixture, state: Mapping[str, Tensor], prefix: str) -> Outputs:
+    """Of the parameters that an input of the fixture names."""
+    named = once(lambda: [state[str(name)].double() for name in fixture.inputs[f"{prefix}param_names"]])
+    yield f"{prefix}param_sum", lambda: torch.stack([each.sum() for each in named()])
+    yield f"{prefix}param_abs_sum", lambda: torch.stack([each.abs().sum() for each in named()])

@@ -15,7 +15,7 @@ from vlp.nn.padding import PaddedLayout
 def nlvr(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(fixture, mode), task_batch(fixture, labels="targets")
     if mode == TRAINING_PATH:
-        outputs = model(batch)
+        outputs = model(batch.whole())
         yield "logits", outputs["logits"]
         yield "loss", outputs["nlvr_loss"]
         return
@@ -25,4 +25,4 @@ def nlvr(fixture: Fixture, mode: str) -> Outputs:
     logits = model.cls_head(state)
     yield "cls_state", state
     yield "logits", logits
-    yield "loss", torch.nn.functional.cross_entropy(logits, batch["labels"])
+    yield "loss", lambda: torch.nn.functional.cross_entropy(logits, batch["labels"])

@@ -16,15 +16,15 @@ from vlp.nn.padding import PaddedLayout
 @torch.no_grad()
 def nlvr_pretrain(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(fixture, mode), task_batch(fixture)
-    shown = drawn(fixture, len(batch["image"]))
+    yield from loaded_sums(fixture, model)
     image = model.vision_encoder(batch["image"])
     yield "weights", model.similarities(image).softmax(dim=1) * (1 - torch.eye(len(image)))
     if mode == TRAINING_PATH:
-        outputs = model(batch, shown)
+        outputs = model(batch.whole(), drawn(fixture, len(image)))
         yield "logits", outputs["logits"]
         yield "loss", outputs["ta_loss"]
         return
-    yield from loaded_sums(fixture, model)
+    shown = drawn(fixture, len(image))
     layout = PaddedLayout(batch["text_masks"].bool())
     state = model.text_encoder(batch["text_ids"], layout, [image[shown.first], image[shown.second]], Seen())[:, 0]
     logits = model.ta_head(state)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
-from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Outputs, fusion_passes, replay
+from tests.parity.replays import PLAIN, TRAINING_PATH, Fixture, Given, Outputs, once, piece, replay
 from tests.parity.replays.fusion_passes import Shown
-from tests.parity.replays.xvlm_models import Batch, loaded_sums, model_of, negatives_of, task_batch, tensor
-from tests.parity.replays.xvlm_states import eq8, features, fusion_states, teacher_eq8, vision
+from tests.parity.replays.xvlm_models import loaded_sums, model_of, negatives_of, task_batch, tensor
+from tests.parity.replays.xvlm_states import (
+    eq8,
+    features,
+    fusion_states,
+    matched,
+    similarities,
+    teacher_eq8,
+    vision,
+)
 from vlp.evaluation.reranked_retrieval import RerankedRetrieval
 from vlp.losses.matching import same_image
 from vlp.nn.packed_text import TextPlan
@@ -19,36 +28,41 @@ from xvlm.models.model_retrieval import XVLM
 @torch.no_grad()
 def retrieval(fixture: Fixture, mode: str) -> Outputs:
     model, batch = model_of(fixture, mode), task_batch(fixture, image_id="idx")
+    image, layout = once(lambda: model.image_states(batch["image"])[0]), once(lambda: _layout(model, batch, mode))
+    text, shown = once(lambda: model.text_states(batch["text_ids"], layout())[0]), once(lambda: Shown(image()))
+    yield from features(model, image, text, layout, lambda: batch["image_id"])
     if mode == PLAIN:
         yield from loaded_sums(fixture, model)
-        yield from _plain(fixture, model, batch)
-        if "eval_text_ids" in fixture.inputs:
+        yield from vision(model, batch, image)
+        similar = once(lambda: similarities(model, image(), text(), layout()))
+        yield "loss_itc", lambda: _contrast(similar(), batch["image_id"])
+        yield from matched(fixture, model, shown, text, batch)
+        yield from eq8(model, shown, text, batch)
+        yield from fusion_states(model, batch, image)
+        if fixture.stores("score_"):
             yield from _evaluated(fixture, model, batch)
         return
-    outputs = model(batch, negatives_of(fixture))
+    yield from teacher_eq8(model, shown, text, layout, batch)
+    outputs = model(batch.whole(), negatives_of(fixture))
     yield "loss_itc", outputs["itc_loss"]
     yield "loss_itm", outputs["itm_loss"]
     yield "itm_logits", outputs["itm_logits"]
-    image, layout = model.image_states(batch["image"])[0], model.text_layout(TextPlan.of(batch["text_masks"]))
-    text = model.text_states(batch["text_ids"], layout)[0]
-    yield from features(model, image, text, layout, batch["image_id"])
-    yield from teacher_eq8(model, Shown(image), text, layout, batch["text_masks"].bool())
 
 
-def _plain(fixture: Fixture, model: XVLM, batch: Batch) -> Outputs:
-    words = batch["text_masks"].bool()
-    image, layout = (yield from vision(model, batch)), PaddedLayout(words)
-    text = model.bert.text(batch["text_ids"], layout)
-    similar = yield from features(model, image, text, layout, batch["image_id"])
-    same = same_image(batch["image_id"]).float()
+def _layout(model: XVLM, batch: Given, mode: str) -> PaddedLayout:
+    if mode == PLAIN:
+        return PaddedLayout(batch["text_masks"].bool())
+    return model.text_layout(TextPlan.of(batch["text_masks"]))
+
+
+def _contrast(similar: Tensor, image_id: Tensor) -> Tensor:
+    same = same_image(image_id).float()
     losses = [-(same / same.sum(dim=1) * each.log_softmax(dim=1)).sum() / len(same) for each in (similar, similar.T)]
-    yield "loss_itc", sum(losses) / 2
-    yield from fusion_passes.matching(model.bert, model.itm_head, Shown(image), text, words, negatives_of(fixture))
-    yield from eq8(model, Shown(image), text, words)
-    yield from fusion_states(model, batch, image)
+    return torch.stack(losses).mean()
 
 
-def _evaluated(fixture: Fixture, model: XVLM, batch: Batch) -> Outputs:
+@piece
+def _evaluated(fixture: Fixture, model: XVLM, batch: Given) -> Outputs:
     """The images of the batch against the texts of the evaluation."""
     ids, mask = (tensor(fixture.inputs[f"eval_text_{name}"]) for name in ("ids", "atts"))
     evaluation = RerankedRetrieval(model, len(batch["image"]), len(ids), fixture.config["k_test"], "the fixture's")

@@ -81,7 +81,7 @@ def test_hooks_find_the_golden_scores(name: str) -> None:
     fixture = Fixture(FIXTURES / name / "golden_tiny_pretrain.json")
     if name == "albef":
         model: Any = albef_models.model_of(OfficialAlbef, fixture, PLAIN)
-        support, array, batch = epic_albef, "step0.saliency_score", albef_models.pretraining_batch(fixture)
+        support, array, batch = epic_albef, "step0.saliency_score", dict(albef_models.pretraining_batch(fixture))
     else:
         model = xvlm_models.model_of(fixture, PLAIN, OfficialXvlm)
         support, array, batch = epic_xvlm, "sal_raw", xvlm_models.pretraining_batch(fixture)
