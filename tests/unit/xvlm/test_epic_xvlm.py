@@ -47,7 +47,7 @@ def test_the_teachers_scores_are_those_of_the_official_model(name: str, mode: st
     model = XvlmTeacher(student.config).eval()
     whole = student.state_dict()
     model.load_state_dict({name: whole[name] for name in model.state_dict()})
-    batch = xvlm_models.pretraining_batch(fixture)
+    batch = xvlm_models.pretraining_batch(fixture, regions=name.endswith("region"))
     words = batch["text_masks"].bool().clone()
     scores = Teacher(model).saliency(batch)
     words[:, 0] = False
